@@ -1,0 +1,1 @@
+//! The program weft: composes protocols, core and stores.

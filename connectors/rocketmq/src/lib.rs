@@ -1,0 +1,1 @@
+//! RocketMQ as the store of a route and as a bridge.

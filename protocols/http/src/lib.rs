@@ -1,0 +1,1 @@
+//! CloudEvents over HTTP: publish, and read as server-sent events.

@@ -1,0 +1,1 @@
+//! What carriers share: listeners, streams and accept limits.

@@ -1,0 +1,1 @@
+//! WebSocket as a carrier for MQTT, and CloudEvents frames for browsers.

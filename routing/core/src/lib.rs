@@ -1,0 +1,1 @@
+//! The core of Weft: routes, subscriptions, sessions and dispatch.

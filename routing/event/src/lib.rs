@@ -1,0 +1,31 @@
+//! The glossary of Weft, as code: events, topics, and the two contracts between the parts.
+//!
+//! * [`Event`] is a CloudEvent 1.0 with the [`TopicName`] it was published to.
+//! * [`hub`] is what a protocol may ask of the core: attach, publish, subscribe, take deliveries, ack.
+//! * [`store`] is what the core asks of a connector that keeps events.
+//!
+//! This crate knows no socket, file or clock, no protocol and no store; everything else imports it.
+
+pub mod event;
+mod guarantee;
+mod health;
+pub mod hub;
+pub mod json;
+mod limit;
+mod principal;
+mod reject;
+pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod topic;
+
+pub use event::{Attributes, Event, Meta, Parts, Value};
+pub use guarantee::{Durability, Guarantee};
+pub use health::Health;
+pub use limit::{Budget, BudgetPermit, ByteLimit};
+pub use principal::{ClientId, Origin, Principal};
+pub use reject::{Reject, RejectKind};
+pub use topic::{TopicError, TopicFilter, TopicName};
+
+/// A future that a contract hands out: boxed, so that the traits stay object-safe.
+pub type Pending<T> = std::pin::Pin<Box<dyn Future<Output = Result<T, Reject>> + Send>>;

@@ -1,0 +1,55 @@
+//! Who is asking.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The name a session goes by. Unique in one Weft; 1 to 65,535 bytes of UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClientId(pub Arc<str>);
+
+impl ClientId {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for ClientId {
+    fn from(name: &str) -> Self {
+        Self(Arc::from(name))
+    }
+}
+
+impl std::fmt::Display for ClientId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a publish comes from, as far as routing cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client: its events go to the store of their route.
+    Client,
+    /// The consumer of a route's own store: its events are already kept there, and go to subscribers only.
+    Store,
+}
+
+/// Who is asking: the client of a connection, or a connector.
+#[derive(Clone, Debug)]
+pub struct Principal {
+    /// The client id; for a request without one, a name made for the connection.
+    pub client: ClientId,
+    /// The user name that was proved, if any.
+    pub user: Option<Arc<str>>,
+    /// Where its publishes come from.
+    pub origin: Origin,
+}
+
+impl Principal {
+    /// An unproved client with this id.
+    pub fn anonymous(client: impl Into<ClientId>) -> Self {
+        Self { client: client.into(), user: None, origin: Origin::Client }
+    }
+}
