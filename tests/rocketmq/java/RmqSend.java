@@ -1,0 +1,45 @@
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.SendResult;
+import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageQueue;
+
+/**
+ * Sends each line of stdin with the official client and prints one line of JSON for each: status, msgId and queueId.
+ *
+ * <pre>RmqSend NAME_SERVER TOPIC [TAGS=a] [KEYS=k] [NAME=VALUE]...</pre>
+ *
+ * All lines go to one queue of the topic, so that their order is the topic's.
+ */
+public final class RmqSend {
+    public static void main(String[] args) throws Exception {
+        PrintStream out = System.out;
+        System.setOut(System.err); // the 4.9 client logs to stdout
+        DefaultMQProducer producer = new DefaultMQProducer("weft-tests-send");
+        producer.setNamesrvAddr(args[0]);
+        producer.setInstanceName("send-" + System.nanoTime());
+        producer.setRetryTimesWhenSendFailed(10);
+        producer.start();
+        BufferedReader lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        MessageQueue queue = null;
+        for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+            Message message = new Message(args[1], line.getBytes(StandardCharsets.UTF_8));
+            for (int i = 2; i < args.length; i++) {
+                String[] pair = args[i].split("=", 2);
+                if (pair[0].equals("TAGS")) message.setTags(pair[1]);
+                else if (pair[0].equals("KEYS")) message.setKeys(pair[1]);
+                else message.putUserProperty(pair[0], pair[1]);
+            }
+            SendResult sent = queue == null ? producer.send(message) : producer.send(message, queue);
+            queue = sent.getMessageQueue();
+            out.println("{\"status\":\"" + sent.getSendStatus() + "\",\"msgId\":\"" + sent.getMsgId()
+                + "\",\"queueId\":" + queue.getQueueId() + "}");
+            out.flush();
+        }
+        producer.shutdown();
+        System.exit(0);
+    }
+}
