@@ -304,7 +304,9 @@ fn client_source(client: &str) -> String {
     let mut source = String::from("/clients/");
     for byte in client.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => source.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                source.push(char::from(byte))
+            }
             other => write!(source, "%{other:02X}").unwrap_or(()),
         }
     }
@@ -354,7 +356,12 @@ mod tests {
         let shown: Vec<_> = event.extensions().iter().map(|(n, v)| format!("{n}={}", v.as_text())).collect();
         assert_eq!(
             shown,
-            ["expirytime=2023-11-14T22:13:21Z", "replyto=r", "correlationdata=AQI=", r#"userproperties=[["A b","1"],["A b","2"]]"#]
+            [
+                "expirytime=2023-11-14T22:13:21Z",
+                "replyto=r",
+                "correlationdata=AQI=",
+                r#"userproperties=[["A b","1"],["A b","2"]]"#
+            ]
         );
     }
 

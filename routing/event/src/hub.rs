@@ -53,7 +53,12 @@ pub trait Link: Send {
     /// Takes what is ready, at most `room`, and appends it to `out`. Ready when at least one delivery was taken, or when
     /// the session was taken from this connection. Call only with room left; what was taken once is not offered again
     /// to this connection.
-    fn poll_deliveries(&mut self, cx: &mut Context<'_>, room: Room, out: &mut Vec<Delivery>) -> Poll<Result<(), Closed>>;
+    fn poll_deliveries(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: Room,
+        out: &mut Vec<Delivery>,
+    ) -> Poll<Result<(), Closed>>;
 
     /// These numbered deliveries are done: PUBACK, PUBCOMP, or the protocol's like. Unknown numbers are ignored.
     fn ack(&mut self, numbers: &[u64]);
@@ -242,7 +247,13 @@ pub struct SubscribeOptions {
 impl SubscribeOptions {
     /// Plain options with this guarantee: retained events are sent, own ones are not left out.
     pub fn new(guarantee: Guarantee) -> Self {
-        Self { guarantee, no_local: false, retain_as_published: false, retained: RetainedWanted::Always, id: 0 }
+        Self {
+            guarantee,
+            no_local: false,
+            retain_as_published: false,
+            retained: RetainedWanted::Always,
+            id: 0,
+        }
     }
 }
 

@@ -56,10 +56,7 @@ impl std::str::FromStr for ByteLimit {
             other => return Err(format!("unknown unit {other:?}; use B, KiB, MiB or GiB")),
         };
         let number: u64 = number.parse().map_err(|_| format!("{text:?} does not start with a number"))?;
-        number
-            .checked_mul(1 << shift)
-            .map(Self)
-            .ok_or_else(|| format!("{text:?} is more than 2^64 bytes"))
+        number.checked_mul(1 << shift).map(Self).ok_or_else(|| format!("{text:?} is more than 2^64 bytes"))
     }
 }
 
@@ -169,7 +166,9 @@ mod tests {
 
     #[test]
     fn sizes_read_and_print() {
-        for (text, bytes) in [("0", 0), ("12 B", 12), ("1KiB", 1024), ("64 MiB", 64 << 20), ("2 GiB", 2 << 30)] {
+        for (text, bytes) in
+            [("0", 0), ("12 B", 12), ("1KiB", 1024), ("64 MiB", 64 << 20), ("2 GiB", 2 << 30)]
+        {
             assert_eq!(text.parse::<ByteLimit>().unwrap().0, bytes);
         }
         assert_eq!(ByteLimit::mib(64).to_string(), "64 MiB");

@@ -153,7 +153,8 @@ pub fn store(bytes: ByteLimit, batches: u32) -> (Store, Ends) {
     let (append_sender, append_receiver) = mpsc::channel(usize::try_from(batches.max(1)).unwrap_or(1));
     let (request_sender, request_receiver) = mpsc::channel(64);
     let (feed_sender, feed_receiver) = mpsc::channel(8);
-    let store = Store { appends: append_sender, requests: request_sender, budget: Budget::new(bytes, batches) };
+    let store =
+        Store { appends: append_sender, requests: request_sender, budget: Budget::new(bytes, batches) };
     let ends = Ends {
         appends: AppendQueue(append_receiver),
         requests: RequestQueue(request_receiver),

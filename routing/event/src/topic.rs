@@ -221,9 +221,14 @@ mod tests {
         ] {
             assert!(matches(filter, topic), "{filter} {topic}");
         }
-        for (filter, topic) in
-            [("+", "/finance"), ("sport/+", "sport"), ("sport/+", "sport/a/b"), ("a/b", "a"), ("a", "a/b"), ("A", "a")]
-        {
+        for (filter, topic) in [
+            ("+", "/finance"),
+            ("sport/+", "sport"),
+            ("sport/+", "sport/a/b"),
+            ("a/b", "a"),
+            ("a", "a/b"),
+            ("A", "a"),
+        ] {
             assert!(!matches(filter, topic), "{filter} {topic}");
         }
     }
