@@ -27,6 +27,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::TopicName;
+use crate::store::Position;
 
 /// An event. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -98,6 +99,24 @@ pub enum Value {
     String(ByteString),
 }
 
+impl Meta {
+    fn weight(&self) -> usize {
+        let user: usize = self.user.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
+        let correlation = self.correlation.as_ref().map_or(0, Bytes::len);
+        user + correlation + self.attributes.as_ref().map_or(0, Attributes::weight) + 256
+    }
+}
+
+impl Attributes {
+    fn weight(&self) -> usize {
+        let optional = [&self.subject, &self.time, &self.dataschema];
+        let optional: usize = optional.into_iter().flatten().map(|text| text.len()).sum();
+        let extensions: usize =
+            self.extensions.iter().map(|(name, value)| name.len() + value.as_text().len() + 64).sum();
+        self.id.len() + self.source.len() + self.ty.len() + optional + extensions
+    }
+}
+
 impl Value {
     /// The canonical text form (CE §3.1).
     pub fn as_text(&self) -> Cow<'_, str> {
@@ -113,13 +132,23 @@ impl Value {
 #[derive(Debug)]
 struct Inner {
     parts: Parts,
+    /// As published or as encoded; nothing of Weft's in it.
     json: OnceLock<Bytes>,
+    /// `json` with topic and position.
+    reader_json: OnceLock<(Option<Position>, Bytes)>,
 }
 
 impl Event {
     /// An event of these parts.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(Inner { parts, json: OnceLock::new() }))
+        Self(Arc::new(Inner { parts, json: OnceLock::new(), reader_json: OnceLock::new() }))
+    }
+
+    /// An event of these parts that came in as the CloudEvent `json`: [`Self::as_json`] gives these very bytes, as long
+    /// as the event is in memory (a log keeps the parts). `json` says all that `parts` says and has no extension of
+    /// Weft's, as [`crate::Incoming::json`] promises.
+    pub fn with_json(parts: Parts, json: Bytes) -> Self {
+        Self(Arc::new(Inner { parts, json: OnceLock::from(json), reader_json: OnceLock::new() }))
     }
 
     /// Where it was published.
@@ -157,14 +186,13 @@ impl Event {
         self.0.parts.expires_ms != 0 && self.0.parts.expires_ms <= now_ms
     }
 
-    /// What it takes of a byte budget: data, topic, and a flat sum for the rest.
+    /// What it takes of a byte budget: data, texts, and a flat sum for the rest. JSON forms are not counted.
     pub fn weight(&self) -> usize {
         let parts = &self.0.parts;
-        let meta = parts.meta.as_ref().map_or(0, |meta| {
-            let user: usize = meta.user.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
-            user + 256
-        });
-        parts.data.len() + parts.topic.as_str().len() + meta + 128
+        parts.data.len()
+            + parts.topic.as_str().len()
+            + parts.meta.as_ref().map_or(0, |meta| meta.weight())
+            + 128
     }
 
     /// `id`.
@@ -220,14 +248,10 @@ impl Event {
         if let Some(given) = self.content_type() {
             return Some(given);
         }
-        if self.attributes().is_some() || self.data().is_empty() {
+        if self.attributes().is_some() {
             return None;
         }
-        Some(match std::str::from_utf8(self.data()) {
-            Ok(text) if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => "application/json",
-            Ok(_) => "text/plain",
-            Err(_) => "application/octet-stream",
-        })
+        crate::json::Form::guess(self.data()).media_type()
     }
 
     /// The extension attributes: those it was published with, then what [`Meta`] holds beside them:
@@ -254,16 +278,25 @@ impl Event {
                 derived(CORRELATION_DATA, base64::engine::general_purpose::STANDARD.encode(data));
             }
             if !meta.user.is_empty() {
-                let pairs: Vec<(&str, &str)> = meta.user.iter().map(|(n, v)| (&**n, &**v)).collect();
-                derived(USER_PROPERTIES, serde_json::to_string(&pairs).unwrap_or_default());
+                derived(USER_PROPERTIES, user_properties(&meta.user));
             }
         }
         list
     }
 
-    /// The CloudEvents JSON form (CE JSON §2), made once and shared by all that read it.
+    /// The CloudEvents JSON form (CE JSON §2) for readers that have the topic beside it (MQTT 3.1.1): as it was
+    /// published, or made once and shared by all.
     pub fn as_json(&self) -> &Bytes {
         self.0.json.get_or_init(|| crate::json::encode(self))
+    }
+
+    /// The CloudEvents JSON form for readers that have nothing beside it (WebSocket, server-sent events):
+    /// [`Self::as_json`] with the extensions [`crate::incoming::TOPIC`] and, if the log holds the event,
+    /// [`crate::incoming::POSITION`]. Made once and shared, since an event has one position.
+    pub fn as_reader_json(&self, position: Option<Position>) -> Bytes {
+        let make = || crate::json::for_reader(self.as_json(), self.topic(), position);
+        let (made_for, json) = self.0.reader_json.get_or_init(|| (position, make()));
+        if *made_for == position { json.clone() } else { make() }
     }
 }
 
@@ -281,6 +314,12 @@ pub const REPLY_TO: &str = "replyto";
 pub const CORRELATION_DATA: &str = "correlationdata";
 /// Extension: MQTT 5 user properties that are no CloudEvents attributes, as a JSON array of pairs.
 pub const USER_PROPERTIES: &str = "userproperties";
+
+/// User properties as the text of the extension [`USER_PROPERTIES`].
+pub(crate) fn user_properties(user: &[(ByteString, ByteString)]) -> String {
+    let pairs: Vec<(&str, &str)> = user.iter().map(|(name, value)| (&**name, &**value)).collect();
+    serde_json::to_string(&pairs).unwrap_or_default()
+}
 
 /// Whether `name` is a CloudEvents attribute name: lower-case letters and digits, at least one (CE §3).
 pub fn is_attribute_name(name: &str) -> bool {
