@@ -1,1 +1,25 @@
-//! The core of Weft: routes, subscriptions, sessions and dispatch.
+//! The core of Weft: routes, subscriptions, sessions and dispatch. It knows no protocol and no kind of store: protocols
+//! reach it through [`event::hub`], it reaches stores through [`event::store`].
+//!
+//! [`Core`] is the only way in. How events walk through it, and why, is told in ARCHITECTURE.md.
+
+mod checkpoint;
+mod core;
+mod dispatch;
+mod keeper;
+mod matching;
+mod metrics;
+mod notes;
+mod options;
+mod publish;
+mod retained;
+mod session;
+mod shared;
+mod table;
+#[cfg(test)]
+mod testing;
+mod trie;
+
+pub use crate::core::{Core, Recovered};
+pub use options::Options;
+pub use table::{EMBEDDED, RouteOptions};

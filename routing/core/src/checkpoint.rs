@@ -1,0 +1,217 @@
+//! Checkpoints: the state of durable sessions and retained events as of a position of the log, so that recovery replays
+//! only what is behind it, and the log may free what is before it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use event::hub::SubscribeOptions;
+use event::store::{Append, Entry, Position};
+use event::{ClientId, Guarantee, Reject, RejectKind, TopicFilter};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+
+use crate::keeper;
+use crate::notes::EventNote;
+use crate::retained::Kept;
+use crate::session::Session;
+use crate::session::mailbox::{Slot, SlotState};
+use crate::shared::Shared;
+
+/// The version of [`Image`] that this code writes.
+const VERSION: u16 = 1;
+/// Retained events that stand so many checkpoints back are appended again, so that their segments can be freed.
+const MOVE_AFTER: u64 = 4;
+
+#[derive(Serialize, Deserialize)]
+struct Image {
+    version: u16,
+    stamp: u64,
+    sessions: Vec<SessionImage>,
+    /// Retained events by record; the log holds them.
+    retained: Vec<(Position, Guarantee)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SessionImage {
+    key: u64,
+    client: ClientId,
+    keep_s: u64,
+    keep_all: bool,
+    detached_ms: Option<u64>,
+    subscriptions: Vec<(TopicFilter, SubscribeOptions)>,
+    received_ids: Vec<u16>,
+    first: u64,
+    sent: u64,
+    slots: Vec<SlotImage>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SlotImage {
+    position: Position,
+    guarantee: Guarantee,
+    retain: bool,
+    state: SlotState,
+    ids: Vec<u32>,
+}
+
+/// When checkpoints are made.
+pub(crate) struct Schedule {
+    last: Position,
+    running: Option<JoinHandle<()>>,
+}
+
+impl Schedule {
+    pub(crate) fn new(shared: &Shared) -> Self {
+        Self { last: *shared.dispatched.lock(), running: None }
+    }
+
+    /// Makes a checkpoint if the log grew enough and none is being made.
+    pub(crate) fn after(&mut self, shared: &Arc<Shared>, up_to: Position) {
+        let grown = up_to.0.saturating_sub(self.last.0);
+        if grown < shared.options.checkpoint_bytes.0
+            || self.running.as_ref().is_some_and(|task| !task.is_finished())
+        {
+            return;
+        }
+        self.last = up_to;
+        let (position, image, needed) = take(shared);
+        let shared = Arc::clone(shared);
+        self.running = Some(tokio::spawn(async move {
+            if let Err(reject) = keep(&shared, position, image, needed).await {
+                tracing::warn!(%reject, "a checkpoint was not kept; the one before it holds");
+            }
+        }));
+    }
+}
+
+/// Makes a checkpoint of what was dispatched, and waits until it is kept.
+pub(crate) async fn now(shared: &Arc<Shared>) -> Result<(), Reject> {
+    let (position, image, needed) = take(shared);
+    keep(shared, position, image, needed).await
+}
+
+async fn keep(shared: &Shared, position: Position, image: Bytes, needed: Position) -> Result<(), Reject> {
+    shared.store.checkpoint(position, image).await?;
+    shared.store.hold(needed);
+    move_retained(shared, position).await;
+    Ok(())
+}
+
+/// The state as of the last dispatched record, and the lowest position it needs.
+fn take(shared: &Shared) -> (Position, Bytes, Position) {
+    let dispatched = shared.dispatched.lock();
+    let mut needed = *dispatched;
+    let mut image = Image { version: VERSION, stamp: 0, sessions: Vec::new(), retained: Vec::new() };
+    image.stamp = shared.stamps.clone().take();
+    let registry = shared.registry.lock();
+    for session in registry.sessions().filter(|session| session.durable) {
+        image.sessions.push(session_image(session));
+        needed = session.mailbox.lock().lowest().map_or(needed, |lowest| needed.min(lowest));
+    }
+    drop(registry);
+    shared.retained.read().each(&mut |kept| {
+        needed = needed.min(kept.position);
+        image.retained.push((kept.position, kept.guarantee));
+    });
+    let bytes = postcard::to_allocvec(&image).unwrap_or_default();
+    (*dispatched, Bytes::from(bytes), needed)
+}
+
+fn session_image(session: &Session) -> SessionImage {
+    let state = session.state.lock();
+    let mailbox = session.mailbox.lock();
+    let (first, sent, slots) = mailbox.image();
+    let slot_image = |slot: &Slot| SlotImage {
+        position: slot.position,
+        guarantee: slot.guarantee,
+        retain: slot.retain,
+        state: slot.state,
+        ids: slot.ids.as_deref().unwrap_or_default().to_vec(),
+    };
+    SessionImage {
+        key: session.key,
+        client: session.client.clone(),
+        keep_s: keeper::keep_s(state.keep),
+        keep_all: session.keep_all,
+        detached_ms: state.detached_ms,
+        subscriptions: state
+            .subscriptions
+            .iter()
+            .map(|(filter, options)| (filter.clone(), *options))
+            .collect(),
+        received_ids: state.received_ids.iter().copied().collect(),
+        first,
+        sent,
+        slots: slots.map(slot_image).collect(),
+    }
+}
+
+/// Takes up a checkpoint. Gives the highest stamp it knows.
+pub(crate) async fn restore(shared: &Shared, position: Position, image: &[u8]) -> Result<u64, Reject> {
+    let image: Image = postcard::from_bytes(image).map_err(|error| {
+        Reject::new(RejectKind::Unavailable, format!("the checkpoint cannot be read: {error}"))
+    })?;
+    if image.version != VERSION {
+        let reason =
+            format!("the checkpoint has version {}, this weft reads version {VERSION}", image.version);
+        return Err(Reject::new(RejectKind::Unavailable, reason));
+    }
+    *shared.dispatched.lock() = position;
+    let mut retained = image.retained;
+    retained.sort_unstable_by_key(|(position, _)| *position);
+    for some in retained.chunks(1024) {
+        let events = shared.store.read(some.iter().map(|(position, _)| *position).collect()).await?;
+        let mut kept = shared.retained.write();
+        for ((position, guarantee), event) in some.iter().zip(events) {
+            match event {
+                Some(event) => kept.set(&event, *guarantee, *position),
+                None => tracing::error!(position = position.0, "a retained event is gone from the log"),
+            }
+        }
+    }
+    for session in image.sessions {
+        restore_session(shared, session);
+    }
+    Ok(image.stamp)
+}
+
+fn restore_session(shared: &Shared, image: SessionImage) {
+    let session = Arc::new(Session::new(image.key, image.client, true, image.keep_all));
+    shared.registry.lock().insert(Arc::clone(&session));
+    {
+        let mut state = session.state.lock();
+        state.keep = keeper::keep_of(image.keep_s);
+        state.detached_ms = image.detached_ms;
+        state.received_ids = image.received_ids.into_iter().collect();
+    }
+    for (filter, options) in image.subscriptions {
+        shared.restore_subscription(&session, filter, options);
+    }
+    let slots = image.slots.into_iter().map(|slot| {
+        let mut restored = Slot::new(slot.position, slot.guarantee, slot.retain, slot.state);
+        restored.ids = (!slot.ids.is_empty()).then(|| Arc::from(slot.ids));
+        restored
+    });
+    session.mailbox.lock().restore(image.first, image.sent, slots, &shared.totals);
+}
+
+/// Appends retained events that stand far back again, so that the log can free what is before them.
+async fn move_retained(shared: &Shared, position: Position) {
+    let old = position.0.saturating_sub(MOVE_AFTER * shared.options.checkpoint_bytes.0);
+    let mut entries = Vec::new();
+    shared.retained.read().each(&mut |kept: &Kept| {
+        if kept.position.0 < old {
+            let note = EventNote {
+                retain: true,
+                state_only: true,
+                moved: Some(kept.position),
+                ..EventNote::new(kept.guarantee)
+            };
+            entries.push(Entry { event: Some(kept.event.clone()), note: note.encode() });
+        }
+    });
+    while !entries.is_empty() {
+        let rest = entries.split_off(entries.len().min(256));
+        shared.store.append(Append::unanswered(std::mem::replace(&mut entries, rest))).await;
+    }
+}

@@ -1,0 +1,297 @@
+//! The core: implements [`Hub`], owns the parts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use event::hub::{Admission, Attach, Attached, Closed, Hub, Publish, Replayed, Stamps};
+use event::store::{Append, Entry, Feed, Position, Store};
+use event::{Durability, Guarantee, Pending, Principal, Reject, RejectKind, TopicFilter};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::dispatch::Dispatcher;
+use crate::metrics::Metrics;
+use crate::notes::{Change, Note};
+use crate::publish::Publisher;
+use crate::retained::Retained;
+use crate::session::Session;
+use crate::session::link::SessionLink;
+use crate::session::mailbox::Totals;
+use crate::shared::{Shared, now_ms};
+use crate::table::RouteTable;
+use crate::trie::Trie;
+use crate::{Options, RouteOptions, checkpoint, dispatch, keeper};
+
+/// How much of the log one step of recovery or replay reads.
+const SCAN_BYTES: usize = 1 << 20;
+
+/// The core of Weft.
+pub struct Core {
+    shared: Arc<Shared>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What recovery found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Records replayed behind the checkpoint.
+    pub records: u64,
+    /// Durable sessions.
+    pub sessions: usize,
+    /// Deliveries that wait for them.
+    pub backlog: usize,
+    /// Retained events.
+    pub retained: usize,
+}
+
+impl Core {
+    /// Reads back what the embedded store holds, and starts to dispatch. `remotes` are the stores that routes may name.
+    ///
+    /// # Errors
+    /// A route that names an unknown store, or a store that cannot be read.
+    pub async fn recover(
+        options: Options,
+        routes: &[RouteOptions],
+        store: Store,
+        feed: Feed,
+        remotes: Vec<(String, Store)>,
+    ) -> Result<(Arc<Self>, Recovered), Reject> {
+        let names: Vec<String> = remotes.iter().map(|(name, _)| name.clone()).collect();
+        let table = RouteTable::compile(routes, &names);
+        let table = table.map_err(|reason| Reject::new(RejectKind::Malformed, reason))?;
+        let saved = store.load_checkpoint().await?;
+        let mut shared = Shared {
+            options,
+            store,
+            remotes,
+            table: ArcSwap::from_pointee(table),
+            dispatched: Mutex::default(),
+            registry: Mutex::default(),
+            trie: RwLock::new(Trie::default()),
+            generation: AtomicU64::new(1),
+            retained: RwLock::new(Retained::default()),
+            totals: Totals::default(),
+            stamps: Stamps::starting_at(now_ms()),
+            wills: Mutex::default(),
+            wills_changed: Notify::new(),
+            stopping: AtomicBool::new(false),
+            metrics: Metrics::new(),
+        };
+        let mut stamp = 0;
+        if let Some((position, image)) = saved {
+            stamp = checkpoint::restore(&shared, position, &image).await?;
+        }
+        let from = *shared.dispatched.lock();
+        // Replay counts deliveries of the past; the counters that people see start after it.
+        let shared_for_replay = Arc::new(shared);
+        let mut dispatcher = Dispatcher::new(Arc::clone(&shared_for_replay));
+        let records = replay_log(&mut dispatcher, &shared_for_replay.store, from).await?;
+        stamp = stamp.max(dispatcher.stamp);
+        drop(dispatcher);
+        shared = Arc::into_inner(shared_for_replay).ok_or_else(Reject::closed)?;
+        // A clock that went back must not give stamps out twice.
+        shared.stamps = Stamps::starting_at(now_ms().max((stamp >> 20) + 1));
+        let shared = Arc::new(shared);
+        let recovered = Recovered {
+            records,
+            sessions: shared.registry.lock().len(),
+            backlog: shared.totals.backlog.load(Ordering::Relaxed),
+            retained: shared.retained.read().count(),
+        };
+        for session in shared.registry.lock().sessions() {
+            // Who was connected when Weft went down is away since now.
+            session.state.lock().detached_ms.get_or_insert_with(now_ms);
+        }
+        let dispatcher = Dispatcher::new(Arc::clone(&shared));
+        let tasks = vec![
+            tokio::spawn(dispatch::run(dispatcher, feed)),
+            tokio::spawn(keeper::run(Arc::clone(&shared))),
+        ];
+        Ok((Arc::new(Self { shared, tasks: Mutex::new(tasks) }), recovered))
+    }
+
+    /// Refuses what comes, tells connections that Weft stops, and keeps a checkpoint. The store may be closed after it.
+    pub async fn stop(&self) {
+        let shared = &self.shared;
+        shared.stopping.store(true, Ordering::Release);
+        shared.wills_changed.notify_one();
+        let sessions: Vec<Arc<Session>> = shared.registry.lock().sessions().cloned().collect();
+        for session in sessions {
+            session.mailbox.lock().closed = Some(Closed::Stopping);
+            session.wake();
+        }
+        // Everything appended before this is dispatched when it is answered.
+        let (append, receipt) = Append::new(Vec::new(), Durability::Synced);
+        shared.store.append(append).await;
+        if let Err(reject) = receipt.await.whole() {
+            tracing::warn!(%reject, "the log did not take the last appends");
+        } else if let Err(reject) = checkpoint::now(shared).await {
+            tracing::warn!(%reject, "no checkpoint was kept at the stop; the next start replays more of the log");
+        }
+    }
+
+    /// Waits for the core's tasks; the store has to be closed first.
+    pub async fn join(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the core failed");
+            }
+        }
+    }
+}
+
+async fn replay_log(dispatcher: &mut Dispatcher, store: &Store, mut from: Position) -> Result<u64, Reject> {
+    let mut records = 0;
+    loop {
+        let scanned = store.scan(from, SCAN_BYTES).await?;
+        for record in scanned.records {
+            from = record.position;
+            dispatcher.replay(record);
+            records += 1;
+        }
+        if scanned.end {
+            return Ok(records);
+        }
+    }
+}
+
+impl Hub for Core {
+    fn attach(&self, who: Principal, request: Attach) -> Pending<Attached> {
+        let shared = &self.shared;
+        if shared.is_stopping() {
+            return Box::pin(std::future::ready(Err(Reject::closed())));
+        }
+        let mut registry = shared.registry.lock();
+        let older = registry.client(&who.client).cloned();
+        if older.is_none() && registry.len() >= shared.options.sessions as usize {
+            let reason = format!("{} sessions, the limit core.sessions", shared.options.sessions);
+            return Box::pin(std::future::ready(Err(Reject::new(RejectKind::Busy, reason))));
+        }
+        let holder = registry.new_holder();
+        let durable = !request.keep.is_zero();
+        let resumed = older.clone().filter(|older| older.durable && !request.clean);
+        let (session, present) = match resumed {
+            Some(session) => (session, true),
+            None => {
+                let key = registry.new_key();
+                (Arc::new(Session::new(key, who.client.clone(), durable, request.keep_all)), false)
+            }
+        };
+        let mut change = None;
+        if let Some(older) = &older {
+            self.take_over(older, holder, present);
+            if !present {
+                shared.end(&mut registry, older);
+                change = older.durable.then_some(Change::Ended { session: older.key });
+            }
+        }
+        if !present {
+            registry.insert(Arc::clone(&session));
+        }
+        let unreleased = session.mailbox.lock().attach(holder);
+        {
+            let mut state = session.state.lock();
+            state.keep = request.keep;
+            state.detached_ms = None;
+            state.will = request.will.map(|will| (who.clone(), will));
+            state.replies.clear();
+        }
+        drop(registry);
+        if session.durable {
+            change = Some(Change::Open {
+                session: session.key,
+                client: session.client.clone(),
+                keep_s: keeper::keep_s(request.keep),
+                keep_all: session.keep_all,
+                fresh: !present,
+            });
+        }
+        let receipt = change.map(|change| shared.append(&change, Durability::Synced));
+        let mut link = Box::new(SessionLink::new(Arc::clone(shared), Arc::clone(&session), who, holder));
+        Box::pin(async move {
+            if let Some(receipt) = receipt {
+                receipt.await.whole()?;
+            }
+            link.accepted = true;
+            let received_ids = session.state.lock().received_ids.iter().copied().collect();
+            Ok(Attached { link, present, received_ids, unreleased })
+        })
+    }
+
+    fn publish(&self, who: &Principal, batch: Vec<Publish>) -> Admission {
+        Publisher::default().publish(&self.shared, who.origin, None, batch)
+    }
+
+    fn replay(&self, filters: Vec<TopicFilter>, after: Position, until: Position) -> Pending<Replayed> {
+        let scan = self.shared.store.scan(after, SCAN_BYTES);
+        Box::pin(async move {
+            let scanned = scan.await?;
+            let last = scanned.records.last().map(|record| record.position);
+            let next = last.filter(|last| !scanned.end && *last < until);
+            let now_ms = now_ms();
+            let wanted = scanned.records.into_iter().filter_map(|record| {
+                let event = record.event?;
+                let Some(Note::Event(note)) = Note::decode(&record.note) else { return None };
+                let shown = note.guarantee != Guarantee::AtMostOnce && !note.state_only;
+                let matches = filters.iter().any(|filter| filter.matches(event.topic()));
+                (shown && matches && record.position <= until && !event.is_expired(now_ms))
+                    .then_some((record.position, event))
+            });
+            Ok(Replayed { events: wanted.collect(), next })
+        })
+    }
+
+    fn stamps(&self) -> Stamps {
+        self.shared.stamps.clone()
+    }
+}
+
+impl Core {
+    /// Takes a session from the connection that has it, and deals with that connection's will.
+    fn take_over(&self, older: &Session, holder: u64, present: bool) {
+        let shared = &self.shared;
+        let reader = {
+            let mut mailbox = older.mailbox.lock();
+            mailbox.holder = holder;
+            mailbox.reader.take()
+        };
+        let will = older.state.lock().will.take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        if present {
+            keeper::call_off(shared, older.key);
+        }
+        // [MQTT-3.1.3-9]: a will with a delay is not sent when the session goes on.
+        if let Some((who, will)) = will.filter(|(_, will)| !present || will.delay.is_zero()) {
+            keeper::schedule(shared, older.key, who, will.publish, std::time::Duration::ZERO);
+        }
+    }
+}
+
+impl Shared {
+    /// Appends a change of state now, in the order of calls, and tells when it is kept and dispatched.
+    pub(crate) fn append(&self, change: &Change, durability: Durability) -> event::hub::Receipt {
+        let entry = Entry { event: None, note: change.encode() };
+        let (append, receipt) = Append::new(vec![entry], durability);
+        match self.store.try_append(append) {
+            Ok(()) => receipt,
+            Err(append) => {
+                let store = self.store.clone();
+                event::hub::Receipt::joined(async move {
+                    store.append(append).await;
+                    receipt.await
+                })
+            }
+        }
+    }
+
+    /// Appends a change of state that nobody waits for; false when there is no room.
+    pub(crate) fn append_unanswered(&self, change: &Change) -> bool {
+        let entry = Entry { event: None, note: change.encode() };
+        self.store.try_append(Append::unanswered(vec![entry])).is_ok()
+    }
+}

@@ -1,0 +1,233 @@
+//! The dispatcher: walks what the store kept, in the order of the log, and hands it to its subscribers.
+//!
+//! Recovery walks the same records through the same code, so it comes to the same state.
+
+use std::sync::Arc;
+
+use event::Event;
+use event::hub::Subscribe;
+use event::store::{Batch, Committed, Feed, Position};
+use event::{Guarantee, TopicName};
+
+use crate::matching::{Matched, Matcher};
+use crate::notes::{Change, EventNote, Note};
+use crate::session::mailbox::Item;
+use crate::session::{Reply, Session};
+use crate::shared::Shared;
+use crate::{checkpoint, keeper};
+
+/// Applies records to the shared state.
+pub(crate) struct Dispatcher {
+    shared: Arc<Shared>,
+    matcher: Matcher,
+    /// Events of one topic that follow each other: their subscribers are locked once for all of them.
+    run: Vec<Item>,
+    run_of: Option<Arc<Matched>>,
+    /// The highest stamp seen.
+    pub(crate) stamp: u64,
+}
+
+/// Dispatches what the feed brings until the store is gone. Not cancel-safe: a batch is lost with the future.
+pub(crate) async fn run(mut dispatcher: Dispatcher, mut feed: Feed) {
+    let shared = Arc::clone(&dispatcher.shared);
+    let mut checkpoints = checkpoint::Schedule::new(&shared);
+    while let Some(batch) = feed.recv().await {
+        let up_to = dispatcher.dispatch(batch);
+        checkpoints.after(&shared, up_to);
+    }
+}
+
+impl Dispatcher {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, matcher: Matcher::default(), run: Vec::new(), run_of: None, stamp: 0 }
+    }
+
+    /// Dispatches a batch and resolves its receipts. Gives the position up to which all is done.
+    fn dispatch(&mut self, batch: Batch) -> Position {
+        let shared = Arc::clone(&self.shared);
+        let mut dispatched = shared.dispatched.lock();
+        for record in batch.entries {
+            let position = record.position;
+            self.apply(record, false);
+            *dispatched = (*dispatched).max(position);
+        }
+        self.flush();
+        let up_to = *dispatched;
+        drop(dispatched);
+        for (receipt, outcome) in batch.receipts {
+            receipt.resolve(outcome);
+        }
+        up_to
+    }
+
+    /// Applies a record at recovery.
+    pub(crate) fn replay(&mut self, record: Committed) {
+        let mut position = record.position;
+        self.apply(record, true);
+        self.flush();
+        let mut dispatched = self.shared.dispatched.lock();
+        position = position.max(*dispatched);
+        *dispatched = position;
+    }
+
+    fn apply(&mut self, record: Committed, replay: bool) {
+        match Note::decode(&record.note) {
+            Some(Note::Event(note)) => self.event(record.position, record.event, note),
+            Some(Note::Change(change)) => {
+                self.flush();
+                self.change(record.position, change, replay);
+            }
+            None => tracing::error!(
+                position = record.position.0,
+                "a record has a note that cannot be read; skipped"
+            ),
+        }
+    }
+
+    fn event(&mut self, position: Position, event: Option<Event>, note: EventNote) {
+        if let Some((id, key)) = note.id
+            && let Some(session) = self.session(key)
+        {
+            session.state.lock().received_ids.insert(id);
+        }
+        let Some(event) = event else { return };
+        self.stamp = self.stamp.max(event.parts().stamp);
+        if let Some(from) = note.moved {
+            self.shared.retained.write().moved(event.topic(), from, position);
+            return;
+        }
+        if note.retain {
+            self.shared.retained.write().set(&event, note.guarantee, position);
+        }
+        if note.state_only {
+            return;
+        }
+        let matched = self.matched(event.topic());
+        if !self.run_of.as_ref().is_some_and(|known| Arc::ptr_eq(known, &matched)) {
+            self.flush();
+            self.run_of = Some(matched);
+        }
+        let EventNote { guarantee, retain, live_done, .. } = note;
+        self.run.push(Item { event, guarantee, retain, position: Some(position), live_done });
+    }
+
+    fn matched(&mut self, topic: &TopicName) -> Arc<Matched> {
+        self.matcher.find(&self.shared, topic)
+    }
+
+    /// Hands the run to its subscribers.
+    fn flush(&mut self) {
+        let Some(matched) = self.run_of.take() else { return };
+        let shared = &self.shared;
+        for same in self.run.chunk_by(|a, b| a.event.publisher() == b.event.publisher()) {
+            let Some(first) = same.first() else { continue };
+            matched.each(first.event.publisher(), |session, wanted| {
+                if !session.durable
+                    && wanted.guarantee == Guarantee::AtMostOnce
+                    && same.iter().all(|i| i.live_done)
+                {
+                    return;
+                }
+                let mut mailbox = session.mailbox.lock();
+                let offered = mailbox.offer(same.iter(), wanted, &shared.options, &shared.totals);
+                let reader = mailbox.reader.take();
+                drop(mailbox);
+                shared.metrics.count(offered);
+                if let Some(reader) = reader {
+                    reader.wake();
+                }
+            });
+        }
+        self.run.clear();
+    }
+
+    fn change(&mut self, position: Position, change: Change, replay: bool) {
+        match change {
+            Change::Subscribed { session, ticket, wanted } => {
+                let Some(session) = self.session(session) else { return };
+                let wanted: Vec<Subscribe> =
+                    wanted.into_iter().map(|(filter, options)| Subscribe { filter, options }).collect();
+                let granted = self.shared.subscribe(&session, &wanted, position);
+                self.reply(&session, ticket, Reply::Granted(granted), replay);
+            }
+            Change::Unsubscribed { session, ticket, filters } => {
+                let Some(session) = self.session(session) else { return };
+                let ended = self.shared.unsubscribe(&session, &filters);
+                self.reply(&session, ticket, Reply::Ended(ended), replay);
+            }
+            // While Weft runs, the connection that appended these did them already.
+            other => {
+                if replay {
+                    self.recovered(other);
+                }
+            }
+        }
+    }
+
+    fn recovered(&self, change: Change) {
+        let shared = &self.shared;
+        match change {
+            Change::Open { session: key, client, keep_s, keep_all, fresh } => {
+                let mut registry = shared.registry.lock();
+                let older = registry.client(&client).cloned();
+                if let Some(older) = older.filter(|older| fresh || older.key != key) {
+                    shared.end(&mut registry, &older);
+                }
+                let session = registry.key(key).cloned().unwrap_or_else(|| {
+                    let session = Arc::new(Session::new(key, client, true, keep_all));
+                    registry.insert(Arc::clone(&session));
+                    session
+                });
+                let mut state = session.state.lock();
+                state.keep = keeper::keep_of(keep_s);
+                state.detached_ms = None;
+            }
+            Change::Closed { session, at_ms, keep_s } => {
+                if let Some(session) = self.session(session) {
+                    let mut state = session.state.lock();
+                    state.keep = keeper::keep_of(keep_s);
+                    state.detached_ms = Some(at_ms);
+                }
+            }
+            Change::Ended { session } => {
+                let mut registry = shared.registry.lock();
+                if let Some(session) = registry.key(session).cloned() {
+                    shared.end(&mut registry, &session);
+                }
+            }
+            Change::Acked { session, sent, ranges } => {
+                if let Some(session) = self.session(session) {
+                    let numbers = ranges.iter().flat_map(|(first, count)| *first..*first + u64::from(*count));
+                    let numbers: Vec<u64> = numbers.collect();
+                    let mut mailbox = session.mailbox.lock();
+                    mailbox.set_sent(sent);
+                    mailbox.ack(&numbers, &shared.totals);
+                }
+            }
+            Change::Received { session, numbers } => {
+                if let Some(session) = self.session(session) {
+                    session.mailbox.lock().receive(&numbers);
+                }
+            }
+            Change::Released { session, ids } => {
+                if let Some(session) = self.session(session) {
+                    let mut state = session.state.lock();
+                    for id in ids {
+                        state.received_ids.remove(&id);
+                    }
+                }
+            }
+            Change::Subscribed { .. } | Change::Unsubscribed { .. } => {}
+        }
+    }
+
+    fn reply(&self, session: &Session, ticket: u32, reply: Reply, replay: bool) {
+        if !replay {
+            session.state.lock().replies.insert(ticket, reply);
+        }
+    }
+
+    fn session(&self, key: u64) -> Option<Arc<Session>> {
+        self.shared.registry.lock().key(key).cloned()
+    }
+}

@@ -1,0 +1,113 @@
+//! From a topic to those who want it, remembered until subscriptions or routes change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use event::TopicName;
+use event::hub::SubscribeOptions;
+use foldhash::fast::RandomState;
+
+use crate::session::Session;
+use crate::session::mailbox::Wanted;
+use crate::shared::Shared;
+use crate::table::Route;
+
+/// Who wants the events of a topic, and where it is kept.
+#[derive(Debug)]
+pub(crate) struct Matched {
+    /// Sorted by session; a session is there twice if some of its subscriptions leave out its own publishes and some do not.
+    pub(crate) targets: Vec<Target>,
+    /// One of the sessions wants every event through the log.
+    pub(crate) keep_all: bool,
+    pub(crate) route: Route,
+}
+
+/// One session that wants a topic.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) session: Arc<Session>,
+    pub(crate) wanted: Wanted,
+    /// Not what its own client publishes.
+    no_local: bool,
+}
+
+impl Matched {
+    /// The sessions that want an event of `publisher`, each once.
+    pub(crate) fn each(&self, publisher: &str, mut found: impl FnMut(&Arc<Session>, &Wanted)) {
+        for same in self.targets.chunk_by(|a, b| a.session.key == b.session.key) {
+            let mut wanting = same
+                .iter()
+                .filter(|target| !(target.no_local && target.session.client.as_str() == publisher));
+            let Some(first) = wanting.next() else { continue };
+            match wanting.next() {
+                None => found(&first.session, &first.wanted),
+                Some(second) => found(&first.session, &merge(&first.wanted, &second.wanted)),
+            }
+        }
+    }
+}
+
+/// Remembers what topics matched.
+#[derive(Debug, Default)]
+pub(crate) struct Matcher {
+    known: HashMap<Box<str>, Arc<Matched>, RandomState>,
+    generation: u64,
+}
+
+/// Topics remembered by one publisher; more, and it starts anew.
+const KNOWN_MAX: usize = 512;
+
+impl Matcher {
+    /// Who wants `topic` now.
+    pub(crate) fn find(&mut self, shared: &Shared, topic: &TopicName) -> Arc<Matched> {
+        let generation = shared.generation.load(Ordering::Acquire);
+        if generation != self.generation {
+            self.known.clear();
+            self.generation = generation;
+        }
+        if let Some(matched) = self.known.get(topic.as_str()) {
+            return Arc::clone(matched);
+        }
+        if self.known.len() >= KNOWN_MAX {
+            self.known.clear();
+        }
+        let matched = Arc::new(look_up(shared, topic));
+        self.known.insert(Box::from(topic.as_str()), Arc::clone(&matched));
+        matched
+    }
+}
+
+fn look_up(shared: &Shared, topic: &TopicName) -> Matched {
+    let mut hits: Vec<(u64, Arc<Session>, SubscribeOptions)> = Vec::new();
+    shared.trie.read().matches(topic, &mut |key, subscription| {
+        hits.push((key, Arc::clone(&subscription.session), subscription.options));
+    });
+    hits.sort_by_key(|(key, _, options)| (*key, options.no_local));
+    let mut targets: Vec<Target> = Vec::with_capacity(hits.len());
+    for (key, session, options) in hits {
+        let wanted = Wanted {
+            guarantee: options.guarantee,
+            retain_as_published: options.retain_as_published,
+            ids: (options.id != 0).then(|| Arc::from([options.id])),
+        };
+        match targets.last_mut() {
+            Some(last) if last.session.key == key && last.no_local == options.no_local => {
+                last.wanted = merge(&last.wanted, &wanted);
+            }
+            _ => targets.push(Target { session, wanted, no_local: options.no_local }),
+        }
+    }
+    let keep_all = targets.iter().any(|target| target.session.keep_all);
+    Matched { targets, keep_all, route: shared.table.load().route(topic) }
+}
+
+/// Overlapping subscriptions deliver once: with the strongest guarantee, and all their ids \[MQTT-3.3.4-2, -3\].
+fn merge(a: &Wanted, b: &Wanted) -> Wanted {
+    let ids: Vec<u32> = [&a.ids, &b.ids].into_iter().flatten().flat_map(|ids| ids.iter().copied()).collect();
+    Wanted {
+        guarantee: a.guarantee.max(b.guarantee),
+        retain_as_published: a.retain_as_published || b.retain_as_published,
+        ids: (!ids.is_empty()).then(|| Arc::from(ids)),
+    }
+}

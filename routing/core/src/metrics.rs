@@ -1,0 +1,79 @@
+//! What the core counts. Handles are taken once; counting is one addition for each batch.
+
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+
+use crate::session::mailbox::Offered;
+
+/// Handles of the core's metrics.
+pub(crate) struct Metrics {
+    pub(crate) events_in: Counter,
+    pub(crate) delivered: Counter,
+    pub(crate) acked: Counter,
+    pub(crate) expired: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) dropped_live: Counter,
+    pub(crate) dropped_queue: Counter,
+    pub(crate) dropped_remote: Counter,
+    pub(crate) dropped_lost: Counter,
+    pub(crate) sessions: Gauge,
+    pub(crate) subscriptions: Gauge,
+    pub(crate) retained: Gauge,
+    pub(crate) backlog: Gauge,
+    pub(crate) memory: Gauge,
+}
+
+impl Metrics {
+    /// Registers all of them.
+    pub(crate) fn new() -> Self {
+        const DROPPED: &str = "weft_core_events_dropped_total";
+        describe_counter!("weft_core_events_in_total", "Events that publishers handed to the core");
+        describe_counter!("weft_core_events_delivered_total", "Events handed to connections of subscribers");
+        describe_counter!(
+            "weft_core_events_acked_total",
+            "Numbered deliveries that subscribers acknowledged"
+        );
+        describe_counter!(
+            "weft_core_events_expired_total",
+            "Deliveries that were not made because the event expired"
+        );
+        describe_counter!(
+            "weft_core_events_refused_total",
+            "Publishes refused by the core, answered with a reason"
+        );
+        describe_counter!(
+            DROPPED,
+            "Deliveries dropped: a reader too slow, a queue full, a store too slow, a record gone"
+        );
+        describe_gauge!("weft_core_sessions", "Sessions, connected or not");
+        describe_gauge!("weft_core_subscriptions", "Subscriptions of all sessions");
+        describe_gauge!("weft_core_retained_events", "Retained events");
+        describe_gauge!("weft_core_backlog_events", "Numbered deliveries that wait or are not acknowledged");
+        describe_gauge!("weft_core_memory_bytes", "Events held in memory for subscribers");
+        Self {
+            events_in: counter!("weft_core_events_in_total"),
+            delivered: counter!("weft_core_events_delivered_total"),
+            acked: counter!("weft_core_events_acked_total"),
+            expired: counter!("weft_core_events_expired_total"),
+            refused: counter!("weft_core_events_refused_total"),
+            dropped_live: counter!(DROPPED, "reason" => "slow_reader"),
+            dropped_queue: counter!(DROPPED, "reason" => "queue_full"),
+            dropped_remote: counter!(DROPPED, "reason" => "store_busy"),
+            dropped_lost: counter!(DROPPED, "reason" => "record_gone"),
+            sessions: gauge!("weft_core_sessions"),
+            subscriptions: gauge!("weft_core_subscriptions"),
+            retained: gauge!("weft_core_retained_events"),
+            backlog: gauge!("weft_core_backlog_events"),
+            memory: gauge!("weft_core_memory_bytes"),
+        }
+    }
+
+    /// Counts what an offer to a mailbox came to.
+    pub(crate) fn count(&self, offered: Offered) {
+        if offered.dropped_live > 0 {
+            self.dropped_live.increment(offered.dropped_live as u64);
+        }
+        if offered.dropped_numbered > 0 {
+            self.dropped_queue.increment(offered.dropped_numbered as u64);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What the core writes into the log beside events, and reads back at recovery. The store holds it unread.
+//!
+//! A note starts with its kind.
+//!
+//! ```text
+//! 0x01 flags [id: u16 session: u64] [moved from: u64]   an event; all little-endian
+//! 0x02 postcard(Change)                                 a change of state
+//! ```
+//!
+//! | bit of flags | meaning |
+//! |---|---|
+//! | 0–1 | guarantee of the publish |
+//! | 2 | retain |
+//! | 3 | subscribers that need no log had it already: only cursors are owed it |
+//! | 4 | state only: nobody is owed it (a retained event that was moved, or whose delivery goes another way) |
+//! | 5 | id and session of an exactly-once publish follow |
+//! | 6 | a retained event, moved here from an older position that follows; valid if that is still the current one |
+
+use bytes::{BufMut, Bytes, BytesMut};
+use event::hub::SubscribeOptions;
+use event::store::Position;
+use event::{ClientId, Guarantee, TopicFilter};
+use serde::{Deserialize, Serialize};
+
+const EVENT: u8 = 1;
+const CHANGE: u8 = 2;
+
+const RETAIN: u8 = 1 << 2;
+const LIVE_DONE: u8 = 1 << 3;
+const STATE_ONLY: u8 = 1 << 4;
+const HAS_ID: u8 = 1 << 5;
+const MOVED: u8 = 1 << 6;
+
+/// How an event is to be treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EventNote {
+    pub(crate) guarantee: Guarantee,
+    pub(crate) retain: bool,
+    /// Live subscribers had it: only sessions that keep all are owed it.
+    pub(crate) live_done: bool,
+    /// Nobody is owed it.
+    pub(crate) state_only: bool,
+    /// The publisher's id and session, for an exactly-once publish.
+    pub(crate) id: Option<(u16, u64)>,
+    /// Where this retained event stood before.
+    pub(crate) moved: Option<Position>,
+}
+
+/// A change of state, as one record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Change {
+    /// A session was opened or taken up again. `fresh`: what it had before is gone.
+    Open { session: u64, client: ClientId, keep_s: u64, keep_all: bool, fresh: bool },
+    /// Its connection ended at this time, milliseconds since 1970.
+    Closed { session: u64, at_ms: u64, keep_s: u64 },
+    /// It is over.
+    Ended { session: u64 },
+    /// It subscribed. `ticket` finds the one who waits for the answer.
+    Subscribed { session: u64, ticket: u32, wanted: Vec<(TopicFilter, SubscribeOptions)> },
+    /// It unsubscribed.
+    Unsubscribed { session: u64, ticket: u32, filters: Vec<TopicFilter> },
+    /// These deliveries are done, as first number and count; numbers below `sent` may have been sent.
+    Acked { session: u64, sent: u64, ranges: Vec<(u64, u32)> },
+    /// The subscriber has these exactly-once deliveries.
+    Received { session: u64, numbers: Vec<u64> },
+    /// The publisher released these ids.
+    Released { session: u64, ids: Vec<u16> },
+}
+
+/// A note, read.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Note {
+    Event(EventNote),
+    Change(Change),
+}
+
+impl EventNote {
+    pub(crate) fn new(guarantee: Guarantee) -> Self {
+        Self { guarantee, retain: false, live_done: false, state_only: false, id: None, moved: None }
+    }
+
+    /// The bytes; for most events one of a few constants, without an allocation.
+    pub(crate) fn encode(&self) -> Bytes {
+        const PLAIN: [[u8; 2]; 16] = {
+            let mut notes = [[EVENT, 0]; 16];
+            let mut flags = 0;
+            while flags < 16 {
+                notes[flags] = [EVENT, flags as u8];
+                flags += 1;
+            }
+            notes
+        };
+        static NOTES: [[u8; 2]; 16] = PLAIN;
+
+        let mut flags = match self.guarantee {
+            Guarantee::AtMostOnce => 0,
+            Guarantee::AtLeastOnce => 1,
+            Guarantee::ExactlyOnce => 2,
+        };
+        for (set, bit) in [
+            (self.retain, RETAIN),
+            (self.live_done, LIVE_DONE),
+            (self.state_only, STATE_ONLY),
+            (self.id.is_some(), HAS_ID),
+            (self.moved.is_some(), MOVED),
+        ] {
+            flags |= if set { bit } else { 0 };
+        }
+        if let Some(note) = NOTES.get(usize::from(flags)) {
+            return Bytes::from_static(note);
+        }
+        let mut out = BytesMut::with_capacity(20);
+        out.put_slice(&[EVENT, flags]);
+        if let Some((id, session)) = self.id {
+            out.put_u16_le(id);
+            out.put_u64_le(session);
+        }
+        if let Some(from) = self.moved {
+            out.put_u64_le(from.0);
+        }
+        out.freeze()
+    }
+
+    fn decode(mut rest: &[u8]) -> Option<Self> {
+        let [flags] = take(&mut rest)?;
+        let guarantee = match flags & 3 {
+            0 => Guarantee::AtMostOnce,
+            1 => Guarantee::AtLeastOnce,
+            2 => Guarantee::ExactlyOnce,
+            _ => return None,
+        };
+        let id = match flags & HAS_ID {
+            0 => None,
+            _ => Some((u16::from_le_bytes(take(&mut rest)?), u64::from_le_bytes(take(&mut rest)?))),
+        };
+        let moved = match flags & MOVED {
+            0 => None,
+            _ => Some(Position(u64::from_le_bytes(take(&mut rest)?))),
+        };
+        Some(Self {
+            guarantee,
+            retain: flags & RETAIN != 0,
+            live_done: flags & LIVE_DONE != 0,
+            state_only: flags & STATE_ONLY != 0,
+            id,
+            moved,
+        })
+    }
+}
+
+impl Change {
+    pub(crate) fn encode(&self) -> Bytes {
+        match postcard::to_extend(self, vec![CHANGE]) {
+            Ok(out) => Bytes::from(out),
+            // No field of `Change` refuses to be written; if one ever does, recovery names the record.
+            Err(error) => {
+                tracing::error!(%error, "a change of state could not be written");
+                Bytes::from_static(&[CHANGE])
+            }
+        }
+    }
+}
+
+impl Note {
+    /// Reads a note; `None` when it is from a newer version or damaged.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        match bytes.split_first()? {
+            (&EVENT, rest) => EventNote::decode(rest).map(Self::Event),
+            (&CHANGE, rest) => postcard::from_bytes(rest).ok().map(Self::Change),
+            _ => None,
+        }
+    }
+}
+
+/// Numbers in rising order as first number and count.
+pub(crate) fn ranges(numbers: &[u64]) -> Vec<(u64, u32)> {
+    let mut ranges: Vec<(u64, u32)> = Vec::new();
+    for &number in numbers {
+        match ranges.last_mut() {
+            Some((first, count)) if *first + u64::from(*count) == number => *count += 1,
+            _ => ranges.push((number, 1)),
+        }
+    }
+    ranges
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(*head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_notes_read_back() {
+        for guarantee in [Guarantee::AtMostOnce, Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
+            for bits in 0..32u8 {
+                let note = EventNote {
+                    guarantee,
+                    retain: bits & 1 != 0,
+                    live_done: bits & 2 != 0,
+                    state_only: bits & 4 != 0,
+                    id: (bits & 8 != 0).then_some((7, u64::MAX)),
+                    moved: (bits & 16 != 0).then_some(Position(99)),
+                };
+                assert_eq!(Note::decode(&note.encode()), Some(Note::Event(note)));
+            }
+        }
+    }
+
+    #[test]
+    fn changes_read_back_and_nonsense_does_not() {
+        let change = Change::Acked { session: 3, sent: 9, ranges: ranges(&[1, 2, 3, 7, 9, 10]) };
+        assert_eq!(change, Change::Acked { session: 3, sent: 9, ranges: vec![(1, 3), (7, 1), (9, 2)] });
+        assert_eq!(Note::decode(&change.encode()), Some(Note::Change(change)));
+        for nonsense in [&[][..], &[9], &[1], &[1, 3], &[1, HAS_ID, 1], &[2, 99]] {
+            assert_eq!(Note::decode(nonsense), None);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The settings of the core.
+
+use event::ByteLimit;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Limits of sessions, queues and retained events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Events that one session may have waiting or unacknowledged, by count. Default 100000; at least 1. At the limit
+    /// new ones are dropped for this session and counted in `weft_core_events_dropped_total`. Bridges are exempt: the
+    /// disk is their limit.
+    pub queue_events: u32,
+    /// Data of events that one session holds in memory for events that must arrive; more is read from the log when it
+    /// is due. Default "1 MiB".
+    #[schemars(with = "String")]
+    pub queue_memory_bytes: ByteLimit,
+    /// Data of QoS 0 events that may wait for one slow reader. Default "4 MiB". At the limit new ones are dropped for
+    /// this reader and counted.
+    #[schemars(with = "String")]
+    pub live_bytes: ByteLimit,
+    /// How long publishers of QoS 0 wait for a reader that keeps reading but is behind, for each batch, milliseconds.
+    /// Default 20; 0 drops at once; at most 1000. Longer gives fewer drops under full load, and lets a slow reader slow its publishers.
+    pub live_wait_ms: u32,
+    /// Data of events in the memory of all sessions together. Default "256 MiB". At the limit QoS 0 events are dropped
+    /// and counted, all others are read from the log when they are due.
+    #[schemars(with = "String")]
+    pub memory_bytes: ByteLimit,
+    /// Events waiting in all sessions together, by count; each takes about 48 bytes of memory. Default 10000000.
+    pub backlog_events: u32,
+    /// Sessions, connected or not. Default 200000. At the limit new clients are refused.
+    pub sessions: u32,
+    /// Subscriptions of one session. Default 10000; more are refused.
+    pub subscriptions: u32,
+    /// Retained events, by count. Default 1000000. At the limit a publish that would add one is refused.
+    pub retained_events: u32,
+    /// Retained events, by bytes of data. Default "256 MiB". At the limit a publish that would add to it is refused.
+    #[schemars(with = "String")]
+    pub retained_bytes: ByteLimit,
+    /// How much the log grows between two checkpoints of sessions and retained events. Default "64 MiB". Smaller
+    /// starts faster after a crash and writes more.
+    #[schemars(with = "String")]
+    pub checkpoint_bytes: ByteLimit,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            queue_events: 100_000,
+            queue_memory_bytes: ByteLimit::mib(1),
+            live_bytes: ByteLimit::mib(4),
+            live_wait_ms: 20,
+            memory_bytes: ByteLimit::mib(256),
+            backlog_events: 10_000_000,
+            sessions: 200_000,
+            subscriptions: 10_000,
+            retained_events: 1_000_000,
+            retained_bytes: ByteLimit::mib(256),
+            checkpoint_bytes: ByteLimit::mib(64),
+        }
+    }
+}

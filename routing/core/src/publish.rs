@@ -1,0 +1,320 @@
+//! A batch on its way in: who wants it, which store keeps it, and the one receipt that answers it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event::hub::{Admission, Outcome, Publish, Receipt};
+use event::store::{Append, Entry, Store};
+use event::{Durability, Guarantee, Origin, Reject, RejectKind};
+
+use crate::matching::{Matched, Matcher};
+use crate::notes::EventNote;
+use crate::session::Session;
+use crate::session::mailbox::Item;
+use crate::shared::Shared;
+
+/// One publisher's way in.
+#[derive(Debug, Default)]
+pub(crate) struct Publisher {
+    matcher: Matcher,
+}
+
+/// What one store gets of a batch.
+#[derive(Default)]
+struct Share {
+    entries: Vec<Entry>,
+    /// The place of each entry in the batch.
+    places: Vec<usize>,
+    durability: Option<Durability>,
+    /// For a remote store: what the embedded log has to remember once the remote has the event.
+    after: Vec<(usize, Entry)>,
+}
+
+/// A batch, sorted by where it goes.
+struct Sorted {
+    local: Share,
+    remote: Vec<(usize, Share)>,
+    refused: Vec<(usize, Reject)>,
+    /// Readers that are behind with what was just put into their live lane.
+    behind: Vec<Arc<Session>>,
+}
+
+impl Publisher {
+    /// Publishes a batch. `session` is the durable session that remembers ids of exactly-once publishes.
+    pub(crate) fn publish(
+        &mut self,
+        shared: &Arc<Shared>,
+        origin: Origin,
+        session: Option<&Session>,
+        batch: Vec<Publish>,
+    ) -> Admission {
+        if shared.is_stopping() {
+            return Admission::Admitted(Receipt::ready(Outcome::Refused(Reject::closed())));
+        }
+        shared.metrics.events_in.increment(batch.len() as u64);
+        let sorted = self.sort(shared, origin, session.filter(|session| session.durable), batch);
+        let behind = sorted.behind.clone();
+        let admission = admit(shared, sorted);
+        if behind.is_empty() { admission } else { wait_for_readers(shared, behind, admission) }
+    }
+
+    fn sort(
+        &mut self,
+        shared: &Arc<Shared>,
+        origin: Origin,
+        session: Option<&Session>,
+        batch: Vec<Publish>,
+    ) -> Sorted {
+        let mut sorted =
+            Sorted { local: Share::default(), remote: Vec::new(), refused: Vec::new(), behind: Vec::new() };
+        let mut run: Vec<Item> = Vec::new();
+        let mut run_of: Option<Arc<Matched>> = None;
+        for (place, publish) in batch.into_iter().enumerate() {
+            if publish.retain && !shared.has_room_to_retain(&publish.event) {
+                let reason = "the limit of retained events is reached; raise core.retained_events or core.retained_bytes";
+                sorted.refused.push((place, Reject::new(RejectKind::Busy, reason)));
+                continue;
+            }
+            let matched = self.matcher.find(shared, publish.event.topic());
+            let remote = matched.route.remote.filter(|_| origin == Origin::Client);
+            if let Some(remote) = remote {
+                sorted.to_remote(remote, place, &publish, session);
+                continue;
+            }
+            let live = publish.guarantee == Guarantee::AtMostOnce;
+            if !live || publish.retain || matched.keep_all {
+                sorted.to_local(place, &publish, session, matched.route.durability(publish.guarantee));
+            }
+            if live && !matched.targets.is_empty() {
+                if !run_of.as_ref().is_some_and(|known| Arc::ptr_eq(known, &matched)) {
+                    if let Some(known) = run_of.replace(matched) {
+                        sorted.offer_live(shared, &known, &mut run);
+                    }
+                }
+                let Publish { event, guarantee, retain, id: _ } = publish;
+                run.push(Item { event, guarantee, retain, position: None, live_done: false });
+            }
+        }
+        if let Some(known) = run_of {
+            sorted.offer_live(shared, &known, &mut run);
+        }
+        sorted
+    }
+}
+
+impl Sorted {
+    fn to_local(
+        &mut self,
+        place: usize,
+        publish: &Publish,
+        session: Option<&Session>,
+        durability: Durability,
+    ) {
+        let mut note = EventNote::new(publish.guarantee);
+        note.retain = publish.retain;
+        note.live_done = publish.guarantee == Guarantee::AtMostOnce;
+        note.id = publish.id.zip(session.map(|session| session.key));
+        let answered = publish.guarantee != Guarantee::AtMostOnce || publish.retain;
+        self.local.push(place, Entry { event: Some(publish.event.clone()), note: note.encode() });
+        if answered {
+            self.local.durability = self.local.durability.max(Some(durability));
+        }
+    }
+
+    fn to_remote(&mut self, remote: usize, place: usize, publish: &Publish, session: Option<&Session>) {
+        let at = self.remote.iter().position(|(index, _)| *index == remote).unwrap_or_else(|| {
+            self.remote.push((remote, Share::default()));
+            self.remote.len() - 1
+        });
+        let Some((_, share)) = self.remote.get_mut(at) else { return };
+        if publish.guarantee != Guarantee::AtMostOnce {
+            share.durability = Some(Durability::Remote);
+        }
+        // The remote holds the event; retained state and ids of publishers are kept here.
+        let id = publish.id.zip(session.map(|session| session.key));
+        if publish.retain || id.is_some() {
+            let note = EventNote {
+                retain: publish.retain,
+                state_only: true,
+                id,
+                ..EventNote::new(publish.guarantee)
+            };
+            let event = publish.retain.then(|| publish.event.clone());
+            share.after.push((place, Entry { event, note: note.encode() }));
+        }
+        let note = EventNote::new(publish.guarantee).encode();
+        share.push(place, Entry { event: Some(publish.event.clone()), note });
+    }
+
+    fn offer_live(&mut self, shared: &Shared, matched: &Matched, run: &mut Vec<Item>) {
+        let Some(publisher) = run.first().map(|item| Arc::clone(item.event.publisher())) else { return };
+        let high = shared.options.live_bytes.as_usize() / 2;
+        matched.each(&publisher, |session, wanted| {
+            let mut mailbox = session.mailbox.lock();
+            let offered = mailbox.offer(run.iter(), wanted, &shared.options, &shared.totals);
+            let behind = mailbox.live_bytes() > high && mailbox.is_keen();
+            let reader = mailbox.reader.take();
+            drop(mailbox);
+            shared.metrics.count(offered);
+            if let Some(reader) = reader {
+                reader.wake();
+            }
+            if behind {
+                self.behind.push(Arc::clone(session));
+            }
+        });
+        run.clear();
+    }
+}
+
+impl Share {
+    fn push(&mut self, place: usize, entry: Entry) {
+        self.entries.push(entry);
+        self.places.push(place);
+    }
+
+    /// The batch for the store, and the receipt if somebody waits for it.
+    fn into_append(self) -> (Append, Option<Receipt>, Vec<usize>) {
+        match self.durability {
+            None => (Append::unanswered(self.entries), None, self.places),
+            Some(durability) => {
+                let (append, receipt) = Append::new(self.entries, durability);
+                (append, Some(receipt), self.places)
+            }
+        }
+    }
+}
+
+fn admit(shared: &Arc<Shared>, sorted: Sorted) -> Admission {
+    let Sorted { local, remote, refused, behind: _ } = sorted;
+    let refusals = refused.len() as u64;
+    if refusals > 0 {
+        shared.metrics.refused.increment(refusals);
+    }
+    if !remote.is_empty() {
+        return admit_remote(shared, local, remote, refused);
+    }
+    let answer = |receipt: Option<Receipt>, refused: Vec<(usize, Reject)>| match receipt {
+        Some(receipt) if refused.is_empty() => receipt,
+        Some(receipt) => Receipt::joined(async move { join(receipt.await, refused) }),
+        None if refused.is_empty() => Receipt::ready(Outcome::Kept),
+        None => Receipt::ready(Outcome::Partly(refused)),
+    };
+    if local.entries.is_empty() {
+        return Admission::Admitted(answer(None, refused));
+    }
+    let (append, receipt, _) = local.into_append();
+    match shared.store.try_append(append) {
+        Ok(()) => Admission::Admitted(answer(receipt, refused)),
+        Err(append) => {
+            let store = shared.store.clone();
+            Admission::Waiting(Box::pin(async move {
+                store.append(append).await;
+                answer(receipt, refused)
+            }))
+        }
+    }
+}
+
+/// The way of a batch of which a remote store gets something. Slower: it joins several answers.
+fn admit_remote(
+    shared: &Arc<Shared>,
+    local: Share,
+    remote: Vec<(usize, Share)>,
+    refused: Vec<(usize, Reject)>,
+) -> Admission {
+    let shared = Arc::clone(shared);
+    Admission::Waiting(Box::pin(async move {
+        let mut receipts: Vec<(Receipt, Vec<usize>, Vec<(usize, Entry)>)> = Vec::new();
+        if !local.entries.is_empty() {
+            let (append, receipt, places) = local.into_append();
+            shared.store.append(append).await;
+            receipts.extend(receipt.map(|receipt| (receipt, places, Vec::new())));
+        }
+        for (index, mut share) in remote {
+            let Some((_, store)) = shared.remotes.get(index) else { continue };
+            let after = std::mem::take(&mut share.after);
+            let (append, receipt, places) = share.into_append();
+            match receipt {
+                Some(receipt) => {
+                    store.append(append).await;
+                    receipts.push((receipt, places, after));
+                }
+                // Nobody waits for it: at the limit it is dropped and counted.
+                None => {
+                    if let Err(append) = store.try_append(append) {
+                        shared.metrics.dropped_remote.increment(append.entries.len() as u64);
+                    }
+                    let after = after.into_iter().map(|(_, entry)| entry).collect::<Vec<_>>();
+                    if !after.is_empty() {
+                        shared.store.append(Append::unanswered(after)).await;
+                    }
+                }
+            }
+        }
+        Receipt::joined(async move {
+            let mut refused = refused;
+            for (receipt, places, after) in receipts {
+                let outcome = receipt.await;
+                let kept_after = after.into_iter().filter(|(place, _)| {
+                    places.iter().position(|known| known == place).is_some_and(|at| outcome.of(at).is_ok())
+                });
+                let (after_places, entries): (Vec<usize>, Vec<Entry>) = kept_after.unzip();
+                refused.extend(refusals_at(&outcome, &places));
+                if !entries.is_empty() {
+                    let outcome = append_and_wait(&shared.store, entries).await;
+                    refused.extend(refusals_at(&outcome, &after_places));
+                }
+            }
+            join(Outcome::Kept, refused)
+        })
+    }))
+}
+
+async fn append_and_wait(store: &Store, entries: Vec<Entry>) -> Outcome {
+    let (append, receipt) = Append::new(entries, Durability::Synced);
+    store.append(append).await;
+    receipt.await
+}
+
+fn refusals_at(outcome: &Outcome, places: &[usize]) -> Vec<(usize, Reject)> {
+    let places = places.iter().enumerate();
+    places.filter_map(|(at, place)| outcome.of(at).err().map(|reject| (*place, reject.clone()))).collect()
+}
+
+fn join(outcome: Outcome, mut refused: Vec<(usize, Reject)>) -> Outcome {
+    match outcome {
+        Outcome::Refused(reject) => Outcome::Refused(reject),
+        Outcome::Kept if refused.is_empty() => Outcome::Kept,
+        Outcome::Kept => Outcome::Partly(refused),
+        Outcome::Partly(more) => {
+            refused.extend(more);
+            Outcome::Partly(refused)
+        }
+    }
+}
+
+/// A reader that keeps reading and is behind makes its publishers wait a little; one that does not read makes nobody
+/// wait, and loses what does not fit.
+fn wait_for_readers(shared: &Shared, behind: Vec<Arc<Session>>, admission: Admission) -> Admission {
+    let low = shared.options.live_bytes.as_usize() / 4;
+    let wait = Duration::from_millis(u64::from(shared.options.live_wait_ms.min(1000)));
+    Admission::Waiting(Box::pin(async move {
+        let drained = async {
+            for session in behind {
+                let drained = session.drained.notified();
+                tokio::pin!(drained);
+                drained.as_mut().enable();
+                if session.mailbox.lock().live_bytes() > low {
+                    drained.await;
+                }
+            }
+        };
+        // Over time is no error: the next batch finds the lane full and is dropped for this reader alone.
+        tokio::time::timeout(wait, drained).await.unwrap_or(());
+        match admission {
+            Admission::Admitted(receipt) => receipt,
+            Admission::Waiting(admitted) => admitted.await,
+        }
+    }))
+}

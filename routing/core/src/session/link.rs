@@ -1,0 +1,272 @@
+//! A connection's hold on its session.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use event::hub::{
+    Admission, Close, Closed, Delivery, Granted, Link, Outcome, Publish, Receipt, Room, Subscribe,
+};
+use event::store::Position;
+use event::{Durability, Event, Pending, Principal, Reject, RejectKind, TopicFilter};
+
+use super::{Reply, Session};
+use crate::keeper;
+use crate::notes::{Change, ranges};
+use crate::publish::Publisher;
+use crate::shared::{Shared, now_ms};
+
+/// The hold of one connection. Dropped without `close`, the connection is lost.
+pub(crate) struct SessionLink {
+    shared: Arc<Shared>,
+    session: Arc<Session>,
+    who: Principal,
+    /// The number of this connection; the session knows the one that holds it.
+    holder: u64,
+    publisher: Publisher,
+    /// Events on their way from the log, by number.
+    loading: Option<(Vec<u64>, Pending<Vec<Option<Event>>>)>,
+    load: Vec<(u64, Position)>,
+    /// Acks that have no record yet: the store had no room.
+    unrecorded: Vec<u64>,
+    /// The client knows that it is connected.
+    pub(crate) accepted: bool,
+    ended: bool,
+}
+
+impl SessionLink {
+    pub(crate) fn new(shared: Arc<Shared>, session: Arc<Session>, who: Principal, holder: u64) -> Self {
+        Self {
+            shared,
+            session,
+            who,
+            holder,
+            publisher: Publisher::default(),
+            loading: None,
+            load: Vec::new(),
+            unrecorded: Vec::new(),
+            accepted: false,
+            ended: false,
+        }
+    }
+
+    /// Starts to read what the mailbox asks for from the log.
+    fn start_loading(&mut self) {
+        let mut wanted = std::mem::take(&mut self.load);
+        wanted.sort_unstable_by_key(|(_, position)| *position);
+        let (numbers, positions) = wanted.into_iter().unzip();
+        self.loading = Some((numbers, self.shared.store.read(positions)));
+    }
+
+    /// Puts events that were read into the mailbox. True when there is something new to take.
+    fn poll_loading(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some((numbers, reading)) = &mut self.loading else { return false };
+        let Poll::Ready(read) = reading.as_mut().poll(cx) else { return false };
+        let numbers = std::mem::take(numbers);
+        self.loading = None;
+        match read {
+            Ok(events) => {
+                let events = numbers.into_iter().zip(events).collect();
+                let lost = self.session.mailbox.lock().loaded(events, &self.shared.totals);
+                if lost > 0 {
+                    tracing::warn!(client_id = %self.session.client, lost, "events of a session are gone from the log");
+                    self.shared.metrics.dropped_lost.increment(lost as u64);
+                }
+                true
+            }
+            Err(reject) => {
+                tracing::warn!(client_id = %self.session.client, %reject, "the log cannot be read");
+                false
+            }
+        }
+    }
+
+    fn append(&self, change: &Change) -> Receipt {
+        self.shared.append(change, Durability::Synced)
+    }
+
+    fn end(&mut self, lost: bool, keep: Option<Duration>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let session = Arc::clone(&self.session);
+        let mut registry = shared.registry.lock();
+        if session.mailbox.lock().holder != self.holder {
+            // A newer connection has the session and has dealt with the will.
+            return;
+        }
+        self.record_acks();
+        let (keep, will) = {
+            let mut state = session.state.lock();
+            state.keep = keep.unwrap_or(state.keep);
+            state.detached_ms = Some(now_ms());
+            (state.keep, state.will.take())
+        };
+        let stays = session.durable && !keep.is_zero();
+        if stays {
+            let unseen = session.mailbox.lock().detach(&shared.totals);
+            shared.metrics.dropped_live.increment(unseen as u64);
+            let keep_s = keeper::keep_s(keep);
+            shared.append_unanswered(&Change::Closed { session: session.key, at_ms: now_ms(), keep_s });
+        } else {
+            shared.end(&mut registry, &session);
+            if session.durable {
+                shared.append_unanswered(&Change::Ended { session: session.key });
+            }
+        }
+        drop(registry);
+        if let Some((who, will)) = will.filter(|_| lost && self.accepted) {
+            let delay = if stays { will.delay.min(keep) } else { Duration::ZERO };
+            keeper::schedule(&shared, session.key, who, will.publish, delay);
+        }
+    }
+
+    fn record_acks(&mut self) {
+        if self.unrecorded.is_empty() {
+            return;
+        }
+        let sent = self.session.mailbox.lock().sent();
+        let change = Change::Acked { session: self.session.key, sent, ranges: ranges(&self.unrecorded) };
+        if self.shared.append_unanswered(&change) {
+            self.unrecorded.clear();
+        }
+    }
+}
+
+impl Link for SessionLink {
+    fn publish(&mut self, batch: Vec<Publish>) -> Admission {
+        self.publisher.publish(&self.shared, self.who.origin, Some(&self.session), batch)
+    }
+
+    fn subscribe(&mut self, wanted: Vec<Subscribe>) -> Pending<Vec<Result<Granted, Reject>>> {
+        if wanted.iter().any(|wanted| wanted.filter.share().is_some()) {
+            let reject = Reject::new(RejectKind::Denied, "shared subscriptions are not supported yet");
+            return Box::pin(std::future::ready(Err(reject)));
+        }
+        if !self.session.durable {
+            let dispatched = self.shared.dispatched.lock();
+            let granted = self.shared.subscribe(&self.session, &wanted, *dispatched);
+            return Box::pin(std::future::ready(Ok(granted)));
+        }
+        let ticket = self.session.take_ticket();
+        let wanted = wanted.into_iter().map(|Subscribe { filter, options }| (filter, options)).collect();
+        let receipt = self.append(&Change::Subscribed { session: self.session.key, ticket, wanted });
+        let session = Arc::clone(&self.session);
+        Box::pin(async move {
+            receipt.await.whole()?;
+            match session.state.lock().replies.remove(&ticket) {
+                Some(Reply::Granted(granted)) => Ok(granted),
+                Some(Reply::Ended(_)) | None => Err(Reject::closed()),
+            }
+        })
+    }
+
+    fn unsubscribe(&mut self, filters: Vec<TopicFilter>) -> Pending<Vec<bool>> {
+        if !self.session.durable {
+            let ended = self.shared.unsubscribe(&self.session, &filters);
+            return Box::pin(std::future::ready(Ok(ended)));
+        }
+        let ticket = self.session.take_ticket();
+        let receipt = self.append(&Change::Unsubscribed { session: self.session.key, ticket, filters });
+        let session = Arc::clone(&self.session);
+        Box::pin(async move {
+            receipt.await.whole()?;
+            match session.state.lock().replies.remove(&ticket) {
+                Some(Reply::Ended(ended)) => Ok(ended),
+                Some(Reply::Granted(_)) | None => Err(Reject::closed()),
+            }
+        })
+    }
+
+    fn poll_deliveries(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: Room,
+        out: &mut Vec<Delivery>,
+    ) -> Poll<Result<(), Closed>> {
+        let before = out.len();
+        loop {
+            self.poll_loading(cx);
+            let shared = &self.shared;
+            let mut mailbox = self.session.mailbox.lock();
+            if mailbox.holder != self.holder {
+                return Poll::Ready(Err(Closed::TakenOver));
+            }
+            if let Some(closed) = mailbox.closed {
+                return Poll::Ready(Err(closed));
+            }
+            self.load.clear();
+            let behind = mailbox.live_bytes();
+            let expired = mailbox.take(room, now_ms(), out, &mut self.load, &shared.totals);
+            shared.metrics.expired.increment(expired as u64);
+            if out.len() > before {
+                mailbox.set_taken(Instant::now());
+                let low = shared.options.live_bytes.as_usize() / 4;
+                let drained = behind > low && mailbox.live_bytes() <= low;
+                drop(mailbox);
+                if drained {
+                    self.session.drained.notify_waiters();
+                }
+                shared.metrics.delivered.increment((out.len() - before) as u64);
+                return Poll::Ready(Ok(()));
+            }
+            if !self.load.is_empty() && self.loading.is_none() {
+                drop(mailbox);
+                self.start_loading();
+                continue;
+            }
+            if !mailbox.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
+                mailbox.reader = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
+    }
+
+    fn ack(&mut self, numbers: &[u64]) {
+        let acked = self.session.mailbox.lock().ack(numbers, &self.shared.totals);
+        self.shared.metrics.acked.increment(acked.len() as u64);
+        if self.session.durable && !acked.is_empty() {
+            self.unrecorded.extend(acked);
+            self.record_acks();
+        }
+    }
+
+    fn received(&mut self, numbers: &[u64]) -> Receipt {
+        let numbers = self.session.mailbox.lock().receive(numbers);
+        if !self.session.durable || numbers.is_empty() {
+            return Receipt::ready(Outcome::Kept);
+        }
+        self.append(&Change::Received { session: self.session.key, numbers })
+    }
+
+    fn release(&mut self, ids: &[u16]) -> Receipt {
+        if !self.session.durable {
+            return Receipt::ready(Outcome::Kept);
+        }
+        let mut state = self.session.state.lock();
+        for id in ids {
+            state.received_ids.remove(id);
+        }
+        drop(state);
+        self.append(&Change::Released { session: self.session.key, ids: ids.to_vec() })
+    }
+
+    fn close(mut self: Box<Self>, how: Close) {
+        self.end(how.will, how.keep);
+    }
+}
+
+impl Drop for SessionLink {
+    fn drop(&mut self) {
+        self.end(true, None);
+    }
+}
+
+impl Session {
+    fn take_ticket(&self) -> u32 {
+        let mut state = self.state.lock();
+        state.next_ticket = state.next_ticket.wrapping_add(1);
+        state.next_ticket
+    }
+}

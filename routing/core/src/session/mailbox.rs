@@ -1,0 +1,479 @@
+//! A session's bounded outbox: a lane of live events, and a window of numbered ones. Sans-io.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use event::hub::{Closed, Delivery, Room};
+use event::store::Position;
+use event::{Event, Guarantee};
+
+use crate::Options;
+
+/// What all mailboxes hold together.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    /// Weight of events in memory.
+    pub(crate) memory: AtomicUsize,
+    /// Numbered deliveries.
+    pub(crate) backlog: AtomicUsize,
+}
+
+/// An event on its way to subscribers.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub(crate) event: Event,
+    pub(crate) guarantee: Guarantee,
+    pub(crate) retain: bool,
+    /// Its record; `None` on the way past the log.
+    pub(crate) position: Option<Position>,
+    /// Live subscribers had it.
+    pub(crate) live_done: bool,
+}
+
+/// How one session wants the events of one topic: its subscriptions, taken together.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) guarantee: Guarantee,
+    pub(crate) retain_as_published: bool,
+    pub(crate) ids: Option<Arc<[u32]>>,
+}
+
+/// What an offer came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Offered {
+    /// Live events put in.
+    pub(crate) live: usize,
+    /// Numbered events put in.
+    pub(crate) numbered: usize,
+    /// Live events dropped: the lane is full.
+    pub(crate) dropped_live: usize,
+    /// Numbered events dropped: the queue is full.
+    pub(crate) dropped_numbered: usize,
+}
+
+/// The outbox.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    /// The connection that holds the session; an older one has a lower number.
+    pub(crate) holder: u64,
+    pub(crate) attached: bool,
+    pub(crate) closed: Option<Closed>,
+    pub(crate) reader: Option<Waker>,
+    /// Numbered queue has no limit but the disk; and takes every event numbered.
+    keep_all: bool,
+    live: VecDeque<Live>,
+    live_bytes: usize,
+    window: VecDeque<Slot>,
+    /// Number of the first slot of `window`.
+    first: u64,
+    /// Next number to offer to the connection that holds the session.
+    cursor: u64,
+    /// Numbers below may have been sent.
+    sent: u64,
+    /// Weight of events held by slots.
+    cached: usize,
+    /// When the reader last took something.
+    taken: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Live {
+    event: Event,
+    retain: bool,
+    ids: Option<Arc<[u32]>>,
+}
+
+/// One numbered delivery.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) position: Position,
+    /// Held while memory allows and it was not sent.
+    event: Option<Event>,
+    pub(crate) ids: Option<Arc<[u32]>>,
+    pub(crate) guarantee: Guarantee,
+    pub(crate) retain: bool,
+    pub(crate) state: SlotState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) enum SlotState {
+    /// Not acked.
+    Open,
+    /// The subscriber has it; it is not released.
+    Received,
+    /// Acked, dropped or expired.
+    Done,
+}
+
+/// The span of numbers that may be out: packet ids, which follow from numbers, must not meet.
+const SPAN: u64 = 65_000;
+/// A reader that took nothing for so long makes no publisher wait.
+const KEEN: Duration = Duration::from_millis(50);
+/// How many events are read from the log at a time.
+const LOAD: usize = 128;
+
+impl Mailbox {
+    pub(crate) fn new(keep_all: bool) -> Self {
+        Self {
+            holder: 0,
+            attached: false,
+            closed: None,
+            reader: None,
+            keep_all,
+            live: VecDeque::new(),
+            live_bytes: 0,
+            window: VecDeque::new(),
+            first: 0,
+            cursor: 0,
+            sent: 0,
+            cached: 0,
+            taken: None,
+        }
+    }
+
+    /// Puts in what of `items` the session wants. `durable`: it is owed numbered events while it is away.
+    pub(crate) fn offer<'a>(
+        &mut self,
+        items: impl Iterator<Item = &'a Item>,
+        wanted: &Wanted,
+        limits: &Options,
+        totals: &Totals,
+    ) -> Offered {
+        let mut offered = Offered::default();
+        for item in items {
+            let retain = item.retain && wanted.retain_as_published;
+            let guarantee = item.guarantee.min(wanted.guarantee);
+            match item.position {
+                Some(position) if self.keep_all || guarantee != Guarantee::AtMostOnce => {
+                    if item.live_done && !self.keep_all {
+                        continue;
+                    }
+                    let guarantee = guarantee.max(Guarantee::AtLeastOnce);
+                    let ids = wanted.ids.clone();
+                    let slot = Slot { position, event: None, ids, guarantee, retain, state: SlotState::Open };
+                    let kept = self.push_slot(slot, Some(&item.event), limits, totals);
+                    offered.numbered += usize::from(kept);
+                    offered.dropped_numbered += usize::from(!kept);
+                }
+                // On its way past the log it reaches a session that keeps all by way of the log as well.
+                _ if self.keep_all || item.live_done || !self.attached => {}
+                _ => {
+                    let kept = self.push_live(&item.event, retain, wanted.ids.clone(), limits, totals);
+                    offered.live += usize::from(kept);
+                    offered.dropped_live += usize::from(!kept);
+                }
+            }
+        }
+        offered
+    }
+
+    /// Puts in an event of the live lane; false when it was dropped.
+    pub(crate) fn push_live(
+        &mut self,
+        event: &Event,
+        retain: bool,
+        ids: Option<Arc<[u32]>>,
+        limits: &Options,
+        totals: &Totals,
+    ) -> bool {
+        let weight = event.weight();
+        let full = self.live_bytes + weight > limits.live_bytes.as_usize() && !self.live.is_empty();
+        if full || totals.memory.load(Ordering::Relaxed) > limits.memory_bytes.as_usize() {
+            return false;
+        }
+        self.live_bytes += weight;
+        totals.memory.fetch_add(weight, Ordering::Relaxed);
+        self.live.push_back(Live { event: event.clone(), retain, ids });
+        true
+    }
+
+    /// Puts in a numbered delivery. It takes its number even if it is dropped (false): numbers follow from the log.
+    pub(crate) fn push_slot(
+        &mut self,
+        mut slot: Slot,
+        event: Option<&Event>,
+        limits: &Options,
+        totals: &Totals,
+    ) -> bool {
+        let full = !self.keep_all
+            && (self.window.len() >= usize::try_from(limits.queue_events).unwrap_or(usize::MAX)
+                || totals.backlog.load(Ordering::Relaxed)
+                    >= usize::try_from(limits.backlog_events).unwrap_or(usize::MAX));
+        if full {
+            slot.state = SlotState::Done;
+        } else if let Some(event) = event
+            && self.attached
+            && self.cached < limits.queue_memory_bytes.as_usize()
+            && totals.memory.load(Ordering::Relaxed) < limits.memory_bytes.as_usize()
+        {
+            let weight = event.weight();
+            self.cached += weight;
+            totals.memory.fetch_add(weight, Ordering::Relaxed);
+            slot.event = Some(event.clone());
+        }
+        totals.backlog.fetch_add(1, Ordering::Relaxed);
+        self.window.push_back(slot);
+        if full {
+            self.shift(totals);
+        }
+        !full
+    }
+
+    /// Takes what `room` allows into `out`. Numbered events that have to be read from the log first go to `load`.
+    pub(crate) fn take(
+        &mut self,
+        mut room: Room,
+        now_ms: u64,
+        out: &mut Vec<Delivery>,
+        load: &mut Vec<(u64, Position)>,
+        totals: &Totals,
+    ) -> usize {
+        let expired = self.take_numbered(&mut room, now_ms, out, load, totals);
+        expired + self.take_live(&mut room, now_ms, out, totals)
+    }
+
+    fn take_numbered(
+        &mut self,
+        room: &mut Room,
+        now_ms: u64,
+        out: &mut Vec<Delivery>,
+        load: &mut Vec<(u64, Position)>,
+        totals: &Totals,
+    ) -> usize {
+        let mut expired = 0;
+        let mut released = 0;
+        while room.numbered > 0 && room.bytes > 0 && self.cursor < self.first + SPAN {
+            let number = self.cursor;
+            let at = usize::try_from(number - self.first).unwrap_or(usize::MAX);
+            let Some(slot) = self.window.get_mut(at) else { break };
+            if slot.state == SlotState::Open {
+                let Some(event) = slot.event.take() else {
+                    let missing = self.window.iter().skip(at).take(LOAD.min(usize::from(room.numbered)));
+                    let missing = missing.zip(number..).take_while(|(slot, _)| slot.event.is_none());
+                    let missing = missing.filter(|(slot, _)| slot.state == SlotState::Open);
+                    load.extend(missing.map(|(slot, number)| (number, slot.position)));
+                    break;
+                };
+                let weight = event.weight();
+                released += weight;
+                if event.is_expired(now_ms) {
+                    slot.state = SlotState::Done;
+                    expired += 1;
+                } else {
+                    room.numbered -= 1;
+                    room.bytes = room.bytes.saturating_sub(weight);
+                    out.push(Delivery {
+                        event,
+                        guarantee: slot.guarantee,
+                        retain: slot.retain,
+                        again: number < self.sent,
+                        number: Some(number),
+                        position: Some(slot.position),
+                        subscriptions: slot.ids.clone(),
+                    });
+                    self.sent = self.sent.max(number + 1);
+                }
+            }
+            self.cursor += 1;
+        }
+        self.cached -= released;
+        totals.memory.fetch_sub(released, Ordering::Relaxed);
+        if expired > 0 {
+            self.shift(totals);
+        }
+        expired
+    }
+
+    fn take_live(&mut self, room: &mut Room, now_ms: u64, out: &mut Vec<Delivery>, totals: &Totals) -> usize {
+        let mut expired = 0;
+        let mut released = 0;
+        while room.bytes > 0
+            && let Some(Live { event, retain, ids }) = self.live.pop_front()
+        {
+            let weight = event.weight();
+            released += weight;
+            if event.is_expired(now_ms) {
+                expired += 1;
+                continue;
+            }
+            room.bytes = room.bytes.saturating_sub(weight);
+            out.push(Delivery {
+                event,
+                guarantee: Guarantee::AtMostOnce,
+                retain,
+                again: false,
+                number: None,
+                position: None,
+                subscriptions: ids,
+            });
+        }
+        self.live_bytes -= released;
+        totals.memory.fetch_sub(released, Ordering::Relaxed);
+        if self.live.is_empty() && self.live.capacity() > 1024 {
+            self.live = VecDeque::new();
+        }
+        expired
+    }
+
+    /// Puts events that were read from the log beside their numbers; one that is gone is done. Gives the number lost.
+    pub(crate) fn loaded(&mut self, events: Vec<(u64, Option<Event>)>, totals: &Totals) -> usize {
+        let mut lost = 0;
+        for (number, event) in events {
+            let Some(at) = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok()) else {
+                continue;
+            };
+            let Some(slot) = self.window.get_mut(at) else { continue };
+            if slot.state != SlotState::Open || slot.event.is_some() {
+                continue;
+            }
+            match event {
+                Some(event) => {
+                    self.cached += event.weight();
+                    totals.memory.fetch_add(event.weight(), Ordering::Relaxed);
+                    slot.event = Some(event);
+                }
+                None => {
+                    slot.state = SlotState::Done;
+                    lost += 1;
+                }
+            }
+        }
+        self.shift(totals);
+        lost
+    }
+
+    /// Marks deliveries done. Gives those that were open, for the record.
+    pub(crate) fn ack(&mut self, numbers: &[u64], totals: &Totals) -> Vec<u64> {
+        let known = numbers.iter().copied().filter(|number| self.mark(*number, SlotState::Done)).collect();
+        self.shift(totals);
+        known
+    }
+
+    /// Marks deliveries as received by the subscriber. Gives those that were open.
+    pub(crate) fn receive(&mut self, numbers: &[u64]) -> Vec<u64> {
+        numbers.iter().copied().filter(|number| self.mark(*number, SlotState::Received)).collect()
+    }
+
+    fn mark(&mut self, number: u64, state: SlotState) -> bool {
+        let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        let Some(slot) = at.and_then(|at| self.window.get_mut(at)) else { return false };
+        let changes = slot.state != SlotState::Done && slot.state != state;
+        if changes {
+            slot.state = state;
+        }
+        changes
+    }
+
+    /// Drops what is done from the front of the window.
+    fn shift(&mut self, totals: &Totals) {
+        let mut gone = 0;
+        while self.window.front().is_some_and(|slot| slot.state == SlotState::Done) {
+            if let Some(event) = self.window.pop_front().and_then(|slot| slot.event) {
+                self.cached -= event.weight();
+                totals.memory.fetch_sub(event.weight(), Ordering::Relaxed);
+            }
+            gone += 1;
+        }
+        self.first += gone;
+        self.cursor = self.cursor.max(self.first);
+        self.sent = self.sent.max(self.first);
+        totals.backlog.fetch_sub(usize::try_from(gone).unwrap_or(0), Ordering::Relaxed);
+        if self.window.is_empty() && self.window.capacity() > 1024 {
+            self.window = VecDeque::new();
+        }
+    }
+
+    /// A new connection holds the session: everything open is offered again. Gives the numbers that wait for release.
+    pub(crate) fn attach(&mut self, holder: u64) -> Vec<u64> {
+        self.holder = holder;
+        self.attached = true;
+        self.closed = None;
+        self.cursor = self.first;
+        let slots = self.window.iter().zip(self.first..);
+        slots.filter(|(slot, _)| slot.state == SlotState::Received).map(|(_, number)| number).collect()
+    }
+
+    /// No connection holds the session: live events are of no use, the others stay in the log.
+    pub(crate) fn detach(&mut self, totals: &Totals) -> usize {
+        self.attached = false;
+        self.reader = None;
+        let unseen = self.live.len();
+        self.live = VecDeque::new();
+        for slot in &mut self.window {
+            slot.event = None;
+        }
+        totals.memory.fetch_sub(self.cached + self.live_bytes, Ordering::Relaxed);
+        self.cached = 0;
+        self.live_bytes = 0;
+        unseen
+    }
+
+    /// The session is over.
+    pub(crate) fn clear(&mut self, totals: &Totals) {
+        self.detach(totals);
+        totals.backlog.fetch_sub(self.window.len(), Ordering::Relaxed);
+        self.first += self.window.len() as u64;
+        self.window = VecDeque::new();
+        self.cursor = self.first;
+    }
+
+    /// The reader took something at `now`.
+    pub(crate) fn set_taken(&mut self, now: Instant) {
+        self.taken = Some(now);
+    }
+
+    /// Whether the reader took something lately: it is busy, not stuck.
+    pub(crate) fn is_keen(&self) -> bool {
+        self.taken.is_some_and(|taken| taken.elapsed() < KEEN)
+    }
+
+    /// Weight of the live lane.
+    pub(crate) fn live_bytes(&self) -> usize {
+        self.live_bytes
+    }
+
+    /// The lowest position still needed.
+    pub(crate) fn lowest(&self) -> Option<Position> {
+        self.window.iter().filter(|slot| slot.state == SlotState::Open).map(|slot| slot.position).min()
+    }
+
+    /// First number, numbers that may have been sent, and the slots: what a checkpoint holds.
+    pub(crate) fn image(&self) -> (u64, u64, impl Iterator<Item = &Slot>) {
+        (self.first, self.sent, self.window.iter())
+    }
+
+    /// Numbers below may have been sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// A record of the log says so.
+    pub(crate) fn set_sent(&mut self, sent: u64) {
+        self.sent = self.sent.max(sent);
+    }
+
+    /// Takes up what a checkpoint holds.
+    pub(crate) fn restore(
+        &mut self,
+        first: u64,
+        sent: u64,
+        slots: impl Iterator<Item = Slot>,
+        totals: &Totals,
+    ) {
+        self.first = first;
+        self.cursor = first;
+        self.sent = sent;
+        self.window = slots.collect();
+        totals.backlog.fetch_add(self.window.len(), Ordering::Relaxed);
+    }
+}
+
+impl Slot {
+    /// A slot without its event.
+    pub(crate) fn new(position: Position, guarantee: Guarantee, retain: bool, state: SlotState) -> Self {
+        Self { position, event: None, ids: None, guarantee, retain, state }
+    }
+}

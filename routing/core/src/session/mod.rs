@@ -1,0 +1,82 @@
+//! Sessions: one owner for each client id, what it subscribed, what it is owed.
+
+pub(crate) mod link;
+pub(crate) mod mailbox;
+pub(crate) mod registry;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use event::hub::{Granted, SubscribeOptions, Will};
+use event::{ClientId, Principal, Reject, TopicFilter};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use mailbox::Mailbox;
+
+/// What outlives a connection.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Its number in records and in the trie.
+    pub(crate) key: u64,
+    pub(crate) client: ClientId,
+    /// It stays when its connection ends, and leaves records.
+    pub(crate) durable: bool,
+    pub(crate) keep_all: bool,
+    pub(crate) mailbox: Mutex<Mailbox>,
+    pub(crate) state: Mutex<State>,
+    /// Rung when the live lane was read down: publishers wait for it.
+    pub(crate) drained: Notify,
+}
+
+/// The part of a session that changes rarely.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) subscriptions: BTreeMap<TopicFilter, SubscribeOptions>,
+    /// Exactly-once publishes that are kept and not released.
+    pub(crate) received_ids: BTreeSet<u16>,
+    pub(crate) keep: Duration,
+    /// When its connection ended, milliseconds since 1970; `None` while it has one.
+    pub(crate) detached_ms: Option<u64>,
+    /// The will of the connection that holds it.
+    pub(crate) will: Option<(Principal, Will)>,
+    /// Answers of the dispatcher to changes of subscriptions, by ticket.
+    pub(crate) replies: BTreeMap<u32, Reply>,
+    pub(crate) next_ticket: u32,
+}
+
+/// What became of a change of subscriptions.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Granted(Vec<Result<Granted, Reject>>),
+    Ended(Vec<bool>),
+}
+
+impl Session {
+    pub(crate) fn new(key: u64, client: ClientId, durable: bool, keep_all: bool) -> Self {
+        Self {
+            key,
+            client,
+            durable,
+            keep_all,
+            mailbox: Mutex::new(Mailbox::new(keep_all)),
+            state: Mutex::default(),
+            drained: Notify::new(),
+        }
+    }
+
+    /// Wakes the connection that waits for deliveries.
+    pub(crate) fn wake(&self) {
+        let reader = self.mailbox.lock().reader.take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// When it is over if nobody comes back, milliseconds since 1970.
+    pub(crate) fn expires_ms(&self) -> Option<u64> {
+        let state = self.state.lock();
+        let keep_ms = u64::try_from(state.keep.as_millis()).unwrap_or(u64::MAX);
+        state.detached_ms?.checked_add(keep_ms)
+    }
+}

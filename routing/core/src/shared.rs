@@ -1,0 +1,177 @@
+//! What all parts of the core share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use event::hub::{Granted, RetainedWanted, Stamps, Subscribe, SubscribeOptions};
+use event::store::{Position, Store};
+use event::{Event, Guarantee, Reject, RejectKind, TopicFilter};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use crate::Options;
+use crate::keeper::DueWill;
+use crate::metrics::Metrics;
+use crate::retained::{Kept, Retained};
+use crate::session::Session;
+use crate::session::mailbox::{Slot, SlotState, Totals};
+use crate::session::registry::Registry;
+use crate::table::RouteTable;
+use crate::trie::Trie;
+
+/// A subscription in the trie.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) session: Arc<Session>,
+    pub(crate) options: SubscribeOptions,
+}
+
+/// Locks are taken in the order in which they stand here, and never held over an await.
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) store: Store,
+    /// Remote stores with their names, in the order of the route table.
+    pub(crate) remotes: Vec<(String, Store)>,
+    pub(crate) table: ArcSwap<RouteTable>,
+    /// Held while a batch is dispatched; the position up to which that was done. Who holds it sees no half of a batch.
+    pub(crate) dispatched: Mutex<Position>,
+    pub(crate) registry: Mutex<Registry>,
+    pub(crate) trie: RwLock<Trie<Subscription>>,
+    /// Rises with every change of trie or table: what was matched before may be wrong.
+    pub(crate) generation: AtomicU64,
+    pub(crate) retained: RwLock<Retained>,
+    pub(crate) totals: Totals,
+    pub(crate) stamps: Stamps,
+    pub(crate) wills: Mutex<Vec<DueWill>>,
+    /// Rung when there is a will to publish.
+    pub(crate) wills_changed: Notify,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) metrics: Metrics,
+}
+
+impl Shared {
+    /// Adds or replaces subscriptions of `session` and gives it the retained events they ask for. The caller holds
+    /// `dispatched`, at `as_of`.
+    pub(crate) fn subscribe(
+        &self,
+        session: &Arc<Session>,
+        wanted: &[Subscribe],
+        as_of: Position,
+    ) -> Vec<Result<Granted, Reject>> {
+        let mut grants = Vec::with_capacity(wanted.len());
+        for Subscribe { filter, options } in wanted {
+            let known = {
+                let mut state = session.state.lock();
+                let known = state.subscriptions.contains_key(filter);
+                if !known && state.subscriptions.len() >= self.options.subscriptions as usize {
+                    let reason =
+                        format!("{} subscriptions, the limit of a session", self.options.subscriptions);
+                    grants.push(Err(Reject::new(RejectKind::Busy, reason)));
+                    continue;
+                }
+                state.subscriptions.insert(filter.clone(), *options);
+                known
+            };
+            let subscription = Subscription { session: Arc::clone(session), options: *options };
+            self.trie.write().insert(filter, session.key, subscription);
+            self.generation.fetch_add(1, Ordering::Release);
+            match options.retained {
+                RetainedWanted::Always => self.send_retained(session, filter, options),
+                RetainedWanted::IfNew if !known => self.send_retained(session, filter, options),
+                RetainedWanted::IfNew | RetainedWanted::Never => {}
+            }
+            grants.push(Ok(Granted { guarantee: options.guarantee, as_of }));
+        }
+        grants
+    }
+
+    /// Takes subscriptions of `session` away.
+    pub(crate) fn unsubscribe(&self, session: &Session, filters: &[TopicFilter]) -> Vec<bool> {
+        let remove = |filter: &TopicFilter| {
+            let known = session.state.lock().subscriptions.remove(filter).is_some();
+            if known {
+                self.trie.write().remove(filter, session.key);
+                self.generation.fetch_add(1, Ordering::Release);
+            }
+            known
+        };
+        filters.iter().map(remove).collect()
+    }
+
+    fn send_retained(&self, session: &Arc<Session>, filter: &TopicFilter, options: &SubscribeOptions) {
+        let retained = self.retained.read();
+        let now_ms = now_ms();
+        let mut mailbox = session.mailbox.lock();
+        let ids: Option<Arc<[u32]>> = (options.id != 0).then(|| Arc::from([options.id]));
+        let mut dropped = 0;
+        retained.matches(filter, &mut |kept: &Kept| {
+            if kept.event.is_expired(now_ms) {
+                return;
+            }
+            let guarantee = kept.guarantee.min(options.guarantee);
+            let sent = if guarantee == Guarantee::AtMostOnce && !session.keep_all {
+                mailbox.push_live(&kept.event, true, ids.clone(), &self.options, &self.totals)
+            } else {
+                let guarantee = guarantee.max(Guarantee::AtLeastOnce);
+                let mut slot = Slot::new(kept.position, guarantee, true, SlotState::Open);
+                slot.ids.clone_from(&ids);
+                mailbox.push_slot(slot, Some(&kept.event), &self.options, &self.totals)
+            };
+            dropped += u64::from(!sent);
+        });
+        let reader = mailbox.reader.take();
+        drop(mailbox);
+        if dropped > 0 {
+            self.metrics.dropped_queue.increment(dropped);
+        }
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Puts back a subscription that a checkpoint holds.
+    pub(crate) fn restore_subscription(
+        &self,
+        session: &Arc<Session>,
+        filter: TopicFilter,
+        options: SubscribeOptions,
+    ) {
+        let subscription = Subscription { session: Arc::clone(session), options };
+        self.trie.write().insert(&filter, session.key, subscription);
+        session.state.lock().subscriptions.insert(filter, options);
+    }
+
+    /// Ends a session: its subscriptions, its backlog, its place in the registry.
+    pub(crate) fn end(&self, registry: &mut Registry, session: &Session) {
+        registry.remove(session.key);
+        let subscriptions = std::mem::take(&mut session.state.lock().subscriptions);
+        if !subscriptions.is_empty() {
+            let mut trie = self.trie.write();
+            for filter in subscriptions.keys() {
+                trie.remove(filter, session.key);
+            }
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+        session.mailbox.lock().clear(&self.totals);
+    }
+
+    /// Whether a retained event of this weight may be added.
+    pub(crate) fn has_room_to_retain(&self, event: &Event) -> bool {
+        let retained = self.retained.read();
+        let fits = retained.bytes() + event.weight() <= self.options.retained_bytes.as_usize();
+        let counts = retained.count() < self.options.retained_events as usize;
+        event.data().is_empty() || (fits && (counts || retained.contains(event.topic())))
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}
+
+/// Milliseconds since 1970. The core's one look at the clock of the day.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

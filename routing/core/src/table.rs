@@ -1,0 +1,123 @@
+//! The route table: which store keeps the events of a topic, and what has to be true before they are answered.
+//! Compiled once, replaced whole, never edited.
+
+use event::{Durability, Guarantee, TopicFilter, TopicName};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The store that every Weft has.
+pub const EMBEDDED: &str = "embedded";
+
+/// A rule of the configuration: the first whose filter matches a topic decides.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteOptions {
+    /// Topic filter of the events that go this way, such as "sensors/#".
+    #[schemars(with = "String")]
+    pub topic: TopicFilter,
+    /// Where they are kept: "embedded", or the name of a `[rocketmq.NAME]`. Default "embedded".
+    #[serde(default = "embedded")]
+    pub store: String,
+    /// What has to be true before QoS 1, QoS 2 and HTTP publishes are answered: "received" (in memory), "written"
+    /// (survives a crash of the process) or "synced" (survives a power cut). Default "synced". A remote store answers
+    /// when it has the event ("remote"), whatever is written here.
+    #[serde(default = "synced")]
+    #[schemars(with = "String")]
+    pub durability: Durability,
+}
+
+fn embedded() -> String {
+    EMBEDDED.to_owned()
+}
+
+fn synced() -> Durability {
+    Durability::Synced
+}
+
+/// Where the events of a topic go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// Index of a remote store; `None`: the embedded log.
+    pub(crate) remote: Option<usize>,
+    durability: Durability,
+}
+
+impl Route {
+    /// What has to be true before a publish with this guarantee is answered. One that is not answered waits for nothing.
+    pub(crate) fn durability(&self, guarantee: Guarantee) -> Durability {
+        match guarantee {
+            Guarantee::AtMostOnce => Durability::Received,
+            Guarantee::AtLeastOnce | Guarantee::ExactlyOnce => self.durability,
+        }
+    }
+}
+
+/// Compiled rules.
+#[derive(Debug)]
+pub(crate) struct RouteTable {
+    rules: Vec<(TopicFilter, Route)>,
+}
+
+impl RouteTable {
+    /// Compiles rules over the remote stores of these names.
+    pub(crate) fn compile(rules: &[RouteOptions], remotes: &[String]) -> Result<Self, String> {
+        let compile = |rule: &RouteOptions| {
+            let (remote, durability) = if rule.store == EMBEDDED {
+                if rule.durability == Durability::Remote {
+                    return Err(format!(
+                        "route {}: the embedded store cannot promise \"remote\"",
+                        rule.topic
+                    ));
+                }
+                (None, rule.durability)
+            } else {
+                let remote = remotes.iter().position(|name| *name == rule.store);
+                let remote =
+                    remote.ok_or_else(|| format!("route {}: no store {:?}", rule.topic, rule.store))?;
+                (Some(remote), Durability::Remote)
+            };
+            Ok((rule.topic.clone(), Route { remote, durability }))
+        };
+        Ok(Self { rules: rules.iter().map(compile).collect::<Result<_, String>>()? })
+    }
+
+    /// The route of `topic`: the first rule that matches, else the embedded log, synced.
+    pub(crate) fn route(&self, topic: &TopicName) -> Route {
+        let rule = self.rules.iter().find(|(filter, _)| filter.matches(topic));
+        rule.map_or(Route { remote: None, durability: Durability::Synced }, |(_, route)| *route)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(topic: &str, store: &str, durability: Durability) -> RouteOptions {
+        RouteOptions { topic: TopicFilter::parse(topic).unwrap(), store: store.into(), durability }
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_decides() {
+        let rules = [
+            rule("a/b", EMBEDDED, Durability::Written),
+            rule("a/#", "main", Durability::Synced),
+            rule("+/b", EMBEDDED, Durability::Received),
+        ];
+        let table = RouteTable::compile(&rules, &["main".into()]).unwrap();
+        let route = |topic: &str| {
+            let route = table.route(&TopicName::parse(topic).unwrap());
+            (route.remote, route.durability(Guarantee::AtLeastOnce))
+        };
+        assert_eq!(route("a/b"), (None, Durability::Written));
+        assert_eq!(route("a/c"), (Some(0), Durability::Remote));
+        assert_eq!(route("x/b"), (None, Durability::Received));
+        assert_eq!(route("x"), (None, Durability::Synced));
+    }
+
+    #[test]
+    fn an_unknown_store_is_named() {
+        let error =
+            RouteTable::compile(&[rule("a", "mian", Durability::Synced)], &["main".into()]).unwrap_err();
+        assert!(error.contains("mian"));
+    }
+}
