@@ -1,0 +1,73 @@
+//! The codes of requests and answers that Weft uses.
+
+/// Codes of requests.
+pub mod request {
+    /// Takes messages from a queue.
+    pub const PULL_MESSAGE: i32 = 11;
+    /// Asks how far a group has consumed a queue.
+    pub const QUERY_CONSUMER_OFFSET: i32 = 14;
+    /// Says how far a group has consumed a queue.
+    pub const UPDATE_CONSUMER_OFFSET: i32 = 15;
+    /// Asks for the end of a queue.
+    pub const GET_MAX_OFFSET: i32 = 30;
+    /// Asks for the start of a queue.
+    pub const GET_MIN_OFFSET: i32 = 31;
+    /// Names a client's groups and subscriptions; keeps it alive.
+    pub const HEART_BEAT: i32 = 34;
+    /// Says goodbye.
+    pub const UNREGISTER_CLIENT: i32 = 35;
+    /// Broker to client: the members of a group changed.
+    pub const NOTIFY_CONSUMER_IDS_CHANGED: i32 = 40;
+    /// Asks a name server which brokers hold a topic.
+    pub const GET_ROUTE_BY_TOPIC: i32 = 105;
+    /// Broker to client: set consumer offsets.
+    pub const RESET_CONSUMER_CLIENT_OFFSET: i32 = 220;
+    /// Broker to client: tell consumer offsets.
+    pub const GET_CONSUMER_STATUS_FROM_CLIENT: i32 = 221;
+    /// Broker to client: tell what is running.
+    pub const GET_CONSUMER_RUNNING_INFO: i32 = 307;
+    /// Sends one message; header fields have one-letter names.
+    pub const SEND_MESSAGE_V2: i32 = 310;
+    /// Sends several messages of one topic to one queue.
+    pub const SEND_BATCH_MESSAGE: i32 = 320;
+}
+
+/// Codes of answers.
+pub mod response {
+    /// Done.
+    pub const SUCCESS: i32 = 0;
+    /// The broker failed.
+    pub const SYSTEM_ERROR: i32 = 1;
+    /// Later it may pass.
+    pub const SYSTEM_BUSY: i32 = 2;
+    /// The receiver does not know the request code.
+    pub const REQUEST_CODE_NOT_SUPPORTED: i32 = 3;
+    /// Stored, but the flush to disk was not confirmed in time.
+    pub const FLUSH_DISK_TIMEOUT: i32 = 10;
+    /// Stored, but no replica is there.
+    pub const SLAVE_NOT_AVAILABLE: i32 = 11;
+    /// Stored, but no replica confirmed in time.
+    pub const FLUSH_SLAVE_TIMEOUT: i32 = 12;
+    /// The message itself is wrong.
+    pub const MESSAGE_ILLEGAL: i32 = 13;
+    /// The broker takes no messages now.
+    pub const SERVICE_NOT_AVAILABLE: i32 = 14;
+    /// Not allowed.
+    pub const NO_PERMISSION: i32 = 16;
+    /// No such topic.
+    pub const TOPIC_NOT_EXIST: i32 = 17;
+    /// Nothing to pull until the hold was over.
+    pub const PULL_NOT_FOUND: i32 = 19;
+    /// Nothing matched; go on at the offset in the answer.
+    pub const PULL_RETRY_IMMEDIATELY: i32 = 20;
+    /// The offset is outside of the queue; go on at the offset in the answer.
+    pub const PULL_OFFSET_MOVED: i32 = 21;
+    /// The group has no offset for this queue.
+    pub const QUERY_NOT_FOUND: i32 = 22;
+    /// The broker knows no subscription of the group for this topic: send a heartbeat first.
+    pub const SUBSCRIPTION_NOT_EXIST: i32 = 24;
+    /// The broker knows an older subscription: send a heartbeat first.
+    pub const SUBSCRIPTION_NOT_LATEST: i32 = 25;
+    /// The broker does not know the group.
+    pub const SUBSCRIPTION_GROUP_NOT_EXIST: i32 = 26;
+}
