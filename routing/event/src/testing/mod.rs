@@ -1,5 +1,8 @@
 //! Fakes, and the contracts that every hub and store must pass.
 
+mod fake_hub;
+pub mod hub_contract;
 mod memory_store;
 
+pub use fake_hub::{Answer, Call, FakeHub, next_deliveries, take_deliveries};
 pub use memory_store::MemoryStore;
