@@ -1,1 +1,111 @@
-//! c.
+//! The configuration of Weft: one TOML document, made of every crate's `Options`, checked as a whole.
+//!
+//! [`load`] reads file, environment and command line, in this order of rising weight. A [`Mistake`] names the place
+//! (file and line, variable, or flag), the key, the value and what to write instead. [`reference()`] prints every key
+//! with its documentation and default: that is `config/weft.toml`. This crate knows what can be set, not how anything runs.
+
+mod check;
+mod listen;
+mod load;
+mod place;
+mod reference;
+mod schema;
+mod stub;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use stub::{embedded, http_front, mqtt, rocketmq, transport, websocket};
+
+pub use listen::{Address, Listener};
+pub use load::{Flag, Loaded, Sources, load};
+pub use place::{Mistake, Place};
+pub use reference::reference;
+
+/// All settings. Each table belongs to the crate that reads it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Folder of the event log, made if it is not there. Default "weft-data". One Weft at a time uses a folder.
+    pub data: PathBuf,
+    /// Let everybody who reaches a listener connect. Default false: all listeners have to be on a loopback address,
+    /// because Weft does not ask yet who connects.
+    pub allow_anonymous: bool,
+    /// How long connections get to finish when Weft is told to stop, seconds. Default 10; 0..=600. What is not done by
+    /// then is cut off; no acknowledged event is lost by that.
+    #[schemars(range(max = 600))]
+    pub stop_timeout_s: u32,
+    /// What Weft says about itself, on standard error.
+    pub log: Log,
+    /// MQTT 3.1.1 and 5 over TCP.
+    pub mqtt: Listener<mqtt::Options, 1883>,
+    /// CloudEvents over HTTP, WebSocket, health and metrics, on one port.
+    pub http: Listener<http_front::Options, 8080>,
+    /// WebSocket connections: CloudEvents at `/ws`, MQTT at `/mqtt`, on the HTTP listener.
+    pub websocket: websocket::Options,
+    /// Limits of accepted connections, for all listeners.
+    pub transport: transport::Options,
+    /// Sessions, queues and retained events.
+    pub core: routing::Options,
+    /// The embedded event log.
+    pub store: embedded::Options,
+    /// RocketMQ clusters, each under a name of its own. Routes and bridges refer to the name.
+    pub rocketmq: BTreeMap<String, rocketmq::ClusterOptions>,
+    /// Which store keeps the events of which topics. The first route whose filter matches a topic decides; topics that
+    /// none matches are kept in the embedded log.
+    #[serde(rename = "route")]
+    pub routes: Vec<routing::RouteOptions>,
+    /// Bridges between topics here and RocketMQ, each under a name of its own: a bridge is a durable session of that name.
+    #[serde(rename = "bridge")]
+    pub bridges: BTreeMap<String, rocketmq::BridgeOptions>,
+}
+
+/// How Weft logs.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// "error", "warn", "info", "debug" or "trace"; or parts with levels of their own, such as "info,mqtt=debug".
+    /// Default "info".
+    pub level: String,
+    /// "text" for people or "json" for machines, one object a line. Default "text".
+    pub format: LogFormat,
+}
+
+/// The shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("weft-data"),
+            allow_anonymous: false,
+            stop_timeout_s: 10,
+            log: Log::default(),
+            mqtt: Listener::default(),
+            http: Listener::default(),
+            websocket: websocket::Options::default(),
+            transport: transport::Options::default(),
+            core: routing::Options::default(),
+            store: embedded::Options::default(),
+            rocketmq: BTreeMap::new(),
+            routes: Vec::new(),
+            bridges: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}

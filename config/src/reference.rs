@@ -1,0 +1,105 @@
+//! The reference: every key with its documentation and default, as a file that can be used.
+
+use crate::Config;
+use crate::place::Key;
+use crate::schema::Schema;
+
+const HEAD: &str = "\
+Every setting of Weft with its default. Made from the documentation in the source; a test keeps it so.
+This file changes nothing as it is: copy the lines that you want to change.
+
+Weft reads the file that --config names, else weft.toml in the current folder, else nothing.
+An environment variable is stronger than the file: WEFT_DATA, WEFT_MQTT__LISTEN (two underscores between table
+and key). A flag of the command line is stronger than both. A mistake stops the start and names its place.
+
+Sizes are numbers of bytes, or texts such as \"64 MiB\" (B, KiB, MiB, GiB).";
+
+/// Tables that are empty by default, with what is needed to show their keys.
+const EXAMPLES: &str = "";
+
+/// The text of `config/weft.toml`.
+pub fn reference() -> String {
+    let schema = Schema::new();
+    let mut text = String::new();
+    for line in HEAD.lines() {
+        comment(&mut text, line);
+    }
+    text.push('\n');
+    let defaults = toml::to_string(&Config::default()).unwrap_or_default();
+    render(&mut text, &schema, &defaults, "");
+    if let Ok(examples) = toml::from_str::<Config>(EXAMPLES) {
+        let all = toml::to_string(&examples).unwrap_or_default();
+        // Only the tables that the defaults do not show.
+        let start = all.find("\n[rocketmq.").map_or(all.len(), |at| at + 1);
+        render(&mut text, &schema, all.get(start..).unwrap_or_default(), "# ");
+    }
+    text
+}
+
+/// Writes the lines of `toml` behind `prefix`, each with its documentation above it.
+fn render(text: &mut String, schema: &Schema, toml: &str, prefix: &str) {
+    let mut table = Key::default();
+    let mut shown: Vec<String> = Vec::new();
+    for line in toml.lines().filter(|line| !line.is_empty()) {
+        if line.starts_with('[') {
+            unset(text, schema, &table, &shown);
+            shown.clear();
+            table = Key::dotted(line.trim_matches(['[', ']']));
+            if line.starts_with("[[") {
+                table = table.index(0);
+            }
+            if schema.names(&table).is_empty() {
+                continue;
+            }
+            text.push('\n');
+            describe(text, schema, &table);
+            text.push_str(&format!("{prefix}{line}\n"));
+        } else if let Some((name, value)) = line.split_once(" = ") {
+            shown.push(name.to_owned());
+            if value == "[]" && schema.at(&table.name(name)).is_some_and(|node| node.is_list_of_tables()) {
+                continue;
+            }
+            describe(text, schema, &table.name(name));
+            text.push_str(&format!("{prefix}{line}\n"));
+        }
+    }
+    unset(text, schema, &table, &shown);
+}
+
+/// The keys of `table` that have no default.
+fn unset(text: &mut String, schema: &Schema, table: &Key, shown: &[String]) {
+    if shown.is_empty() {
+        return;
+    }
+    for name in schema.names(table) {
+        let key = table.name(name);
+        let is_table = schema.at(&key).is_some_and(|node| node.is_table() || node.is_list_of_tables());
+        if !is_table && !shown.iter().any(|other| other == name) {
+            describe(text, schema, &key);
+            text.push_str(&format!("# {name} =\n"));
+        }
+    }
+}
+
+fn describe(text: &mut String, schema: &Schema, key: &Key) {
+    let documentation = schema.at(key).map(|node| node.documentation()).unwrap_or_default();
+    let mut line = String::new();
+    for word in documentation.split(' ') {
+        if !line.is_empty() && line.len() + word.len() > WIDTH {
+            comment(text, &line);
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    comment(text, &line);
+}
+
+fn comment(text: &mut String, line: &str) {
+    text.push_str(format!("# {line}").trim_end());
+    text.push('\n');
+}
+
+const WIDTH: usize = 108;

@@ -1,0 +1,130 @@
+//! Each mistake is told with its place, key, value and a way out.
+
+use std::path::PathBuf;
+
+use config::{Flag, Sources, load};
+
+/// What `load` says about a file, variables and flags; the folder in front of the file's name is left out.
+fn mistake(file: &str, environment: &[(&str, &str)], flags: &[(&'static str, &'static str, &str)]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weft.toml");
+    std::fs::write(&path, file).unwrap();
+    let error = load(&sources(Some(path), environment, flags)).unwrap_err().to_string();
+    error.replace(&format!("{}/", folder.path().display()), "")
+}
+
+fn sources(
+    file: Option<PathBuf>,
+    environment: &[(&str, &str)],
+    flags: &[(&'static str, &'static str, &str)],
+) -> Sources {
+    let environment =
+        environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let flags =
+        flags.iter().map(|(name, key, value)| Flag { name, key, value: (*value).to_owned() }).collect();
+    Sources { file, environment, flags }
+}
+
+fn starts(text: &str, start: &str) {
+    assert!(text.starts_with(start), "{text}\n should start with\n{start}");
+}
+
+#[test]
+fn an_unknown_key_names_its_line_and_the_nearest_key() {
+    let text = mistake("data = \"x\"\n\n[mqtt]\nlistn = \"127.0.0.1:1\"\n", &[], &[]);
+    assert_eq!(text, "weft.toml:4: mqtt.listn: there is no such key; did you mean mqtt.listen?");
+    starts(&mistake("[mqt]\n", &[], &[]), "weft.toml:1: mqt: there is no such key; did you mean mqtt?");
+    starts(
+        &mistake("listen = \"127.0.0.1:1\"\n", &[], &[]),
+        "weft.toml:1: listen: there is no such key; did you mean http.listen?",
+    );
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_names_line_key_and_value() {
+    let text = mistake("[log]\nlevel = 5\n", &[], &[]);
+    starts(&text, "weft.toml:2: log.level = 5: invalid type: integer `5`, expected a string; \"error\"");
+    let text = mistake("[log]\n\nformat = \"xml\"\n", &[], &[]);
+    starts(&text, "weft.toml:3: log.format = \"xml\": unknown variant `xml`, expected `text` or `json`; ");
+    let text = mistake("[mqtt]\nlisten = \"nowhere\"\n", &[], &[]);
+    starts(
+        &text,
+        "weft.toml:2: mqtt.listen = \"nowhere\": \"nowhere\" is not an IP address and a port, such as",
+    );
+}
+
+#[test]
+fn a_number_out_of_range_names_the_range() {
+    starts(
+        &mistake("stop_timeout_s = 601\n", &[], &[]),
+        "weft.toml:1: stop_timeout_s = 601: out of range 0..=600; How long",
+    );
+    starts(
+        &mistake("stop_timeout_s = -1\n", &[], &[]),
+        "weft.toml:1: stop_timeout_s = -1: out of range 0..=600; ",
+    );
+}
+
+#[test]
+fn broken_toml_names_its_line() {
+    starts(&mistake("data = \"x\"\n[mqtt\n", &[], &[]), "weft.toml:2: ");
+    starts(&mistake("data = \"x\"\ndata = \"y\"\n", &[], &[]), "weft.toml:2: duplicate key");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = load(&sources(Some(PathBuf::from("/nowhere/weft.toml")), &[], &[])).unwrap_err().to_string();
+    starts(&error, "/nowhere/weft.toml: cannot be read: No such file");
+}
+
+#[test]
+fn a_variable_and_a_flag_are_named() {
+    let text = mistake("", &[("WEFT_STOP_TIMEOUT_S", "soon")], &[]);
+    starts(&text, "environment variable WEFT_STOP_TIMEOUT_S: stop_timeout_s = soon: invalid type: string");
+    let text = mistake("", &[("WEFT_MQTT__LISTN", "x")], &[]);
+    assert_eq!(
+        text,
+        "environment variable WEFT_MQTT__LISTN: mqtt.listn: there is no such key; did you mean mqtt.listen?"
+    );
+    let text = mistake("", &[("WEFT_DATA", "a")], &[("--mqtt", "mqtt.listen", "1883")]);
+    starts(&text, "--mqtt: mqtt.listen = 1883: \"1883\" is not an IP address and a port");
+}
+
+#[test]
+fn a_listener_for_everybody_has_to_be_wanted() {
+    let open = "[http]\n\nlisten = \"0.0.0.0:8080\"\n";
+    starts(
+        &mistake(open, &[], &[]),
+        "weft.toml:3: http.listen = \"0.0.0.0:8080\": other machines can reach this",
+    );
+    let flags = [("--mqtt", "mqtt.listen", "[::]:1883")];
+    starts(&mistake("", &[], &flags), "--mqtt: mqtt.listen = [::]:1883: other machines");
+    load(&sources(None, &[("WEFT_ALLOW_ANONYMOUS", "true")], &flags)).unwrap();
+}
+
+#[test]
+fn two_listeners_need_two_addresses() {
+    let text = mistake("mqtt.listen = \"127.0.0.1:7\"\nhttp.listen = \"localhost:7\"\n", &[], &[]);
+    starts(&text, "weft.toml:2: http.listen = \"localhost:7\": mqtt.listen is the same address; ");
+    load(&sources(
+        None,
+        &[],
+        &[("--mqtt", "mqtt.listen", "127.0.0.1:0"), ("--http", "http.listen", "127.0.0.1:0")],
+    ))
+    .unwrap();
+}
+
+#[test]
+fn flags_are_stronger_than_variables_and_those_than_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weft.toml");
+    std::fs::write(&path, "data = \"file\"\nstop_timeout_s = 1\n[mqtt]\nlisten = \"127.0.0.1:1\"\n").unwrap();
+    let environment =
+        [("WEFT_DATA", "123"), ("WEFT_MQTT__LISTEN", "127.0.0.1:2"), ("WEFT_SERVICE_HOST", "not ours")];
+    let loaded =
+        load(&sources(Some(path), &environment, &[("--mqtt", "mqtt.listen", "127.0.0.1:3")])).unwrap();
+    assert_eq!(loaded.config.mqtt.listen.to_string(), "127.0.0.1:3");
+    assert_eq!(loaded.config.data, PathBuf::from("123"));
+    assert_eq!(loaded.config.stop_timeout_s, 1);
+    assert_eq!(loaded.config.http.listen.to_string(), "127.0.0.1:8080");
+}
