@@ -156,9 +156,14 @@ impl Dispatcher {
                 self.reply(&session, ticket, Reply::Ended(ended), replay);
             }
             // While Weft runs, the connection that appended these did them already.
-            other => {
+            change @ (Change::Open { .. }
+            | Change::Closed { .. }
+            | Change::Ended { .. }
+            | Change::Acked { .. }
+            | Change::Received { .. }
+            | Change::Released { .. }) => {
                 if replay {
-                    self.recovered(other);
+                    self.recovered(change);
                 }
             }
         }

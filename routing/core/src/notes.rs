@@ -31,6 +31,26 @@ const STATE_ONLY: u8 = 1 << 4;
 const HAS_ID: u8 = 1 << 5;
 const MOVED: u8 = 1 << 6;
 
+/// Notes without fields behind the flags.
+static PLAIN: [[u8; 2]; 16] = [
+    [EVENT, 0],
+    [EVENT, 1],
+    [EVENT, 2],
+    [EVENT, 3],
+    [EVENT, 4],
+    [EVENT, 5],
+    [EVENT, 6],
+    [EVENT, 7],
+    [EVENT, 8],
+    [EVENT, 9],
+    [EVENT, 10],
+    [EVENT, 11],
+    [EVENT, 12],
+    [EVENT, 13],
+    [EVENT, 14],
+    [EVENT, 15],
+];
+
 /// How an event is to be treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EventNote {
@@ -81,17 +101,6 @@ impl EventNote {
 
     /// The bytes; for most events one of a few constants, without an allocation.
     pub(crate) fn encode(&self) -> Bytes {
-        const PLAIN: [[u8; 2]; 16] = {
-            let mut notes = [[EVENT, 0]; 16];
-            let mut flags = 0;
-            while flags < 16 {
-                notes[flags] = [EVENT, flags as u8];
-                flags += 1;
-            }
-            notes
-        };
-        static NOTES: [[u8; 2]; 16] = PLAIN;
-
         let mut flags = match self.guarantee {
             Guarantee::AtMostOnce => 0,
             Guarantee::AtLeastOnce => 1,
@@ -106,7 +115,7 @@ impl EventNote {
         ] {
             flags |= if set { bit } else { 0 };
         }
-        if let Some(note) = NOTES.get(usize::from(flags)) {
+        if let Some(note) = PLAIN.get(usize::from(flags)) {
             return Bytes::from_static(note);
         }
         let mut out = BytesMut::with_capacity(20);

@@ -1,5 +1,7 @@
 //! A batch on its way in: who wants it, which store keeps it, and the one receipt that answers it.
 
+#![expect(clippy::async_yields_async, reason = "an admission resolves to a receipt, which is awaited later")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +31,9 @@ struct Share {
     /// For a remote store: what the embedded log has to remember once the remote has the event.
     after: Vec<(usize, Entry)>,
 }
+
+/// What a store answers, for which places of the batch, and what the log has to remember after a yes.
+type Answer = (Receipt, Vec<usize>, Vec<(usize, Entry)>);
 
 /// A batch, sorted by where it goes.
 struct Sorted {
@@ -78,18 +83,18 @@ impl Publisher {
             let matched = self.matcher.find(shared, publish.event.topic());
             let remote = matched.route.remote.filter(|_| origin == Origin::Client);
             if let Some(remote) = remote {
-                sorted.to_remote(remote, place, &publish, session);
+                sorted.add_remote(remote, place, &publish, session);
                 continue;
             }
             let live = publish.guarantee == Guarantee::AtMostOnce;
             if !live || publish.retain || matched.keep_all {
-                sorted.to_local(place, &publish, session, matched.route.durability(publish.guarantee));
+                sorted.add_local(place, &publish, session, matched.route.durability(publish.guarantee));
             }
             if live && !matched.targets.is_empty() {
-                if !run_of.as_ref().is_some_and(|known| Arc::ptr_eq(known, &matched)) {
-                    if let Some(known) = run_of.replace(matched) {
-                        sorted.offer_live(shared, &known, &mut run);
-                    }
+                if !run_of.as_ref().is_some_and(|known| Arc::ptr_eq(known, &matched))
+                    && let Some(known) = run_of.replace(matched)
+                {
+                    sorted.offer_live(shared, &known, &mut run);
                 }
                 let Publish { event, guarantee, retain, id: _ } = publish;
                 run.push(Item { event, guarantee, retain, position: None, live_done: false });
@@ -103,7 +108,7 @@ impl Publisher {
 }
 
 impl Sorted {
-    fn to_local(
+    fn add_local(
         &mut self,
         place: usize,
         publish: &Publish,
@@ -121,7 +126,7 @@ impl Sorted {
         }
     }
 
-    fn to_remote(&mut self, remote: usize, place: usize, publish: &Publish, session: Option<&Session>) {
+    fn add_remote(&mut self, remote: usize, place: usize, publish: &Publish, session: Option<&Session>) {
         let at = self.remote.iter().position(|(index, _)| *index == remote).unwrap_or_else(|| {
             self.remote.push((remote, Share::default()));
             self.remote.len() - 1
@@ -225,7 +230,7 @@ fn admit_remote(
 ) -> Admission {
     let shared = Arc::clone(shared);
     Admission::Waiting(Box::pin(async move {
-        let mut receipts: Vec<(Receipt, Vec<usize>, Vec<(usize, Entry)>)> = Vec::new();
+        let mut receipts: Vec<Answer> = Vec::new();
         if !local.entries.is_empty() {
             let (append, receipt, places) = local.into_append();
             shared.store.append(append).await;

@@ -16,6 +16,9 @@ use crate::notes::{Change, ranges};
 use crate::publish::Publisher;
 use crate::shared::{Shared, now_ms};
 
+/// Numbers, and the events that are being read for them.
+type Loading = (Vec<u64>, Pending<Vec<Option<Event>>>);
+
 /// The hold of one connection. Dropped without `close`, the connection is lost.
 pub(crate) struct SessionLink {
     shared: Arc<Shared>,
@@ -25,7 +28,7 @@ pub(crate) struct SessionLink {
     holder: u64,
     publisher: Publisher,
     /// Events on their way from the log, by number.
-    loading: Option<(Vec<u64>, Pending<Vec<Option<Event>>>)>,
+    loading: Option<Loading>,
     load: Vec<(u64, Position)>,
     /// Acks that have no record yet: the store had no room.
     unrecorded: Vec<u64>,
