@@ -1,6 +1,8 @@
 //! Seeds of random work with crashes, against a model: what was answered is delivered, once where once was promised, in
 //! order, under the same number, whatever happens between.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
 mod support;
 
 use std::collections::BTreeMap;

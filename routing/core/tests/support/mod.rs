@@ -1,5 +1,5 @@
 //! What the tests of the core share: a core on a store in memory, and events.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, clippy::unwrap_used, reason = "helpers of tests; each test file uses a part of them")]
 
 use std::sync::Arc;
 use std::time::Duration;
