@@ -166,6 +166,8 @@ impl World {
             std::mem::forget(subscriber.link.take());
             subscriber.open.clear();
         }
+        // Retention frees what nobody needs any more.
+        self.store.free_below(self.store.needed());
         self.core = start(&self.store, tight()).await.0;
     }
 
