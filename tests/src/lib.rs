@@ -1,1 +1,31 @@
-//! Harness and end-to-end tests of Weft.
+//! The harness of Weft's end-to-end tests: it starts the real program on free ports, drives it with real clients
+//! and with a raw one, kills it, starts it again, and keeps books on what was acknowledged and what arrived.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`weft`] | the program under test: start, SIGKILL, SIGTERM, restart, `/ready`, `/metrics`, memory |
+//! | [`wire`], [`raw`] | MQTT byte by byte, sharing no code with Weft, and a client on it |
+//! | [`actors`] | publishers and subscribers that keep to the protocol across any number of kills |
+//! | [`ledger`] | what was sent, acknowledged and received, and the promises checked over it |
+//! | [`real`] | other people's clients: mosquitto, Paho, curl, Chromium, the Java client of RocketMQ |
+//! | [`process`], [`util`] | child processes with their output kept; ports, seeds, waiting |
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `WEFT_REQUIRE_REAL=1` | a missing tool fails the test that needs it, instead of skipping it |
+//! | `WEFT_BIN` | test this program instead of building one |
+//! | `WEFT_TEST_SEED` | seed of the random moments; a failure prints the one it had |
+
+pub mod actors;
+pub mod ledger;
+pub mod process;
+pub mod raw;
+pub mod real;
+pub mod util;
+pub mod weft;
+pub mod wire;
+
+pub use ledger::{Ledger, Promise};
+pub use process::Process;
+pub use util::{Rng, eventually, pause, seed};
+pub use weft::Weft;

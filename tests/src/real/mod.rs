@@ -1,0 +1,85 @@
+//! Other people's clients, as the scenario of the end-to-end test needs them.
+//!
+//! A test begins with [`needs`]; a tool that is missing skips the test with a line that says how to get it, unless
+//! `WEFT_REQUIRE_REAL=1` makes it a failure.
+
+mod browser;
+mod curl;
+mod mosquitto;
+mod paho;
+
+use std::process::{Command, Stdio};
+
+pub use browser::Browser;
+pub use curl::EventStream;
+pub use mosquitto::{mosquitto_publisher, mosquitto_subscriber};
+pub use paho::paho_publisher;
+
+/// A tool that is not part of a Rust toolchain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// `mosquitto_pub` and `mosquitto_sub`.
+    Mosquitto,
+    /// Python with the client of Eclipse Paho.
+    Paho,
+    /// `curl`.
+    Curl,
+    /// A headless Chromium.
+    Chromium,
+    /// A JDK and Maven: RocketMQ and its client.
+    Java,
+    /// The right to mount a small file system.
+    Mount,
+}
+
+impl Tool {
+    fn is_there(self) -> bool {
+        match self {
+            Self::Mosquitto => runs("mosquitto_pub", &["--help"]) && runs("mosquitto_sub", &["--help"]),
+            Self::Paho => runs(&paho::python(), &["-c", "import paho.mqtt.client"]),
+            Self::Curl => runs("curl", &["--version"]),
+            Self::Chromium => browser::program().is_some(),
+            Self::Java => runs("javac", &["-version"]) && runs("mvn", &["-v"]),
+            Self::Mount => runs("sh", &["-c", "test \"$(id -u)\" = 0 && unshare --mount true"]),
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Mosquitto => "mosquitto_pub and mosquitto_sub (apt-get install mosquitto-clients)",
+            Self::Paho => {
+                "Python with paho-mqtt (pip install paho-mqtt; WEFT_TEST_PYTHON names the interpreter)"
+            }
+            Self::Curl => "curl (apt-get install curl)",
+            Self::Chromium => "Chromium (apt-get install chromium)",
+            Self::Java => "Java and Maven (apt-get install openjdk-17-jdk-headless maven)",
+            Self::Mount => "root, to mount a small file system",
+        }
+    }
+}
+
+/// Whether all of `tools` are there. If not: says what to install, and fails under `WEFT_REQUIRE_REAL=1`.
+pub fn needs(tools: &[Tool]) -> bool {
+    let missing: Vec<&str> = tools.iter().filter(|tool| !tool.is_there()).map(|tool| tool.hint()).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let line = format!("skipped: needs {}", missing.join("; "));
+    let required = std::env::var("WEFT_REQUIRE_REAL").is_ok_and(|value| value == "1");
+    assert!(!required, "{line}");
+    say(&line);
+    false
+}
+
+/// Writes past the test runner's capture, so that a skipped test is seen.
+fn say(line: &str) {
+    use std::io::Write as _;
+    writeln!(std::io::stderr(), "{line}").unwrap_or(());
+}
+
+fn runs(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // `mosquitto_pub --help` ends with 1.
+    command.status().is_ok_and(|status| status.success() || program.starts_with("mosquitto"))
+}
