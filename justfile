@@ -1,0 +1,24 @@
+# `just` lists the commands.
+
+_default:
+    @just --list
+
+# What CI runs.
+check:
+    .ci/run
+
+# Licences, advisories, duplicate versions (cargo install cargo-deny).
+deny:
+    cargo deny check
+
+# One fuzz target for some time: mqtt_decode, remoting_decode, log_read (cargo install cargo-fuzz; a nightly toolchain).
+fuzz target="mqtt_decode" seconds="60":
+    cd tests && cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
+
+# Weft, mosquitto and rumqttd, each alone, as a table.
+bench:
+    tests/bench/run.sh
+
+# The simulations of log and core over many seeds.
+sim seeds="2000":
+    WEFT_SIM_SEEDS={{seeds}} cargo test --release -p weft-routing -p weft-embedded
