@@ -13,11 +13,11 @@ deny:
 
 # One fuzz target for some time: mqtt_decode, remoting_decode, log_read (cargo install cargo-fuzz; a nightly toolchain).
 fuzz target="mqtt_decode" seconds="60":
-    cd tests && cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
+    cd tests && cargo +nightly fuzz run {{target}} fuzz/corpora/{{target}} -- -max_total_time={{seconds}}
 
 # Weft, mosquitto and rumqttd, each alone, as a table.
-bench:
-    tests/bench/run.sh
+bench *flags:
+    cargo run -p weft-tests --example bench -- {{flags}}
 
 # The simulations of log and core over many seeds.
 sim seeds="2000":
