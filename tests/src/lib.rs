@@ -7,6 +7,7 @@
 //! | [`wire`], [`raw`] | MQTT byte by byte, sharing no code with Weft, and a client on it |
 //! | [`actors`] | publishers and subscribers that keep to the protocol across any number of kills |
 //! | [`ledger`] | what was sent, acknowledged and received, and the promises checked over it |
+//! | [`witness`] | a pair of clients that must not notice what a test does to others |
 //! | [`real`] | other people's clients: mosquitto, Paho, curl, Chromium, the Java client of RocketMQ |
 //! | [`process`], [`util`] | child processes with their output kept; ports, seeds, waiting |
 //!
@@ -24,8 +25,10 @@ pub mod real;
 pub mod util;
 pub mod weft;
 pub mod wire;
+pub mod witness;
 
 pub use ledger::{Ledger, Promise};
 pub use process::Process;
 pub use util::{Rng, eventually, pause, seed};
 pub use weft::Weft;
+pub use witness::Witness;

@@ -118,6 +118,12 @@ impl Client {
         }
     }
 
+    /// All that comes until the peer closes, undecoded.
+    pub async fn raw_to_end(&mut self) -> Vec<u8> {
+        while let Ok(1..) = self.stream.read_buf(&mut self.input).await {}
+        std::mem::take(&mut self.input)
+    }
+
     /// Subscribes; the granted codes. Retained messages that come before SUBACK are not expected.
     pub async fn subscribe(&mut self, filters: &[(&str, u8)]) -> Vec<u8> {
         let id = self.take_id();
