@@ -1,0 +1,182 @@
+//! CONNECT and its answer (MQTT 5 §3.1.4, §3.2).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event::hub::{self, Attach};
+use event::{ClientId, Origin, Principal, Reject, RejectKind};
+
+use super::{Connection, Now, Phase, fits};
+use crate::Violation;
+use crate::binding::{self, Arrival, Unbound};
+use crate::codec::encode::{self, AckKind};
+use crate::codec::{Connect, PacketId, Property, Reason, Version, Will};
+use crate::session::{Receiving, packet_id};
+
+/// What the client is told when the hub has bound it.
+#[derive(Debug)]
+pub(super) struct Welcome {
+    /// Taken out when it is given to the hub.
+    pub(super) wish: Option<(Principal, Box<Attach>)>,
+    assigned: bool,
+    session_expiry_s: Option<u32>,
+    keep_alive_s: Option<u16>,
+}
+
+/// What [`hub::Attached`] says beside the link.
+#[derive(Clone, Debug, Default)]
+pub struct Bound {
+    /// An older session was taken up.
+    pub present: bool,
+    /// Packet ids of QoS 2 publishes that wait for PUBREL.
+    pub received_ids: Vec<u16>,
+    /// Numbers of QoS 2 deliveries that wait for PUBCOMP.
+    pub unreleased: Vec<u64>,
+}
+
+impl Connection {
+    pub(super) fn handle_connect(&mut self, connect: Connect, now: Now) -> Result<(), Violation> {
+        self.version = connect.version;
+        if connect.authentication {
+            self.refuse_connect(Reason::BadAuthenticationMethod, None);
+            return Ok(());
+        }
+        let assigned = connect.client_id.is_empty();
+        // Names with `$` are those of bridges [MQTT-3.1.3-5]; an empty one needs Clean Session in 3.1.1 [MQTT-3.1.3-8].
+        if connect.client_id.starts_with('$') || (assigned && !connect.clean && self.version == Version::V311)
+        {
+            self.refuse_connect(Reason::ClientIdNotValid, Some(2));
+            return Ok(());
+        }
+        self.client = match assigned {
+            true => Arc::from(format!("auto-{:016x}", self.stamps.take())),
+            false => Arc::from(&*connect.client_id),
+        };
+        let will = match connect.will {
+            None => None,
+            Some(will) if will.topic.is_system() && self.version == Version::V5 => {
+                self.refuse_connect(Reason::TopicNameInvalid, None);
+                return Ok(());
+            }
+            // 3.1.1 has no code for this; as any publish to such a topic, it is dropped.
+            Some(will) if will.topic.is_system() => None,
+            Some(will) => match self.will(will, now) {
+                Ok(will) => Some(will),
+                Err(Unbound::Violation(violation)) => return Err(violation),
+                Err(Unbound::Payload) => {
+                    self.refuse_connect(Reason::PayloadFormatInvalid, None);
+                    return Ok(());
+                }
+            },
+        };
+        let keep_alive_s = self.agree_keep_alive(connect.keep_alive_s, now);
+        self.packet_max = connect.max_packet_bytes.map_or(u32::MAX, |max| max.get());
+        self.deliveries_max = self.options.deliveries_max.min(connect.receive_max).get();
+        let asked = match (self.version, connect.clean) {
+            (Version::V5, _) => connect.session_expiry_s,
+            (Version::V311, true) => 0,
+            (Version::V311, false) => u32::MAX,
+        };
+        let (keep, session_expiry_s) = self.options.keep(asked);
+        self.session_expiry_s = session_expiry_s.unwrap_or(asked);
+        let client = ClientId(Arc::clone(&self.client));
+        let who = Principal { client, user: None, origin: Origin::Client };
+        let attach = Attach { clean: connect.clean, keep, will, keep_all: false };
+        let wish = Some((who, Box::new(attach)));
+        self.phase = Phase::Attaching(Box::new(Welcome { wish, assigned, session_expiry_s, keep_alive_s }));
+        Ok(())
+    }
+
+    /// The hub's answer to [`super::Action::Attach`].
+    pub fn handle_attached(&mut self, answer: Result<Bound, Reject>, now: Now) {
+        let Phase::Attaching(welcome) = &self.phase else { return };
+        let bound = match answer {
+            Ok(bound) => bound,
+            Err(reject) => {
+                let (reason, code) = match reject.kind {
+                    RejectKind::Malformed => (Reason::ImplementationSpecific, 3),
+                    RejectKind::Denied => (Reason::NotAuthorized, 5),
+                    RejectKind::Busy => (Reason::ServerBusy, 3),
+                    RejectKind::Unavailable | RejectKind::Closed => (Reason::ServerUnavailable, 3),
+                };
+                return self.refuse_connect(reason, Some(code));
+            }
+        };
+        match self.version {
+            Version::V311 => encode::connack_311(self.output.buffer(), bound.present, 0),
+            Version::V5 => {
+                let mut properties = vec![
+                    Property::ReceiveMaximum(self.options.inflight_max),
+                    Property::TopicAliasMaximum(self.options.topic_alias_max),
+                    Property::SharedAvailable(false),
+                ];
+                if let Ok(max) = self.options.max_packet().try_into() {
+                    properties.push(Property::MaximumPacketSize(max));
+                }
+                if let Some(seconds) = welcome.session_expiry_s {
+                    properties.push(Property::SessionExpiry(seconds));
+                }
+                if let Some(seconds) = welcome.keep_alive_s {
+                    properties.push(Property::ServerKeepAlive(seconds));
+                }
+                if welcome.assigned {
+                    properties.push(Property::AssignedClientId(&self.client));
+                }
+                encode::connack(self.output.buffer(), bound.present, Reason::Success, &properties);
+            }
+        }
+        self.tally.other_out += 1;
+        self.phase = Phase::Open;
+        self.last_in = now.instant;
+        for id in bound.received_ids {
+            if let Ok(id) = PacketId::new(id) {
+                self.received.set(id, Receiving::Kept);
+            }
+        }
+        for number in bound.unreleased {
+            self.deliveries.resumed(number);
+            self.send_ack(AckKind::PubRel, packet_id(number), Reason::Success);
+        }
+        self.debug_assert_invariants();
+    }
+
+    /// The event that is published when the client is lost.
+    fn will(&mut self, will: Will, now: Now) -> Result<hub::Will, Unbound> {
+        let stamp = self.stamps.take();
+        let arrival = Arrival { publisher: &self.client, stamp, now_ms: now.ms };
+        let event = binding::event(self.version, will.topic, &will.properties, will.payload, arrival)?;
+        let publish = hub::Publish { event, guarantee: will.guarantee, retain: will.retain, id: None };
+        Ok(hub::Will { publish, delay: Duration::from_secs(u64::from(will.delay_s)) })
+    }
+
+    /// Sets the keep alive; returns what the client has to be told if it is not what it wanted \[MQTT-3.1.2-21\].
+    fn agree_keep_alive(&mut self, wanted_s: u16, now: Now) -> Option<u16> {
+        let most = self.options.keep_alive_max_s;
+        let replaced = self.version == Version::V5 && most != 0 && (wanted_s == 0 || wanted_s > most);
+        let seconds = if replaced { most } else { wanted_s };
+        // One and a half times [MQTT-3.1.2-22].
+        self.keep_alive = (seconds != 0).then(|| Duration::from_millis(u64::from(seconds) * 1500));
+        self.last_in = now.instant;
+        replaced.then_some(seconds)
+    }
+
+    /// Answers CONNECT with a refusal. `code`: what 3.1.1 says; `None`: it only closes.
+    pub(super) fn refuse_connect(&mut self, reason: Reason, code: Option<u8>) {
+        match (self.version, code) {
+            (Version::V5, _) => return self.refuse_as_5(reason, ""),
+            (Version::V311, Some(code)) => {
+                self.tally.other_out += 1;
+                encode::connack_311(self.output.buffer(), false, code);
+            }
+            (Version::V311, None) => {}
+        }
+        self.end(false);
+    }
+
+    pub(super) fn refuse_as_5(&mut self, reason: Reason, text: &str) {
+        let text = Some(text).filter(|text| !text.is_empty() && fits(text, self.packet_max));
+        self.tally.other_out += 1;
+        encode::connack(self.output.buffer(), false, reason, text.map(Property::ReasonString).as_slice());
+        self.end(false);
+    }
+}
