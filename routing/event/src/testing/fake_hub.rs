@@ -22,6 +22,7 @@ pub struct FakeHub {
     state: Arc<Mutex<State>>,
     /// Counts changes, so that [`FakeHub::until`] wakes.
     changed: watch::Sender<u64>,
+    stamps: Stamps,
 }
 
 /// How a batch is answered.
@@ -34,6 +35,8 @@ pub enum Answer {
     Late,
     /// Refused at once.
     Refused(Reject),
+    /// These are refused at once, by their place in the batch, and the others kept.
+    Partly(Vec<(usize, Reject)>),
     /// Never; the receipt stays open.
     Never,
     /// It waits for room until the test calls [`FakeHub::make_room`], and is kept then.
@@ -143,7 +146,7 @@ impl FakeHub {
 
     /// A hub that keeps all at once.
     pub fn new() -> Self {
-        Self { state: Arc::default(), changed: watch::channel(0).0 }
+        Self { state: Arc::default(), changed: watch::channel(0).0, stamps: Stamps::starting_at(1) }
     }
 
     /// How publishes are answered from now on.
@@ -284,6 +287,12 @@ impl FakeHub {
                 ready(Outcome::Kept)
             }
             Answer::Refused(reject) => ready(Outcome::Refused(reject)),
+            Answer::Partly(list) => {
+                let refused = |place: &usize| list.iter().any(|(at, _)| at == place);
+                let kept = batch.into_iter().enumerate().filter(|(place, _)| !refused(place));
+                state.route(client, kept.map(|(_, publish)| publish).collect());
+                ready(Outcome::Partly(list))
+            }
             Answer::Late => {
                 let (sender, receipt) = Receipt::pair();
                 state.late.push((sender, client.to_owned(), batch));
@@ -353,7 +362,7 @@ impl Hub for FakeHub {
     }
 
     fn stamps(&self) -> Stamps {
-        Stamps::starting_at(1)
+        self.stamps.clone()
     }
 }
 
@@ -497,6 +506,7 @@ impl State {
         match self.answer_states.clone() {
             Answer::Kept | Answer::NoRoom => Receipt::ready(Outcome::Kept),
             Answer::Refused(reject) => Receipt::ready(Outcome::Refused(reject)),
+            Answer::Partly(list) => Receipt::ready(Outcome::Partly(list)),
             Answer::Never => self.never(),
             Answer::Late => {
                 let (sender, receipt) = Receipt::pair();

@@ -1,0 +1,382 @@
+//! Serves `/events`: the only file here that awaits.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use bytes::Bytes;
+use event::hub::{
+    Admission, Attach, Close, Delivery, Hub, Link, Outcome, RetainedWanted, Room, Subscribe, SubscribeOptions,
+};
+use event::store::Position;
+use event::{Budget, Guarantee, Principal, Reject, RejectKind, TopicFilter};
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval, timeout, timeout_at};
+use tower::Service as _;
+
+use crate::Options;
+use crate::binding::{PUBLISHER, PublishQuery, StreamRequest, publishes};
+use crate::origin::From;
+use crate::problem::{Kind, Problem, Refused};
+use crate::sse;
+
+struct Front {
+    hub: Arc<dyn Hub>,
+    options: Arc<Options>,
+    drain: watch::Receiver<bool>,
+    bodies: Budget,
+}
+
+/// `/events`, to be merged with other routes. `drain` turning true ends the event streams.
+pub fn router(hub: Arc<dyn Hub>, options: Arc<Options>, drain: watch::Receiver<bool>) -> Router {
+    let bodies = Budget::new(options.bodies_bytes_max, u32::MAX);
+    let front = Front { hub, options, drain, bodies };
+    Router::new().route("/events", any(events)).with_state(Arc::new(front))
+}
+
+/// Serves `router` on one connection, HTTP/1.1 or HTTP/2 with prior knowledge, upgrades included, until the peer
+/// leaves, is silent for too long between requests, or `drain` turns true and the requests under way are answered.
+/// An upgraded connection lives on with who took it. Not cancel-safe: requests under way are cut off.
+pub async fn serve_connection<S>(
+    stream: S,
+    router: Router,
+    options: &Options,
+    mut drain: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let head_timeout = Duration::from_secs(u64::from(options.head_timeout_s));
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(head_timeout);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(head_timeout).max_concurrent_streams(100);
+    let spoke = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&spoke);
+    let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        heard.store(true, Ordering::Relaxed);
+        router.clone().call(request)
+    });
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    // hyper's own timer starts with the first byte.
+    let mut silence = std::pin::pin!(tokio::time::sleep(head_timeout));
+    let (mut draining, mut silent) = (false, true);
+    loop {
+        tokio::select! {
+            biased;
+            done = connection.as_mut() => {
+                if let Err(error) = done {
+                    tracing::debug!(%error, "connection ended");
+                }
+                return;
+            }
+            _ = drain.wait_for(|drain| *drain), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = silence.as_mut(), if silent => {
+                if !spoke.load(Ordering::Relaxed) {
+                    tracing::debug!("no request in time");
+                    return;
+                }
+                silent = false;
+            }
+        }
+    }
+}
+
+/// Answers a request to `/events`. Cancel-safe: events that were handed over stay so.
+async fn events(State(front): State<Arc<Front>>, request: Request) -> Response {
+    let origin = From::of(request.headers(), &front.options.origins);
+    let method = request.method().clone();
+    let answer = match method {
+        _ if origin == From::Elsewhere => {
+            let detail = "add the page's origin to http.origins if it may publish and read";
+            Err(Problem::new(Kind::Origin, detail))
+        }
+        Method::POST => publish(&front, request).await,
+        Method::GET => {
+            // Only the head: a body cannot be shared between threads.
+            let (head, _) = request.into_parts();
+            stream(&front, &head).await
+        }
+        Method::HEAD => StreamRequest::parse(request.uri(), request.headers(), &front.options)
+            .map(|_| stream_of(Body::empty())),
+        Method::OPTIONS => Ok(StatusCode::NO_CONTENT.into_response()),
+        _ => Err(Problem::new(Kind::Method, format!("{method} is not among {METHODS}"))),
+    };
+    let mut response = answer.unwrap_or_else(Problem::into_response);
+    if method == Method::OPTIONS || response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
+    }
+    if let From::Allowed(origin) = origin {
+        allow(&mut response, origin, method == Method::OPTIONS);
+    }
+    let labels = [("method", method_label(&method)), ("status", status_label(response.status()))];
+    metrics::counter!("weft_http_requests_total", &labels).increment(1);
+    response
+}
+
+const METHODS: &str = "GET, HEAD, POST, OPTIONS";
+
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "get",
+        Method::POST => "post",
+        Method::HEAD => "head",
+        Method::OPTIONS => "options",
+        _ => "other",
+    }
+}
+
+fn status_label(status: StatusCode) -> &'static str {
+    match status.as_u16() / 100 {
+        2 => "2xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// CORS headers for a page of an allowed `origin` (Fetch §3.3).
+fn allow(response: &mut Response, origin: HeaderValue, preflight: bool) {
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));
+    if preflight {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(REQUEST_HEADERS));
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("3600"));
+    }
+}
+
+/// `*` is every header but `Authorization`; older browsers know only names.
+const REQUEST_HEADERS: &str = "*, content-type, last-event-id, ce-specversion, ce-id, ce-source, ce-type, ce-subject, \
+                               ce-time, ce-dataschema, ce-wefttopic";
+
+/// Answers when all events are kept, or says which are not.
+async fn publish(front: &Front, request: Request) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let query = PublishQuery::parse(&head.uri)?;
+    let limit = front.options.body_bytes_max.as_usize();
+    let announced =
+        head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > limit) {
+        return Err(too_large(limit));
+    }
+    let Some(_room) = front.bodies.try_take(announced.unwrap_or(limit), 1) else {
+        return Err(Reject::new(RejectKind::Busy, "too many bodies are on their way").into());
+    };
+    let patience = Duration::from_secs(u64::from(front.options.publish_timeout_s));
+    let body = match timeout(patience, axum::body::to_bytes(body, limit)).await {
+        Err(_) => return Err(Problem::new(Kind::Timeout, format!("no whole body within {patience:?}"))),
+        Ok(body) => body.map_err(|error| match std::error::Error::source(&error) {
+            Some(source) if source.is::<http_body_util::LengthLimitError>() => too_large(limit),
+            _ => Problem::new(Kind::Event, "the body did not arrive whole"),
+        })?,
+    };
+    let batch = publishes(&head.headers, body, &query, &front.options, &mut front.hub.stamps(), now_ms())?;
+    let ids: Vec<String> = batch.iter().map(|publish| publish.event.id().into_owned()).collect();
+    if !batch.is_empty() {
+        let outcome = keep(front, batch, Instant::now() + patience).await?;
+        refusals(outcome, &ids)?;
+    }
+    metrics::counter!("weft_http_events_received_total").increment(ids.len() as u64);
+    let body = serde_json::to_vec(&serde_json::json!({ "ids": ids })).unwrap_or_default();
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+async fn keep(front: &Front, batch: Vec<event::hub::Publish>, deadline: Instant) -> Result<Outcome, Reject> {
+    let receipt = match front.hub.publish(&Principal::anonymous(PUBLISHER), batch) {
+        Admission::Admitted(receipt) => receipt,
+        Admission::Waiting(room) => timeout_at(deadline, room)
+            .await
+            .map_err(|_| Reject::new(RejectKind::Busy, "the store had no room in time; nothing was kept"))?,
+    };
+    timeout_at(deadline, receipt).await.map_err(|_| {
+        let reason = "not known to be kept in time; it may be: send it again under the same id";
+        Reject::new(RejectKind::Unavailable, reason)
+    })
+}
+
+/// `Ok` if everything is kept.
+fn refusals(outcome: Outcome, ids: &[String]) -> Result<(), Problem> {
+    let list = match outcome {
+        Outcome::Kept => return Ok(()),
+        Outcome::Refused(reject) => return Err(reject.into()),
+        Outcome::Partly(list) => list,
+    };
+    let Some((_, first)) = list.first() else { return Ok(()) };
+    let (mut kept, mut refused) = (Vec::new(), Vec::new());
+    for (index, id) in ids.iter().enumerate() {
+        match list.iter().find(|(place, _)| *place == index) {
+            None => kept.push(id.clone()),
+            Some((_, reject)) => refused.push(Refused::new(index, id.clone(), reject)),
+        }
+    }
+    Err(Problem::partly(first, kept, refused))
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new(Kind::TooLarge, format!("the body has more than {limit} bytes"))
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Subscribes first, then replays what lies between, then goes on live: no gap, and nothing twice.
+async fn stream(front: &Front, head: &http::request::Parts) -> Result<Response, Problem> {
+    let StreamRequest { filters, after } = StreamRequest::parse(&head.uri, &head.headers, &front.options)?;
+    let client = format!("$sse/{:016x}", front.hub.stamps().take());
+    let attached = front.hub.attach(Principal::anonymous(&*client), Attach::default()).await?;
+    let mut stream = EventStream {
+        link: Some(attached.link),
+        hub: Arc::clone(&front.hub),
+        phase: Phase::Greeting(front.options.reconnect_ms),
+        replay: None,
+        replayed: None,
+        taken: Vec::new(),
+        acks: Vec::new(),
+        heartbeat: tokio::time::interval(Duration::from_secs(u64::from(front.options.heartbeat_s).max(1))),
+        drain: front.drain.clone(),
+    };
+    metrics::counter!("weft_http_streams_opened_total").increment(1);
+    let retained = if after.is_some() { RetainedWanted::Never } else { RetainedWanted::Always };
+    let options = SubscribeOptions { retained, ..SubscribeOptions::new(Guarantee::AtLeastOnce) };
+    let wanted = filters.iter().map(|filter| Subscribe { filter: filter.clone(), options }).collect();
+    let granted = stream.link.as_mut().ok_or_else(Reject::closed)?.subscribe(wanted).await?;
+    let mut until = Position(0);
+    for granted in granted {
+        until = until.max(granted?.as_of);
+    }
+    if let Some(after) = after {
+        stream.replay = Some((filters, after, until));
+        stream.replayed = Some(until);
+    }
+    let next = |mut stream: EventStream| async move {
+        let chunk = stream.next().await?;
+        Some((Ok::<_, Infallible>(chunk), stream))
+    };
+    Ok(stream_of(Body::from_stream(futures_util::stream::unfold(stream, next))))
+}
+
+fn stream_of(body: Body) -> Response {
+    const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        (X_ACCEL_BUFFERING, "no"),
+    ];
+    (headers, body).into_response()
+}
+
+/// One reader's stream of events.
+struct EventStream {
+    /// There until it is dropped.
+    link: Option<Box<dyn Link>>,
+    hub: Arc<dyn Hub>,
+    phase: Phase,
+    /// What is still to be replayed: filters, behind, up to and with.
+    replay: Option<(Vec<TopicFilter>, Position, Position)>,
+    /// Up to here the replay tells all.
+    replayed: Option<Position>,
+    /// Kept for its room.
+    taken: Vec<Delivery>,
+    /// Numbers of what the last chunk held: acked when the connection asks for the next.
+    acks: Vec<u64>,
+    heartbeat: Interval,
+    drain: watch::Receiver<bool>,
+}
+
+enum Phase {
+    Greeting(u32),
+    Events,
+}
+
+/// How much one chunk takes from the mailbox: a slow reader holds no more than this beside its socket's buffer.
+const CHUNK: Room = Room { numbered: 256, bytes: 64 << 10 };
+
+impl EventStream {
+    /// The next piece of text; `None` at the end. Not cancel-safe: a piece of a replay would be asked for twice.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Phase::Greeting(reconnect_ms) = self.phase {
+            self.phase = Phase::Events;
+            self.heartbeat.reset();
+            return Some(sse::greeting(reconnect_ms));
+        }
+        let mut out = Vec::new();
+        while out.is_empty() {
+            if self.replay.is_some() {
+                self.replay(&mut out).await?;
+            } else {
+                self.live(&mut out).await?;
+            }
+        }
+        self.heartbeat.reset();
+        Some(out.into())
+    }
+
+    async fn replay(&mut self, out: &mut Vec<u8>) -> Option<()> {
+        let (filters, after, until) = self.replay.take()?;
+        let piece = tokio::select! {
+            biased;
+            _ = self.drain.wait_for(|drain| *drain) => return None,
+            piece = self.hub.replay(filters.clone(), after, until) => piece,
+        };
+        let piece = piece
+            .map_err(|reject| tracing::warn!(kind = reject.kind.as_str(), %reject, "replay ended"))
+            .ok()?;
+        metrics::counter!("weft_http_events_sent_total").increment(piece.events.len() as u64);
+        for (position, event) in &piece.events {
+            sse::write(out, Some(*position), &event.as_reader_json(Some(*position)));
+        }
+        self.replay = piece.next.map(|next| (filters, next, until));
+        Some(())
+    }
+
+    async fn live(&mut self, out: &mut Vec<u8>) -> Option<()> {
+        let link = self.link.as_mut()?;
+        if !self.acks.is_empty() {
+            link.ack(&self.acks);
+            self.acks.clear();
+        }
+        tokio::select! {
+            biased;
+            _ = self.drain.wait_for(|drain| *drain) => return None,
+            open = poll_fn(|cx| link.poll_deliveries(cx, CHUNK, &mut self.taken)) => open.ok()?,
+            _ = self.heartbeat.tick() => out.extend_from_slice(&sse::HEARTBEAT),
+        }
+        let mut sent = 0;
+        for delivery in self.taken.drain(..) {
+            self.acks.extend(delivery.number);
+            if sse::is_new(&delivery, self.replayed) {
+                sse::write(out, sse::id_of(&delivery), &delivery.event.as_reader_json(delivery.position));
+                sent += 1;
+            }
+        }
+        metrics::counter!("weft_http_events_sent_total").increment(sent);
+        Some(())
+    }
+}
+
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        metrics::counter!("weft_http_streams_closed_total").increment(1);
+        if let Some(link) = self.link.take() {
+            link.close(Close { will: false, keep: None });
+        }
+    }
+}
