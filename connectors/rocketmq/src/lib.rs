@@ -1,1 +1,29 @@
-//! RocketMQ as the store of a route and as a bridge.
+//! RocketMQ in its two uses: as the store of a route, and as a bridge.
+//!
+//! * [`spawn_store`]: events of a route are acknowledged when RocketMQ has them; what a consumer group brings back is
+//!   published here with [`event::Origin::Store`].
+//! * [`spawn_bridge`]: a durable session forwards events at the speed of the link and acks them after SEND_OK; topics
+//!   of RocketMQ are published into topics here.
+//!
+//! The order of one topic is kept: all its events go to one queue, one request at a time, each with all that waits.
+//! A failed request is sent again before anything behind it. A request without an answer may have been carried out:
+//! then the events are in RocketMQ twice, under the same `UNIQ_KEY`.
+//!
+//! `driver` awaits; everything else is sans-io.
+
+mod binding;
+mod condition;
+mod driver;
+mod error;
+mod inflate;
+mod metrics;
+mod options;
+mod outbox;
+mod request;
+mod route;
+mod sign;
+mod template;
+
+pub use driver::{spawn_bridge, spawn_store};
+pub use error::OptionsError;
+pub use options::{BridgeOptions, ClusterOptions, InRule, OutRule, StoreOptions, Unconfirmed};

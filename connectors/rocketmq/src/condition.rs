@@ -1,0 +1,101 @@
+//! How a part is, for `/ready`: whether its brokers answer, and whether a topic is in trouble.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use event::Health;
+use tracing::{info, warn};
+
+/// The state of one bridge or store; writes it on the board whenever it changes.
+#[derive(Debug)]
+pub(crate) struct Condition {
+    part: String,
+    health: Health,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Why brokers do not answer; `None` in `Some`: they do. `None`: not known yet.
+    reach: Option<Option<String>>,
+    /// What is wrong with topics that brokers answer for, by topic.
+    trouble: BTreeMap<String, String>,
+    shown: Option<Option<String>>,
+}
+
+impl Condition {
+    /// Down until something answers.
+    pub(crate) fn new(part: String, health: Health) -> Self {
+        health.down(&part, "not connected yet");
+        Self { part, health, state: Mutex::default() }
+    }
+
+    /// All brokers answer.
+    pub(crate) fn reached(&self) {
+        self.change(|state| state.reach = Some(None));
+    }
+
+    /// Brokers or name servers do not answer.
+    pub(crate) fn unreached(&self, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.change(|state| state.reach = Some(Some(reason)));
+    }
+
+    /// The broker answers, but `topic` does not work.
+    pub(crate) fn trouble(&self, topic: &str, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.change(|state| drop(state.trouble.insert(topic.to_owned(), reason)));
+    }
+
+    /// `topic` works.
+    pub(crate) fn no_trouble(&self, topic: &str) {
+        self.change(|state| drop(state.trouble.remove(topic)));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        let Some(reach) = state.reach.clone() else { return };
+        let trouble =
+            || state.trouble.iter().next().map(|(topic, reason)| format!("topic {topic}: {reason}"));
+        let now = reach.or_else(trouble);
+        if state.shown.as_ref() == Some(&now) {
+            return;
+        }
+        match &now {
+            None => {
+                info!(part = self.part, "works");
+                self.health.up(&self.part);
+            }
+            Some(reason) => {
+                if state.shown.as_ref().is_none_or(Option::is_none) {
+                    warn!(part = self.part, reason, "does not work");
+                }
+                self.health.down(&self.part, reason.clone());
+            }
+        }
+        state.shown = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_board_shows_the_worst() {
+        let health = Health::default();
+        let condition = Condition::new("rocketmq/x".into(), health.clone());
+        let shown = || health.parts().remove(0).1;
+        assert_eq!(shown().as_deref(), Some("not connected yet"));
+        condition.trouble("T", "no permission");
+        assert_eq!(shown().as_deref(), Some("not connected yet"));
+        condition.reached();
+        assert_eq!(shown().as_deref(), Some("topic T: no permission"));
+        condition.unreached("refused");
+        assert_eq!(shown().as_deref(), Some("refused"));
+        condition.reached();
+        condition.no_trouble("T");
+        assert_eq!(shown(), None);
+    }
+}

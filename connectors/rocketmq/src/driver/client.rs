@@ -1,0 +1,385 @@
+//! What the senders and consumers of one bridge or store share: connections, routes, heartbeats, and whether brokers
+//! answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use remoting::Command;
+use remoting::code::response;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+use super::connection::Connection;
+use crate::condition::Condition;
+use crate::error::CallError;
+use crate::metrics::Counters;
+use crate::route::Route;
+use crate::sign::Signer;
+use crate::{ClusterOptions, OptionsError, request};
+
+/// How often brokers are asked whether they are there. With [`PROBE_LIMIT`] it makes an outage known within 1.5 s.
+const PROBE: Duration = Duration::from_millis(500);
+const PROBE_LIMIT: Duration = Duration::from_secs(1);
+/// Heartbeats without an answer after which a connection is given up.
+const MISSES: u32 = 4;
+/// Between a lost connection and the next try, so that a peer that accepts and closes keeps nobody busy.
+const BREATH: Duration = Duration::from_millis(50);
+/// How old a route may be; after an error it is asked for anew.
+const ROUTE_AGE: Duration = Duration::from_secs(30);
+
+/// Who a client is to brokers.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    /// The name of the bridge or store, for metrics and health: `rocketmq/main`.
+    pub(super) part: String,
+    /// Group of what it sends.
+    pub(super) producer: String,
+    /// Group of what it consumes.
+    pub(super) group: String,
+    /// Topics it sends to.
+    pub(super) out: BTreeSet<String>,
+    /// Topics it consumes.
+    pub(super) inward: Vec<String>,
+}
+
+/// A client of one cluster. Its tasks end with it.
+pub(super) struct Client {
+    pub(super) options: ClusterOptions,
+    pub(super) identity: Identity,
+    pub(super) condition: Condition,
+    pub(super) counters: Counters,
+    /// Changes with each start: a broker keeps the newest subscription of a group.
+    pub(super) sub_version: u64,
+    /// Told when brokers answer again.
+    pub(super) recovered: Notify,
+    /// Told when a connection is lost.
+    lost: Arc<Notify>,
+    id: String,
+    signer: Option<Signer>,
+    connections: Mutex<BTreeMap<Arc<str>, Arc<Slot>>>,
+    routes: Mutex<BTreeMap<String, Known>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// The place of a connection; who holds the lock is making it, and others wait for the same one.
+#[derive(Default)]
+struct Slot {
+    connection: tokio::sync::Mutex<Option<Connection>>,
+    /// Heartbeats in a row that got no answer.
+    misses: AtomicU32,
+}
+
+#[derive(Clone)]
+struct Known {
+    route: Arc<Route>,
+    at: Instant,
+    doubted: bool,
+}
+
+impl Client {
+    /// A client that has no connection yet. Reads the secret key.
+    pub(super) fn new(
+        options: ClusterOptions,
+        identity: Identity,
+        condition: Condition,
+    ) -> Result<Self, OptionsError> {
+        options.check()?;
+        let now_ms = now_ms();
+        Ok(Self {
+            signer: Signer::of(&options)?,
+            id: format!("weft@{}@{}@{now_ms}", identity.part, std::process::id()),
+            counters: Counters::of(&identity.part),
+            options,
+            identity,
+            condition,
+            sub_version: now_ms,
+            recovered: Notify::new(),
+            lost: Arc::new(Notify::new()),
+            connections: Mutex::default(),
+            routes: Mutex::default(),
+            tasks: Mutex::default(),
+        })
+    }
+
+    /// The usual limit of a request.
+    pub(super) fn limit(&self) -> Duration {
+        Duration::from_millis(self.options.request_ms.into())
+    }
+
+    /// Asks a broker; the answer may have any code. After a time-out the connection is given up. Cancel-safe.
+    pub(super) async fn ask(
+        &self,
+        addr: &Arc<str>,
+        command: Command,
+        limit: Duration,
+    ) -> Result<Command, CallError> {
+        let connection = self.connection(addr, Peer::Broker).await?;
+        let answer = connection.call(self.signed(command), limit).await;
+        if matches!(answer, Err(CallError::TimedOut { .. })) {
+            connection.close();
+        }
+        answer
+    }
+
+    /// As [`Self::ask`], but an answer that is not success is an error.
+    pub(super) async fn ask_well(&self, addr: &Arc<str>, command: Command) -> Result<Command, CallError> {
+        well(addr, self.ask(addr, command, self.limit()).await?)
+    }
+
+    /// The route of `topic`, from memory if it is there. A topic that does not exist yet has the route in whose image
+    /// brokers will create it. Cancel-safe.
+    pub(super) async fn route(&self, topic: &str) -> Result<Arc<Route>, CallError> {
+        match self.known_route(topic) {
+            Some(route) => Ok(route),
+            None => self.refresh_route(topic).await,
+        }
+    }
+
+    /// The route of `topic`, if it exists and was asked for before.
+    pub(super) fn known_route(&self, topic: &str) -> Option<Arc<Route>> {
+        let known = locked(&self.routes).get(topic).map(|known| Arc::clone(&known.route));
+        known.filter(|route| !route.to_be_created)
+    }
+
+    /// Something about `topic` went wrong: its route is asked for anew.
+    pub(super) fn doubt_route(&self, topic: &str) {
+        if let Some(known) = locked(&self.routes).get_mut(topic) {
+            known.doubted = true;
+        }
+    }
+
+    /// Keeps routes fresh and brokers aware of this client, and writes down whether they answer. Never ends.
+    pub(super) async fn watch(&self) {
+        let mut tick = interval(PROBE);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reached = false;
+        loop {
+            match self.probe().await {
+                Ok(()) => {
+                    self.condition.reached();
+                    if !std::mem::replace(&mut reached, true) {
+                        self.recovered.notify_waiters();
+                    }
+                }
+                Err(error) => {
+                    self.condition.unreached(error.to_string());
+                    reached = false;
+                }
+            }
+            tokio::select! {
+                biased;
+                () = self.lost.notified() => sleep(BREATH).await,
+                _ = tick.tick() => {}
+            }
+        }
+    }
+
+    /// Says goodbye to brokers, so that they forget this client at once. Takes at most half a second.
+    pub(super) async fn leave(&self) {
+        let Identity { producer, group, .. } = &self.identity;
+        let slots: Vec<Arc<Slot>> = locked(&self.connections).values().cloned().collect();
+        let open = slots.iter().filter_map(|slot| slot.connection.try_lock().ok()?.clone());
+        let goodbye = |connection: Connection| {
+            let command = self.signed(request::goodbye(&self.id, producer, group));
+            async move { connection.call(command, PROBE).await.map(drop).unwrap_or(()) }
+        };
+        open.map(goodbye).collect::<FuturesUnordered<_>>().collect::<()>().await;
+    }
+
+    /// One heartbeat to every known broker, and a look at routes that are old; the first failure, if there is one.
+    async fn probe(&self) -> Result<(), CallError> {
+        let known: BTreeSet<Arc<str>> = locked(&self.routes)
+            .values()
+            .flat_map(|known| known.route.addrs().cloned().collect::<Vec<_>>())
+            .collect();
+        let beats = async {
+            let mut beats: FuturesUnordered<_> = known.iter().map(|addr| self.beat(addr)).collect();
+            let mut result = Ok(());
+            while let Some(beat) = beats.next().await {
+                result = result.and(beat);
+            }
+            result
+        };
+        let (beats, routes) = tokio::join!(beats, self.refresh_routes());
+        beats.and(routes)
+    }
+
+    /// Asks for routes that are old, doubted or not known. Only a topic without any route is a failure.
+    async fn refresh_routes(&self) -> Result<(), CallError> {
+        let mut result = Ok(());
+        for topic in self.identity.out.iter().chain(&self.identity.inward) {
+            let fresh = |known: &Known| {
+                !known.doubted && !known.route.to_be_created && known.at.elapsed() < ROUTE_AGE
+            };
+            if locked(&self.routes).get(topic).is_some_and(fresh) {
+                continue;
+            }
+            let late = || CallError::TimedOut {
+                addr: self.options.name_servers.join(", "),
+                ms: PROBE_LIMIT.as_millis(),
+            };
+            let found = timeout(PROBE_LIMIT, self.refresh_route(topic)).await.unwrap_or_else(|_| Err(late()));
+            match found {
+                // What is consumed may be created later, by its producer.
+                Err(CallError::NoTopic(_)) if !self.identity.out.contains(topic) => {}
+                found => result = result.and(found.map(drop)),
+            }
+        }
+        result
+    }
+
+    /// Asks for the route of `topic`. If it cannot be had, the one that was known is used on: name servers forget a
+    /// broker that is down, and its queues are there again when it is back.
+    async fn refresh_route(&self, topic: &str) -> Result<Arc<Route>, CallError> {
+        let found = match self.fetch_route(topic).await {
+            Ok(Some(route)) => Ok(route),
+            Ok(None) => match self.fetch_route(request::DEFAULT_TOPIC).await {
+                Ok(Some(route)) => Ok(route.of_new_topic()),
+                Ok(None) => Err(CallError::NoTopic(topic.to_owned())),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        if !matches!(found, Ok(Route { to_be_created: false, .. }))
+            && let Some(route) = self.known_route(topic)
+        {
+            return Ok(route);
+        }
+        let route = Arc::new(found?);
+        let known = Known { route: Arc::clone(&route), at: Instant::now(), doubted: false };
+        locked(&self.routes).insert(topic.to_owned(), known);
+        Ok(route)
+    }
+
+    /// One heartbeat. A connection on which several in a row get no answer is given up: the peer may be gone without a
+    /// word.
+    async fn beat(&self, addr: &Arc<str>) -> Result<(), CallError> {
+        let late = || CallError::TimedOut { addr: addr.to_string(), ms: PROBE_LIMIT.as_millis() };
+        let beat = async {
+            let connection = self.connection(addr, Peer::Broker).await?;
+            let answer = connection.call(self.signed(self.heartbeat()), PROBE_LIMIT).await?;
+            well(addr, answer).map(drop)
+        };
+        let result = timeout(PROBE_LIMIT, beat).await.unwrap_or_else(|_| Err(late()));
+        let slot = self.slot(addr);
+        match &result {
+            Err(CallError::TimedOut { .. }) if slot.misses.fetch_add(1, Ordering::Relaxed) >= MISSES => {
+                if let Some(connection) = slot.connection.try_lock().ok().and_then(|place| place.clone()) {
+                    connection.close();
+                }
+            }
+            Err(CallError::TimedOut { .. }) => {}
+            _ => slot.misses.store(0, Ordering::Relaxed),
+        }
+        result
+    }
+
+    fn heartbeat(&self) -> Command {
+        let Identity { producer, group, inward, .. } = &self.identity;
+        request::heartbeat(&self.id, producer, group, inward, self.sub_version)
+    }
+
+    /// `Ok(None)`: name servers answer that there is no such topic.
+    async fn fetch_route(&self, topic: &str) -> Result<Option<Route>, CallError> {
+        let mut result = Ok(None);
+        for addr in &self.options.name_servers {
+            let addr: Arc<str> = Arc::from(&**addr);
+            let asked = async {
+                let connection = self.connection(&addr, Peer::NameServer).await?;
+                let answer = connection.call(request::route(topic), PROBE_LIMIT).await;
+                if matches!(answer, Err(CallError::TimedOut { .. })) {
+                    connection.close();
+                }
+                answer
+            };
+            let answer = match asked.await {
+                Ok(answer) if answer.code == response::TOPIC_NOT_EXIST => return Ok(None),
+                Ok(answer) => well(&addr, answer),
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(answer) => {
+                    let bad = |error: serde_json::Error| CallError::BadAnswer {
+                        addr: addr.to_string(),
+                        reason: error.to_string(),
+                    };
+                    return Route::parse(&answer.body).map(Some).map_err(bad);
+                }
+                Err(error) => result = Err(error),
+            }
+        }
+        result
+    }
+
+    /// The connection to `addr`, made if need be. A broker gets a heartbeat before anything else, so that it knows our
+    /// subscriptions when the first pull comes. Cancel-safe.
+    async fn connection(&self, addr: &Arc<str>, peer: Peer) -> Result<Connection, CallError> {
+        let slot = self.slot(addr);
+        let mut place = slot.connection.lock().await;
+        if let Some(connection) = place.as_ref().filter(|connection| connection.is_open()) {
+            return Ok(connection.clone());
+        }
+        *place = None;
+        let limit = Duration::from_millis(self.options.connect_ms.into());
+        let (connection, work) = Connection::open(addr, limit, Arc::clone(&self.lost)).await?;
+        {
+            let mut tasks = locked(&self.tasks);
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn(work);
+        }
+        if peer == Peer::Broker {
+            well(addr, connection.call(self.signed(self.heartbeat()), PROBE_LIMIT).await?)?;
+        }
+        *place = Some(connection.clone());
+        Ok(connection)
+    }
+
+    fn slot(&self, addr: &Arc<str>) -> Arc<Slot> {
+        Arc::clone(locked(&self.connections).entry(Arc::clone(addr)).or_default())
+    }
+
+    fn signed(&self, mut command: Command) -> Command {
+        if let Some(signer) = &self.signer {
+            signer.sign(&mut command);
+        }
+        command
+    }
+}
+
+/// Whom a connection is to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    NameServer,
+    Broker,
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// An answer that is not success as an error.
+pub(super) fn well(addr: &str, answer: Command) -> Result<Command, CallError> {
+    if answer.code == response::SUCCESS {
+        return Ok(answer);
+    }
+    Err(code_error(addr, &answer))
+}
+
+/// What an answer that is not success says.
+pub(super) fn code_error(addr: &str, answer: &Command) -> CallError {
+    let remark = answer.remark.as_deref().unwrap_or_default();
+    // Java puts a stack trace or a help page behind the first line.
+    let remark = remark.lines().next().unwrap_or_default().chars().take(200).collect();
+    CallError::Code { addr: addr.to_owned(), code: answer.code, remark }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,185 @@
+//! One TCP connection to a name server or broker, shared by all that ask it something: requests go out without waiting
+//! for answers, and answers find their request by its number.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use remoting::code::response;
+use remoting::{Command, Decoder, Encoding, Pending, encode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tracing::debug;
+
+use crate::error::CallError;
+
+/// A handle on a connection. Cloning shares it; it ends with its last handle.
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    addr: Arc<str>,
+    requests: mpsc::Sender<Request>,
+    closing: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Request {
+    command: Command,
+    deadline: Instant,
+    answer: oneshot::Sender<Result<Command, CallError>>,
+}
+
+/// Requests that wait to be written. Callers beyond it wait.
+const QUEUE: usize = 64;
+/// Bytes that wait to be written, beyond which no further request is taken.
+const OUTPUT_MAX: usize = 1 << 20;
+/// How often requests that nobody waits for any more are forgotten.
+const SWEEP: Duration = Duration::from_secs(10);
+
+impl Connection {
+    /// Connects within `limit`. The future that is returned does the connection's work; it ends with it and tells
+    /// `lost`. Cancel-safe.
+    pub(super) async fn open(
+        addr: &Arc<str>,
+        limit: Duration,
+        lost: Arc<Notify>,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), CallError> {
+        let fail = |reason: String| CallError::Connect { addr: addr.to_string(), reason };
+        let stream = timeout(limit, TcpStream::connect(&**addr))
+            .await
+            .map_err(|_| fail(format!("no answer in {} ms", limit.as_millis())))?
+            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+            .map_err(|error| fail(error.to_string()))?;
+        let (sender, requests) = mpsc::channel(QUEUE);
+        let closing = Arc::new(Notify::new());
+        let io = Io {
+            addr: Arc::clone(addr),
+            pending: Pending::default(),
+            started: Instant::now(),
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+        };
+        let ending = Arc::clone(&closing);
+        let work = async move {
+            io.run(stream, requests, &ending).await;
+            lost.notify_one();
+        };
+        Ok((Self { addr: Arc::clone(addr), requests: sender, closing }, work))
+    }
+
+    /// Whether it can still be used, as far as is known.
+    pub(super) fn is_open(&self) -> bool {
+        !self.requests.is_closed()
+    }
+
+    /// Ends it: everything that waits for an answer is told that it is lost.
+    pub(super) fn close(&self) {
+        self.closing.notify_one();
+    }
+
+    /// Sends `command` and waits for its answer, whatever its code. Cancel-safe: dropped, the answer is ignored.
+    pub(super) async fn call(&self, command: Command, limit: Duration) -> Result<Command, CallError> {
+        let addr = || self.addr.to_string();
+        let (answer, answered) = oneshot::channel();
+        let request = Request { command, deadline: Instant::now() + limit, answer };
+        let exchange = async {
+            self.requests.send(request).await.map_err(|_| CallError::Lost { addr: addr() })?;
+            answered.await.map_err(|_| CallError::Lost { addr: addr() })?
+        };
+        let late = |_| CallError::TimedOut { addr: addr(), ms: limit.as_millis() };
+        timeout(limit, exchange).await.map_err(late)?
+    }
+}
+
+/// The working half.
+struct Io {
+    addr: Arc<str>,
+    pending: Pending<oneshot::Sender<Result<Command, CallError>>>,
+    started: Instant,
+    input: BytesMut,
+    output: BytesMut,
+}
+
+impl Io {
+    /// Works until the peer, the last handle or [`Connection::close`] ends it. Dropping `self` tells all that wait.
+    async fn run(mut self, mut stream: TcpStream, mut requests: mpsc::Receiver<Request>, closing: &Notify) {
+        let (mut reader, mut writer) = stream.split();
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = closing.notified() => return,
+                written = writer.write(&self.output), if !self.output.is_empty() => match written {
+                    Ok(0) | Err(_) => return,
+                    Ok(count) => self.output.advance(count),
+                },
+                request = requests.recv(), if self.output.len() < OUTPUT_MAX => match request {
+                    Some(request) => self.take(request, &mut requests),
+                    None => return,
+                },
+                read = reader.read_buf(&mut self.input) => match read {
+                    Ok(0) | Err(_) => return,
+                    Ok(_) => if !self.handle_input() { return },
+                },
+                _ = sweep.tick() => drop(self.pending.expired(millis(self.started, Instant::now()))),
+            }
+        }
+    }
+
+    /// Writes a request, and those that wait behind it, into one output.
+    fn take(&mut self, first: Request, more: &mut mpsc::Receiver<Request>) {
+        self.put(first);
+        while self.output.len() < OUTPUT_MAX {
+            match more.try_recv() {
+                Ok(request) => self.put(request),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn put(&mut self, request: Request) {
+        let Request { mut command, deadline, answer } = request;
+        if answer.is_closed() {
+            return;
+        }
+        command.opaque = self.pending.insert(millis(self.started, deadline), answer);
+        if let Err(error) = encode(&command, Encoding::Binary, &mut self.output)
+            && let Some(answer) = self.pending.take(command.opaque)
+        {
+            answer.send(Err(error.into())).unwrap_or(());
+        }
+    }
+
+    /// Handles the frames that are there; false: the peer does not speak the protocol.
+    fn handle_input(&mut self) -> bool {
+        loop {
+            match Decoder::default().decode(&mut self.input) {
+                Ok(Some(command)) if command.is_answer() => {
+                    if let Some(answer) = self.pending.take(command.opaque) {
+                        answer.send(Ok(command)).unwrap_or(());
+                    }
+                }
+                Ok(Some(command)) => self.refuse(&command),
+                Ok(None) => return true,
+                Err(error) => {
+                    debug!(addr = &*self.addr, %error, "not a frame");
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Brokers ask clients to reset offsets or to tell of themselves; nothing of it is needed here.
+    fn refuse(&mut self, request: &Command) {
+        if !request.is_oneway() {
+            let answer = Command::answer(request, response::REQUEST_CODE_NOT_SUPPORTED);
+            encode(&answer, Encoding::Json, &mut self.output).unwrap_or(());
+        }
+    }
+}
+
+fn millis(started: Instant, at: Instant) -> u64 {
+    u64::try_from(at.saturating_duration_since(started).as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,175 @@
+//! Sends what is in an [`Outbox`]: each lane one request at a time, all lanes side by side.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use event::TopicName;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use remoting::BatchEntry;
+use remoting::code::response;
+use tokio::time::sleep_until;
+use tracing::{debug, warn};
+
+use super::client::{Client, code_error, now_ms};
+use crate::error::{CallError, Unfit};
+use crate::outbox::{Item, LANES, Lane, Outbox};
+use crate::{Unconfirmed, request};
+
+/// Sends messages and gives their tickets back.
+pub(super) struct Sender<T> {
+    client: Arc<Client>,
+    outbox: Outbox<T>,
+    flights: FuturesUnordered<Flight>,
+}
+
+/// What became of one message.
+pub(super) type Done<T> = (T, Result<(), Failure>);
+
+/// Why a message was given up.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// RocketMQ can never take it.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// It waited too long.
+    #[error("RocketMQ did not take it in time")]
+    Late,
+}
+
+type Flight = Pin<Box<dyn Future<Output = (Lane, Verdict)> + Send>>;
+
+/// What one request came to.
+enum Verdict {
+    Sent(usize),
+    Again(CallError),
+    Illegal(String),
+}
+
+/// Messages that wait at most, beside the limit in bytes.
+const COUNT_MAX: usize = 8192;
+
+impl<T> Sender<T> {
+    pub(super) fn new(client: Arc<Client>) -> Self {
+        let outbox = Outbox::new(client.options.batch_max.as_usize());
+        Self { client, outbox, flights: FuturesUnordered::new() }
+    }
+
+    /// How many more bytes and messages it takes; 0 of either: none now.
+    pub(super) fn room(&self) -> (usize, usize) {
+        let bytes = self.client.options.waiting_max.as_usize().saturating_sub(self.outbox.bytes());
+        (bytes, COUNT_MAX.saturating_sub(self.outbox.count()))
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.outbox.count() == 0
+    }
+
+    /// Puts a message of the topic `of` in line for the RocketMQ topic `topic`.
+    pub(super) fn push(&mut self, topic: &Arc<str>, of: &TopicName, item: Item<T>) {
+        let mut hash = DefaultHasher::new();
+        of.as_str().hash(&mut hash);
+        let lane = Lane { topic: Arc::clone(topic), number: hash.finish() % LANES };
+        self.outbox.push(lane, item);
+    }
+
+    /// Sends until messages are done, and tells which. Waits for ever when nothing is in line. Cancel-safe: what it
+    /// does is kept in `self`.
+    pub(super) async fn progress(&mut self) -> Vec<Done<T>> {
+        loop {
+            let now = tokio::time::Instant::now().into_std();
+            let late = self.outbox.take_late(now);
+            if !late.is_empty() {
+                return late.into_iter().map(|ticket| (ticket, Err(Failure::Late))).collect();
+            }
+            while let Some((lane, messages)) = self.outbox.next_request(now) {
+                self.flights.push(Box::pin(send(Arc::clone(&self.client), lane, messages)));
+            }
+            self.client.counters.waiting.set(self.outbox.bytes() as f64);
+            let timeout = self.outbox.next_timeout().filter(|at| *at > now);
+            tokio::select! {
+                biased;
+                Some((lane, verdict)) = self.flights.next() => {
+                    let done = self.handle(&lane, verdict);
+                    if !done.is_empty() {
+                        return done;
+                    }
+                }
+                () = self.client.recovered.notified() => self.outbox.end_pauses(),
+                () = wait_until(timeout) => {}
+            }
+        }
+    }
+
+    fn handle(&mut self, lane: &Lane, verdict: Verdict) -> Vec<Done<T>> {
+        let counters = &self.client.counters;
+        match verdict {
+            Verdict::Sent(count) => {
+                counters.sent.increment(count as u64);
+                counters.requests.increment(1);
+                self.client.condition.no_trouble(&lane.topic);
+                self.outbox.sent(lane).into_iter().map(|ticket| (ticket, Ok(()))).collect()
+            }
+            Verdict::Again(error) => {
+                debug!(topic = &*lane.topic, %error, "send failed");
+                counters.retries.increment(1);
+                if matches!(error, CallError::Code { .. } | CallError::NoTopic(_) | CallError::NoQueue(_)) {
+                    self.client.condition.trouble(&lane.topic, error.to_string());
+                }
+                self.client.doubt_route(&lane.topic);
+                self.outbox.failed(lane, tokio::time::Instant::now().into_std());
+                Vec::new()
+            }
+            Verdict::Illegal(reason) => {
+                let refused = self.outbox.refused(lane);
+                if refused.is_some() {
+                    warn!(topic = &*lane.topic, reason, "RocketMQ refuses an event for good");
+                }
+                refused
+                    .into_iter()
+                    .map(|ticket| (ticket, Err(Unfit::Illegal(reason.clone()).into())))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// One request.
+async fn send(client: Arc<Client>, lane: Lane, messages: Vec<BatchEntry>) -> (Lane, Verdict) {
+    let verdict = match try_send(&client, &lane, &messages).await {
+        Ok(verdict) => verdict,
+        Err(error) => Verdict::Again(error),
+    };
+    (lane, verdict)
+}
+
+async fn try_send(client: &Client, lane: &Lane, messages: &[BatchEntry]) -> Result<Verdict, CallError> {
+    let route = client.route(&lane.topic).await?;
+    let queues = route.writable.len();
+    let place = usize::try_from(lane.number).ok().and_then(|number| number.checked_rem(queues));
+    let queue = place.and_then(|place| route.writable.get(place));
+    let queue = queue.ok_or_else(|| CallError::NoQueue(lane.topic.to_string()))?;
+    let command = request::send(&client.identity.producer, &lane.topic, queue, now_ms(), messages);
+    let answer = client.ask(&queue.addr, command, client.limit()).await?;
+    match answer.code {
+        response::SUCCESS => Ok(Verdict::Sent(messages.len())),
+        response::FLUSH_DISK_TIMEOUT | response::SLAVE_NOT_AVAILABLE | response::FLUSH_SLAVE_TIMEOUT
+            if client.options.unconfirmed == Unconfirmed::Accept =>
+        {
+            Ok(Verdict::Sent(messages.len()))
+        }
+        response::MESSAGE_ILLEGAL => Ok(Verdict::Illegal(code_error(&queue.addr, &answer).to_string())),
+        _ => Err(code_error(&queue.addr, &answer)),
+    }
+}
+
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

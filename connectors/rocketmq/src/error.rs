@@ -1,0 +1,114 @@
+//! What can fail, shaped by what the caller does next.
+
+use std::path::PathBuf;
+
+use event::TopicError;
+use remoting::EncodeError;
+
+use crate::inflate::InflateError;
+
+/// The options make no sense: stop the start.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    /// A cluster without name servers.
+    #[error("name_servers is empty; give at least one \"host:port\"")]
+    NoNameServer,
+    /// A name server that is no address.
+    #[error("name_servers has {0:?}; write \"host:port\"")]
+    NameServer(String),
+    /// A bridge without rules.
+    #[error("the bridge has neither out nor in rules; give one")]
+    NoRules,
+    /// RocketMQ would refuse this topic or group.
+    #[error(
+        "{key} is {name:?}; RocketMQ takes letters, digits, '_', '-', '|' and '%', at most {max} of them"
+    )]
+    Name {
+        /// Which key.
+        key: &'static str,
+        /// Its value.
+        name: String,
+        /// How long it may be.
+        max: usize,
+    },
+    /// A rule's target is no template.
+    #[error(
+        "to is {0:?}; write a topic with {{topic}}, {{tags}}, {{keys}} or {{origin}} in it, and no wildcard"
+    )]
+    Template(String),
+    /// A key out of its range.
+    #[error("{key} is {value}; it has to be {range}")]
+    Range {
+        /// Which key.
+        key: &'static str,
+        /// Its value.
+        value: u64,
+        /// What is allowed.
+        range: &'static str,
+    },
+    /// Only one of `access_key` and `secret_key_file` is given.
+    #[error("access_key and secret_key_file go together")]
+    HalfCredentials,
+    /// The secret key cannot be read.
+    #[error("secret_key_file {path:?}: {source}")]
+    SecretKey {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// A request got no answer, or none that can be read: try again, on a new connection if need be.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// No connection could be made.
+    #[error("cannot connect to {addr}: {reason}")]
+    Connect { addr: String, reason: String },
+    /// The connection was lost before the answer came.
+    #[error("connection to {addr} is lost")]
+    Lost { addr: String },
+    /// No answer in time.
+    #[error("no answer from {addr} in {ms} ms")]
+    TimedOut { addr: String, ms: u128 },
+    /// The request cannot be written.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// An answer with a code that is not success.
+    #[error("{addr} answers code {code}: {remark}")]
+    Code { addr: String, code: i32, remark: String },
+    /// The answer makes no sense.
+    #[error("{addr} sent a bad answer: {reason}")]
+    BadAnswer { addr: String, reason: String },
+    /// No broker takes or holds the topic, and none creates it.
+    #[error("topic {0} does not exist and no broker creates it (autoCreateTopicEnable)")]
+    NoTopic(String),
+    /// The brokers of the topic allow no writing.
+    #[error("topic {0} has no queue that may be written")]
+    NoQueue(String),
+}
+
+/// The event cannot be a RocketMQ message, now or later.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unfit {
+    /// Attributes and user properties take more than a message carries.
+    #[error(transparent)]
+    Properties(#[from] remoting::properties::TooLong),
+    /// Larger than `message_max`.
+    #[error("message of {len} B, limit {max} B")]
+    TooLarge { len: usize, max: usize },
+    /// The broker says that the message itself is wrong.
+    #[error("the broker refuses it: {0}")]
+    Illegal(String),
+}
+
+/// The message cannot be an event, now or later.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Unusable {
+    /// The topic that the rule makes of it is none.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// Its body cannot be inflated.
+    #[error(transparent)]
+    Inflate(#[from] InflateError),
+}
