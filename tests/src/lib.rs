@@ -6,8 +6,10 @@
 //! | [`weft`] | the program under test: start, SIGKILL, SIGTERM, restart, `/ready`, `/metrics`, memory |
 //! | [`wire`], [`raw`] | MQTT byte by byte, sharing no code with Weft, and a client on it |
 //! | [`actors`] | publishers and subscribers that keep to the protocol across any number of kills |
+//! | [`cloud`] | CloudEvents, to write and to compare |
 //! | [`ledger`] | what was sent, acknowledged and received, and the promises checked over it |
 //! | [`witness`] | a pair of clients that must not notice what a test does to others |
+//! | [`sse`] | server-sent events as a reader reads them |
 //! | [`real`] | other people's clients: mosquitto, Paho, curl, Chromium, the Java client of RocketMQ |
 //! | [`process`], [`util`] | child processes with their output kept; ports, seeds, waiting |
 //!
@@ -18,10 +20,12 @@
 //! | `WEFT_TEST_SEED` | seed of the random moments; a failure prints the one it had |
 
 pub mod actors;
+pub mod cloud;
 pub mod ledger;
 pub mod process;
 pub mod raw;
 pub mod real;
+pub mod sse;
 pub mod util;
 pub mod weft;
 pub mod wire;

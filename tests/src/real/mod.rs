@@ -7,6 +7,7 @@ mod browser;
 mod curl;
 mod mosquitto;
 mod paho;
+mod rocketmq;
 
 use std::process::{Command, Stdio};
 
@@ -14,6 +15,7 @@ pub use browser::Browser;
 pub use curl::EventStream;
 pub use mosquitto::{mosquitto_publisher, mosquitto_subscriber};
 pub use paho::paho_publisher;
+pub use rocketmq::{Received, RocketMq};
 
 /// A tool that is not part of a Rust toolchain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

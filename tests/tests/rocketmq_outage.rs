@@ -1,0 +1,164 @@
+//! RocketMQ goes away and comes back: nothing that Weft acknowledged is missing there, and order holds.
+
+use std::time::{Duration, Instant};
+
+use tests::actors::{self, Publishing};
+use tests::raw::Client;
+use tests::real::{Received, RocketMq, Tool, needs};
+use tests::weft::Setup;
+use tests::wire::{Connect, Publish};
+use tests::{Ledger, Promise, Weft, eventually, pause};
+
+/// 30 publishes of QoS 2 a second for a minute, the broker killed for 18 s in the middle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_takes_everything_over_an_outage() {
+    if !needs(&[Tool::Java]) {
+        return;
+    }
+    let rocketmq = RocketMq::start("5.3.3").await;
+    let config = format!(
+        "{}[bridge.up]\ncluster = \"main\"\n[[bridge.up.out]]\nfilter = \"meters/#\"\ntopic = \"Meters\"\n",
+        cluster(&rocketmq)
+    );
+    let mut weft = Setup::new().config(config).start().await;
+    let ledger = Ledger::new();
+    let _consumer = rocketmq.consume("outage", &["Meters"], note(ledger.clone()));
+    let mut publishers: Vec<_> = (0..3)
+        .map(|number| {
+            let plan = Publishing {
+                connect: Connect::v5(&format!("meter-{number}")).persistent(),
+                topics: vec![(format!("meters/{number}"), 2)],
+                window: 50,
+                every: Duration::from_millis(100),
+            };
+            actors::publish(weft.mqtt, plan, ledger.clone())
+        })
+        .collect();
+    for publisher in &mut publishers {
+        publisher.ready().await;
+    }
+    let start = Instant::now();
+    until(start, 20).await;
+    rocketmq.kill_broker().await;
+    let told = weft.until_ready_says(503, "up", Duration::from_secs(10)).await;
+    let before = ledger.acknowledged();
+    until(start, 38).await;
+    let during = ledger.acknowledged() - before;
+    assert!(during > 300, "only {during} publishes were acknowledged while RocketMQ was away");
+    rocketmq.restart_broker().await;
+    weft.wait_ready(Duration::from_secs(60)).await;
+    until(start, 60).await;
+    for publisher in publishers {
+        publisher.finish(Duration::from_secs(30)).await;
+    }
+    ledger.complete("java", |_| true, Duration::from_secs(60)).await;
+    ledger.check("java", |_| Some(Promise::AtLeastOnce));
+    assert!(ledger.acknowledged() > 1500, "{} acknowledged", ledger.acknowledged());
+    assert!(told < Duration::from_secs(2), "/ready took {told:?} to tell");
+    let (status, ..) = weft.terminate().await;
+    assert!(status.success());
+}
+
+/// What waits for RocketMQ survives a kill of Weft, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_of_a_bridge_survives_a_kill() {
+    if !needs(&[Tool::Java]) {
+        return;
+    }
+    let rocketmq = RocketMq::start("4.9.7").await;
+    let config = format!(
+        "{}[bridge.up]\ncluster = \"main\"\n[[bridge.up.out]]\nfilter = \"meters/#\"\ntopic = \"Meters\"\n",
+        cluster(&rocketmq)
+    );
+    let mut weft = Setup::new().config(config).start().await;
+    let ledger = Ledger::new();
+    let _consumer = rocketmq.consume("backlog", &["Meters"], note(ledger.clone()));
+    publish(&weft, &ledger, "first", 50).await;
+    ledger.complete("java", |_| true, Duration::from_secs(60)).await;
+    rocketmq.kill_broker().await;
+    weft.until_ready_says(503, "up", Duration::from_secs(10)).await;
+    for round in ["second", "third"] {
+        publish(&weft, &ledger, round, 100).await;
+        weft.kill().await;
+        weft.launch();
+        eventually(Duration::from_secs(30), "Weft is live", || async {
+            weft.get("/live").await.filter(|(status, _)| *status == 200)
+        })
+        .await;
+    }
+    rocketmq.restart_broker().await;
+    weft.wait_ready(Duration::from_secs(60)).await;
+    publish(&weft, &ledger, "fourth", 50).await;
+    ledger.complete("java", |_| true, Duration::from_secs(60)).await;
+    ledger.check("java", |_| Some(Promise::AtLeastOnce));
+}
+
+/// RocketMQ as the store of a route: an answer means that RocketMQ has it, and subscribers here get it, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_route_into_rocketmq_answers_after_rocketmq() {
+    if !needs(&[Tool::Java]) {
+        return;
+    }
+    let rocketmq = RocketMq::start("5.3.3").await;
+    let config = format!(
+        "{}[rocketmq.main.store]\ntopic = \"Stored\"\ndeadline_ms = 2000\n[[route]]\ntopic = \"stored/#\"\nstore = \"main\"\n",
+        cluster(&rocketmq)
+    );
+    let weft = Setup::new().config(config).start().await;
+    let ledger = Ledger::new();
+    let _consumer = rocketmq.consume("store", &["Stored"], note(ledger.clone()));
+    let (mut reader, _) = Client::connect(weft.mqtt, &Connect::v5("reader")).await.unwrap();
+    reader.subscribe(&[("stored/#", 1)]).await;
+    let (mut writer, _) = Client::connect(weft.mqtt, &Connect::v5("writer")).await.unwrap();
+    for n in 0..100 {
+        let data = ledger.sent("stored/t", "writer", n);
+        writer.publish(Publish::new("stored/t", data, 1 + u8::from(n % 2 == 0))).await.unwrap();
+        ledger.acked("stored/t", "writer", n);
+    }
+    for _ in 0..100 {
+        let message = reader.message().await.unwrap().expect("a message");
+        ledger.received("reader", &message.topic, &message.payload);
+    }
+    ledger.complete("java", |_| true, Duration::from_secs(60)).await;
+    for reader in ["java", "reader"] {
+        ledger.check(reader, |_| Some(Promise::AtLeastOnce));
+    }
+    rocketmq.kill_broker().await;
+    let refused = writer.publish(Publish::new("stored/t", "not kept", 1)).await.unwrap_err().to_string();
+    assert!(refused.contains("131") || refused.contains("151"), "answered with {refused}, not 0x83 or 0x97");
+    let (mut other, _) = Client::connect(weft.mqtt, &Connect::v5("other")).await.unwrap();
+    other.publish(Publish::new("elsewhere", "kept here", 2)).await.unwrap();
+    rocketmq.restart_broker().await;
+    eventually(Duration::from_secs(60), "the route takes publishes again", || async {
+        let (mut writer, _) = Client::connect(weft.mqtt, &Connect::v5("again")).await.ok()?;
+        let data = ledger.sent("stored/again", "again", 0);
+        writer.publish(Publish::new("stored/again", data, 1)).await.ok()
+    })
+    .await;
+}
+
+fn cluster(rocketmq: &RocketMq) -> String {
+    format!("[rocketmq.main]\nname_servers = [\"{}\"]\n", rocketmq.name_server)
+}
+
+/// Notes what the Java consumer gets, under the topic that it had in Weft.
+fn note(ledger: Ledger) -> impl FnMut(Received) + Send + 'static {
+    move |message| {
+        let topic = message.properties.get("WEFT_TOPIC").cloned().unwrap_or_default();
+        ledger.received("java", &topic, &message.body());
+    }
+}
+
+async fn publish(weft: &Weft, ledger: &Ledger, publisher: &str, count: u64) {
+    let (mut writer, _) = Client::connect(weft.mqtt, &Connect::v5(publisher)).await.unwrap();
+    for n in 0..count {
+        let data = ledger.sent("meters/t", publisher, n);
+        writer.publish(Publish::new("meters/t", data, 1 + u8::from(n % 2 == 0))).await.unwrap();
+        ledger.acked("meters/t", publisher, n);
+    }
+}
+
+/// Waits until `seconds` after `start`.
+async fn until(start: Instant, seconds: u64) {
+    pause(Duration::from_secs(seconds).saturating_sub(start.elapsed())).await;
+}
