@@ -254,6 +254,11 @@ impl AppendQueue {
         self.0.blocking_recv_many(out, most) > 0
     }
 
+    /// Takes no more: later appends are dropped, and with them their receipts. What waits is still given out.
+    pub fn close(&mut self) {
+        self.0.close();
+    }
+
     /// Takes what is there without waiting.
     pub fn take_ready(&mut self, out: &mut Vec<Append>, most: usize) {
         while out.len() < most {
