@@ -12,6 +12,7 @@
 //! | closed | DISCONNECT 0x8B | close |
 
 mod binding;
+pub mod client;
 pub mod codec;
 pub mod connection;
 mod driver;
