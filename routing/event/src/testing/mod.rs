@@ -3,6 +3,7 @@
 mod fake_hub;
 pub mod hub_contract;
 mod memory_store;
+pub mod store_contract;
 
 pub use fake_hub::{Answer, Call, FakeHub, next_deliveries, take_deliveries};
 pub use memory_store::MemoryStore;
