@@ -1,0 +1,380 @@
+//! Opens a data folder: finds the last checkpoint, walks the records behind it, and finds where the log ends.
+//!
+//! **Torn or damaged?** In all segments but the last every byte was durable before the next segment came to be, so a
+//! bad record there is damage: it is reported, and the next good record is searched for. In the last segment a bad
+//! record may also be the torn tail of a power cut: writes that no sync had confirmed, of which the disk kept any part.
+//! These were promised to nobody and are cut. The two are told apart by the records behind: the first record after
+//! each sync says up to where the log was durable when it was written. If one of them says that the bad place was,
+//! this is damage, and nothing behind it is given up. Damage to what the very last sync confirmed has no such witness
+//! and is taken for a torn tail.
+//!
+//! What is cut is cut by length, and the length synced before anything is appended, so old bytes never come back. What
+//! is kept is synced before it is shown: a record that only the page cache has after `kill -9` must not be acted on.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use event::Health;
+use event::store::Position;
+use tracing::{error, info, warn};
+
+use crate::body;
+use crate::checkpoint::{self, Checkpoint};
+use crate::disk::{Disk, DiskFile};
+use crate::error::OpenError;
+use crate::options::Options;
+use crate::record::{FRAME, Salt};
+use crate::segment::{self, HEADER, Header};
+use crate::shared::{Found, Segment, Shared};
+use crate::window::{Look, Window};
+use crate::writer::Writer;
+
+const AHEAD: usize = 1 << 20;
+
+/// What opening a data folder found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// The checkpoint that is used.
+    pub checkpoint: Option<Position>,
+    /// Records from there on.
+    pub records: u64,
+    /// Files of the log.
+    pub segments: usize,
+    /// Where the log goes on.
+    pub end: Position,
+    /// The torn tail of a power cut that was cut off: positions. Nothing of it was confirmed.
+    pub cut: Option<Range<u64>>,
+    /// Positions whose records are lost to damage of the disk.
+    pub damaged: Vec<Range<u64>>,
+    /// Checkpoints that are not whole.
+    pub checkpoints_damaged: usize,
+}
+
+/// A segment as it was found.
+struct Piece<F> {
+    base: u64,
+    file: Arc<F>,
+    length: u64,
+    header: Option<Header>,
+}
+
+type Recovered<D> = (Arc<Shared<D>>, Writer<D>, Recovery);
+
+pub(crate) fn recover<D: Disk>(
+    disk: D,
+    dir: &Path,
+    options: &Options,
+    health: Health,
+    now_ms: u64,
+) -> Result<Recovered<D>, OpenError> {
+    let lock = lock_folder(&disk, dir)?;
+    let names = disk.list(dir).map_err(|error| OpenError::io("list", dir, error))?;
+    let mut recovery = Recovery::default();
+    let (kept, checkpoint) = find_checkpoints(&disk, dir, &names, &mut recovery)?;
+    let mut pieces = find_pieces(&disk, dir, &names)?;
+    let salt = find_salt(&disk, dir, &mut pieces, checkpoint.as_ref())?;
+    drop_unborn(&disk, dir, &mut pieces, salt)?;
+    recovery.checkpoint = checkpoint.as_ref().map(|checkpoint| checkpoint.position);
+
+    let behind = recovery.checkpoint.map_or(0, |position| position.0);
+    let end = walk_all(&pieces, salt, behind, dir, &mut recovery)?;
+    let mut segments = list(&pieces, end);
+    let (file, base, end, filled) = match pieces.pop() {
+        Some(last) if end > behind => {
+            let filled = end.max(last.base + cut(&last, end, dir, &mut recovery)?);
+            (last.file, last.base, end, filled)
+        }
+        other => {
+            // A new folder, or a log that lost its end: positions still rise above those the checkpoint knows.
+            if let Some(last) = &other {
+                cut(last, end, dir, &mut recovery)?;
+            }
+            if behind > 0 {
+                recovery.damaged.push(end..behind + 1);
+            }
+            let base = if behind == 0 { end } else { end.max(behind + 1) };
+            let path = segment::path(dir, base);
+            let file = segment::create(&disk, dir, base, salt, now_ms)
+                .map_err(|e| OpenError::io("create", &path, e))?;
+            if let Some(sealed) = segments.last_mut() {
+                sealed.end = base;
+            }
+            segments.push(Segment { base, end: u64::MAX, created_ms: now_ms, bytes: HEADER });
+            (Arc::new(file), base, base + HEADER, base + HEADER)
+        }
+    };
+    if let Some(active) = segments.last_mut() {
+        active.bytes = filled - base;
+    }
+    disk.sync_dir(dir).map_err(|error| OpenError::io("sync", dir, error))?;
+    recovery.segments = segments.len();
+    recovery.end = Position(end);
+    report(dir, &recovery);
+    let found = Found { salt, segments, active: Arc::clone(&file), end, checkpoints: kept, lock };
+    let shared = Arc::new(Shared::new(disk, dir.to_owned(), options.clone(), health, found));
+    let writer = Writer::new(Arc::clone(&shared), file, base, end, filled);
+    Ok((shared, writer, recovery))
+}
+
+fn lock_folder<D: Disk>(disk: &D, dir: &Path) -> Result<D::File, OpenError> {
+    disk.create_dir(dir).map_err(|error| OpenError::io("create", dir, error))?;
+    let path = dir.join("lock");
+    let file = disk.create(&path).map_err(|error| OpenError::io("create", &path, error))?;
+    match file.try_lock() {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(OpenError::Locked { dir: dir.to_owned() }),
+        Err(error) => Err(OpenError::io("lock", &path, error)),
+    }
+}
+
+/// The checkpoints that are whole, rising, and the newest of them. Others that are older than the last two are removed.
+fn find_checkpoints<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    names: &[String],
+    recovery: &mut Recovery,
+) -> Result<(Vec<Position>, Option<Checkpoint>), OpenError> {
+    if names.iter().any(|name| name == checkpoint::TEMPORARY) {
+        disk.remove(&dir.join(checkpoint::TEMPORARY))
+            .map_err(|error| OpenError::io("remove from", dir, error))?;
+    }
+    let mut positions: Vec<u64> =
+        names.iter().filter_map(|name| segment::number_of(name, checkpoint::EXTENSION)).collect();
+    positions.sort_unstable_by_key(|position| std::cmp::Reverse(*position));
+    let (mut kept, mut newest) = (Vec::new(), None);
+    for position in positions.iter().copied().map(Position) {
+        let path = checkpoint::path(dir, position);
+        if kept.len() == 2 {
+            disk.remove(&path).map_err(|error| OpenError::io("remove", &path, error))?;
+            continue;
+        }
+        match checkpoint::read(disk, dir, position).map_err(|error| OpenError::io("read", &path, error))? {
+            Some(checkpoint) => {
+                kept.insert(0, position);
+                newest = newest.or(Some(checkpoint));
+            }
+            None => recovery.checkpoints_damaged += 1,
+        }
+    }
+    if kept.is_empty() && !positions.is_empty() {
+        return Err(OpenError::Checkpoint { dir: dir.to_owned() });
+    }
+    Ok((kept, newest))
+}
+
+fn find_pieces<D: Disk>(disk: &D, dir: &Path, names: &[String]) -> Result<Vec<Piece<D::File>>, OpenError> {
+    let mut bases: Vec<u64> = names.iter().filter_map(|name| segment::number_of(name, ".log")).collect();
+    bases.sort_unstable();
+    let mut pieces = Vec::with_capacity(bases.len());
+    for base in bases {
+        let path = segment::path(dir, base);
+        let open = || {
+            let file = disk.open(&path)?;
+            let header = Header::read(&file)?.filter(|header| header.base == base);
+            Ok((file.length()?, header, Arc::new(file)))
+        };
+        let (length, header, file) = open().map_err(|error| OpenError::io("read", &path, error))?;
+        if let Some(Header { version: found, .. }) =
+            header.filter(|header| header.version != segment::VERSION)
+        {
+            return Err(OpenError::Version { path, found, known: segment::VERSION });
+        }
+        pieces.push(Piece { base, file, length, header });
+    }
+    Ok(pieces)
+}
+
+/// The salt of the folder; a new folder gets one.
+fn find_salt<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    pieces: &mut Vec<Piece<D::File>>,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<Salt, OpenError> {
+    let known = pieces.iter().find_map(|piece| piece.header).map(|header| header.salt);
+    if let Some(salt) = known.or_else(|| checkpoint.map(|checkpoint| checkpoint.salt)) {
+        return Ok(salt);
+    }
+    // The very first segment may be without a header, if the power was cut while it was made. Then it is empty.
+    for piece in pieces.drain(..) {
+        let path = segment::path(dir, piece.base);
+        if piece.length > HEADER {
+            return Err(OpenError::Header { path });
+        }
+        disk.remove(&path).map_err(|error| OpenError::io("remove", &path, error))?;
+    }
+    Ok(Salt(RandomState::new().hash_one(std::process::id())))
+}
+
+/// A last segment without a header and without a record: the power was cut while it was made.
+fn drop_unborn<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    pieces: &mut Vec<Piece<D::File>>,
+    salt: Salt,
+) -> Result<(), OpenError> {
+    let Some(last) = pieces.last().filter(|last| last.header.is_none()) else { return Ok(()) };
+    let path = segment::path(dir, last.base);
+    let mut window = last.window(salt, last.base + last.length);
+    let record = window.find(last.base + HEADER).map_err(|error| OpenError::io("read", &path, error))?;
+    if record.is_none() {
+        disk.remove(&path).map_err(|error| OpenError::io("remove", &path, error))?;
+        pieces.pop();
+    }
+    Ok(())
+}
+
+/// Walks all segments from the record at `behind` on; the end of the log.
+fn walk_all<F: DiskFile>(
+    pieces: &[Piece<F>],
+    salt: Salt,
+    behind: u64,
+    dir: &Path,
+    recovery: &mut Recovery,
+) -> Result<u64, OpenError> {
+    let mut end = 0;
+    for (at, piece) in pieces.iter().enumerate() {
+        let next = pieces.get(at + 1).map(|next| next.base);
+        if next.is_some_and(|next| next <= behind) {
+            continue;
+        }
+        if piece.header.is_none() {
+            recovery.damaged.push(piece.base..piece.base + HEADER);
+        }
+        let mut walk = || {
+            let limit = (piece.base + piece.length).min(next.unwrap_or(u64::MAX));
+            let mut window = piece.window(salt, limit);
+            let first = piece.base + HEADER;
+            // A checkpoint at no record's place is not to be trusted with where the walk starts.
+            let from = if matches!(window.look(behind.max(first))?, Look::Record(_)) {
+                behind.max(first)
+            } else {
+                first
+            };
+            let end = walk(&mut window, from, next.is_none(), recovery)?;
+            if let Some(next) = next.filter(|next| *next > end) {
+                recovery.damaged.push(end..next);
+            }
+            Ok(end)
+        };
+        end = walk().map_err(|error| OpenError::io("read", &segment::path(dir, piece.base), error))?;
+    }
+    Ok(end)
+}
+
+/// Walks one segment; where its last record ends.
+fn walk<F: DiskFile>(
+    window: &mut Window<F>,
+    from: u64,
+    is_last: bool,
+    recovery: &mut Recovery,
+) -> io::Result<u64> {
+    let mut at = from;
+    loop {
+        let skip = match window.look(at)? {
+            Look::Record(record) => {
+                at += record.len() as u64;
+                recovery.records += 1;
+                continue;
+            }
+            Look::Limit => return Ok(at),
+            Look::End => 1,
+            Look::Bad(length) => length.unwrap_or(1),
+        };
+        let next = window.find(at + skip as u64)?;
+        let resume = match next {
+            Some(next) if !is_last || is_witnessed(window, next, at)? => next,
+            None if !is_last => window.limit(),
+            Some(_) | None => return Ok(at),
+        };
+        recovery.damaged.push(at..resume);
+        at = resume;
+    }
+}
+
+/// Whether a record at or behind `from` says that the log was durable beyond `place`.
+fn is_witnessed<F: DiskFile>(window: &mut Window<F>, from: u64, place: u64) -> io::Result<bool> {
+    let mut next = Some(from);
+    while let Some(at) = next {
+        let Look::Record(record) = window.look(at)? else { return Ok(false) };
+        if record.get(FRAME..).and_then(body::synced).is_some_and(|synced| synced > place) {
+            return Ok(true);
+        }
+        let behind = at + record.len() as u64;
+        next = window.find(behind)?;
+    }
+    Ok(false)
+}
+
+/// Cuts what is behind `end`, if it is not zeros; makes the segment durable. What is left of its length.
+fn cut<F: DiskFile>(
+    last: &Piece<F>,
+    end: u64,
+    dir: &Path,
+    recovery: &mut Recovery,
+) -> Result<u64, OpenError> {
+    let mut cut = || {
+        let mut window = last.window(Salt(0), last.base + last.length);
+        let Some(used) = window.last_used(end)? else {
+            last.file.sync_all()?;
+            return Ok(last.length);
+        };
+        recovery.cut = Some(end..used);
+        last.file.truncate(end - last.base)?;
+        last.file.sync_all()?;
+        Ok(end - last.base)
+    };
+    cut().map_err(|error| OpenError::io("repair", &segment::path(dir, last.base), error))
+}
+
+fn list<F>(pieces: &[Piece<F>], end: u64) -> Vec<Segment> {
+    let mut created_ms = 0;
+    let mut segments = Vec::with_capacity(pieces.len() + 1);
+    for (at, piece) in pieces.iter().enumerate() {
+        created_ms = piece.header.map_or(created_ms, |header| header.created_ms);
+        let next = pieces.get(at + 1).map(|next| next.base);
+        debug_assert!(next.is_some() || end >= piece.base, "the last segment holds the end");
+        segments.push(Segment {
+            base: piece.base,
+            end: next.unwrap_or(u64::MAX),
+            created_ms,
+            bytes: piece.length,
+        });
+    }
+    segments
+}
+
+fn report(dir: &Path, recovery: &Recovery) {
+    let Recovery { checkpoint, records, segments, end, cut, damaged, checkpoints_damaged } = recovery;
+    let dir = dir.display();
+    let checkpoint = checkpoint.map(|position| position.0);
+    info!(%dir, checkpoint, records, segments, end = end.0, "log opened");
+    if let Some(cut) = cut {
+        warn!(%dir, from = cut.start, to = cut.end, "cut what a crash left unfinished; nothing of it was confirmed");
+    }
+    for damaged in damaged {
+        error!(%dir, from = damaged.start, to = damaged.end, "the log is damaged here: records are lost");
+    }
+    if *checkpoints_damaged > 0 {
+        error!(%dir, checkpoints_damaged, "a checkpoint is damaged; the one before it is used");
+    }
+}
+
+impl<F: DiskFile> Piece<F> {
+    fn window(&self, salt: Salt, limit: u64) -> Window<F> {
+        Window::new(Arc::clone(&self.file), salt, self.base, limit, AHEAD)
+    }
+}
+
+/// The paths of a data folder that hold state, for tests that damage them.
+#[cfg(any(test, feature = "testing"))]
+pub fn files(disk: &impl Disk, dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut names = disk.list(dir)?;
+    names.retain(|name| name.ends_with(".log") || name.ends_with(checkpoint::EXTENSION));
+    names.sort_unstable();
+    Ok(names.iter().map(|name| dir.join(name)).collect())
+}
