@@ -46,6 +46,8 @@
 
 mod body;
 mod checkpoint;
+#[cfg(test)]
+mod crash_tests;
 pub mod disk;
 mod driver;
 mod error;

@@ -8,8 +8,11 @@
 //! this is damage, and nothing behind it is given up. Damage to what the very last sync confirmed has no such witness
 //! and is taken for a torn tail.
 //!
-//! What is cut is cut by length, and the length synced before anything is appended, so old bytes never come back. What
-//! is kept is synced before it is shown: a record that only the page cache has after `kill -9` must not be acted on.
+//! What is cut is cut by length, and the length synced before anything is appended, so old bytes never come back.
+//!
+//! What is kept is made durable before it is shown: a record that only the page cache has, after `kill -9` or after a
+//! sync that failed, must not be acted on. After a failed sync the cache calls such bytes clean, and no later sync
+//! writes them; so all that has no witness is written again.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -81,17 +84,17 @@ pub(crate) fn recover<D: Disk>(
     recovery.checkpoint = checkpoint.as_ref().map(|checkpoint| checkpoint.position);
 
     let behind = recovery.checkpoint.map_or(0, |position| position.0);
-    let end = walk_all(&pieces, salt, behind, dir, &mut recovery)?;
+    let Walked { end, durable } = walk_all(&pieces, salt, behind, dir, &mut recovery)?;
     let mut segments = list(&pieces, end);
     let (file, base, end, filled) = match pieces.pop() {
         Some(last) if end > behind => {
-            let filled = end.max(last.base + cut(&last, end, dir, &mut recovery)?);
+            let filled = end.max(last.base + settle(&last, durable, end, dir, &mut recovery)?);
             (last.file, last.base, end, filled)
         }
         other => {
             // A new folder, or a log that lost its end: positions still rise above those the checkpoint knows.
             if let Some(last) = &other {
-                cut(last, end, dir, &mut recovery)?;
+                settle(last, durable, end, dir, &mut recovery)?;
             }
             if behind > 0 {
                 recovery.damaged.push(end..behind + 1);
@@ -228,15 +231,24 @@ fn drop_unborn<D: Disk>(
     Ok(())
 }
 
-/// Walks all segments from the record at `behind` on; the end of the log.
+/// What a walk found.
+#[derive(Clone, Copy, Default)]
+struct Walked {
+    /// Where the last record ends.
+    end: u64,
+    /// Up to here the log is known to be durable.
+    durable: u64,
+}
+
+/// Walks all segments from the record at `behind` on, up to which the log is durable.
 fn walk_all<F: DiskFile>(
     pieces: &[Piece<F>],
     salt: Salt,
     behind: u64,
     dir: &Path,
     recovery: &mut Recovery,
-) -> Result<u64, OpenError> {
-    let mut end = 0;
+) -> Result<Walked, OpenError> {
+    let mut walked = Walked { end: 0, durable: behind };
     for (at, piece) in pieces.iter().enumerate() {
         let next = pieces.get(at + 1).map(|next| next.base);
         if next.is_some_and(|next| next <= behind) {
@@ -245,54 +257,51 @@ fn walk_all<F: DiskFile>(
         if piece.header.is_none() {
             recovery.damaged.push(piece.base..piece.base + HEADER);
         }
-        let mut walk = || {
-            let limit = (piece.base + piece.length).min(next.unwrap_or(u64::MAX));
-            let mut window = piece.window(salt, limit);
-            let first = piece.base + HEADER;
-            // A checkpoint at no record's place is not to be trusted with where the walk starts.
-            let from = if matches!(window.look(behind.max(first))?, Look::Record(_)) {
-                behind.max(first)
-            } else {
-                first
-            };
-            let end = walk(&mut window, from, next.is_none(), recovery)?;
-            if let Some(next) = next.filter(|next| *next > end) {
-                recovery.damaged.push(end..next);
-            }
-            Ok(end)
-        };
-        end = walk().map_err(|error| OpenError::io("read", &segment::path(dir, piece.base), error))?;
+        let path = segment::path(dir, piece.base);
+        let limit = (piece.base + piece.length).min(next.unwrap_or(u64::MAX));
+        let mut window = piece.window(salt, limit);
+        walk(&mut window, behind, next.is_none(), &mut walked, recovery)
+            .map_err(|error| OpenError::io("read", &path, error))?;
+        if let Some(next) = next.filter(|next| *next > walked.end) {
+            recovery.damaged.push(walked.end..next);
+        }
     }
-    Ok(end)
+    Ok(walked)
 }
 
-/// Walks one segment; where its last record ends.
+/// Walks one segment.
 fn walk<F: DiskFile>(
     window: &mut Window<F>,
-    from: u64,
+    behind: u64,
     is_last: bool,
+    walked: &mut Walked,
     recovery: &mut Recovery,
-) -> io::Result<u64> {
-    let mut at = from;
+) -> io::Result<()> {
+    let first = window.base() + HEADER;
+    // A checkpoint at no record's place is not to be trusted with where the walk starts.
+    let is_record = matches!(window.look(behind.max(first))?, Look::Record(_));
+    walked.end = if is_record { behind.max(first) } else { first };
     loop {
+        let at = walked.end;
         let skip = match window.look(at)? {
             Look::Record(record) => {
-                at += record.len() as u64;
+                let witness = record.get(FRAME..).and_then(body::synced);
+                walked.durable = walked.durable.max(witness.unwrap_or(0));
+                walked.end += record.len() as u64;
                 recovery.records += 1;
                 continue;
             }
-            Look::Limit => return Ok(at),
+            Look::Limit => return Ok(()),
             Look::End => 1,
             Look::Bad(length) => length.unwrap_or(1),
         };
         let next = window.find(at + skip as u64)?;
-        let resume = match next {
+        walked.end = match next {
             Some(next) if !is_last || is_witnessed(window, next, at)? => next,
             None if !is_last => window.limit(),
-            Some(_) | None => return Ok(at),
+            Some(_) | None => return Ok(()),
         };
-        recovery.damaged.push(at..resume);
-        at = resume;
+        recovery.damaged.push(at..walked.end);
     }
 }
 
@@ -310,25 +319,44 @@ fn is_witnessed<F: DiskFile>(window: &mut Window<F>, from: u64, place: u64) -> i
     Ok(false)
 }
 
-/// Cuts what is behind `end`, if it is not zeros; makes the segment durable. What is left of its length.
-fn cut<F: DiskFile>(
+/// Makes the last segment what the walk says: written again from `durable` on, cut at `end`, and durable. What is left
+/// of its length.
+fn settle<F: DiskFile>(
     last: &Piece<F>,
+    durable: u64,
     end: u64,
     dir: &Path,
     recovery: &mut Recovery,
 ) -> Result<u64, OpenError> {
-    let mut cut = || {
+    let mut settle = || {
         let mut window = last.window(Salt(0), last.base + last.length);
-        let Some(used) = window.last_used(end)? else {
-            last.file.sync_all()?;
-            return Ok(last.length);
-        };
-        recovery.cut = Some(end..used);
-        last.file.truncate(end - last.base)?;
+        let used = window.last_used(end)?;
+        let from = if durable > last.base + HEADER { durable - last.base } else { 0 };
+        write_again(&*last.file, from, end - last.base)?;
+        if let Some(used) = used {
+            recovery.cut = Some(end..used);
+            last.file.truncate(end - last.base)?;
+        }
         last.file.sync_all()?;
-        Ok(end - last.base)
+        Ok(if used.is_some() { end - last.base } else { last.length })
     };
-    cut().map_err(|error| OpenError::io("repair", &segment::path(dir, last.base), error))
+    settle().map_err(|error| OpenError::io("repair", &segment::path(dir, last.base), error))
+}
+
+fn write_again(file: &impl DiskFile, from: u64, to: u64) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    let mut at = from;
+    while at < to {
+        bytes.resize(AHEAD.min(usize::try_from(to - at).unwrap_or(AHEAD)), 0);
+        let read = file.read_at(&mut bytes, at)?;
+        bytes.truncate(read);
+        if bytes.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        file.write_at(&bytes, at)?;
+        at += bytes.len() as u64;
+    }
+    Ok(())
 }
 
 fn list<F>(pieces: &[Piece<F>], end: u64) -> Vec<Segment> {

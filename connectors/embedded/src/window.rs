@@ -36,6 +36,11 @@ impl<F: DiskFile> Window<F> {
         Self { file, salt, base, limit, ahead, start: base, bytes: Vec::new() }
     }
 
+    /// Where the segment starts.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
     /// Positions from here on are not looked at.
     pub(crate) fn limit(&self) -> u64 {
         self.limit

@@ -93,6 +93,12 @@ impl<D: Disk> Writer<D> {
         self.shared.synced() < self.end && self.shared.failed().is_none()
     }
 
+    /// Whether the log takes nothing more.
+    #[cfg(test)]
+    pub(crate) fn has_failed(&self) -> bool {
+        self.shared.failed().is_some()
+    }
+
     /// Makes all that is written durable.
     pub(crate) fn sync(&mut self) -> Result<(), Reject> {
         self.shared.sync_by(self.end, || self.file.sync())
