@@ -1,0 +1,449 @@
+//! Answers handshakes and serves CloudEvents connections: the only file here that awaits.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use event::hub::{
+    Admission, Attach, Close, Closed, Delivery, Hub, Link, Outcome, Publish, Receipt, Replayed, Stamps,
+};
+use event::{ClientId, Principal, Reject, RejectKind};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{FutureExt as _, StreamExt as _};
+use http::{Request, Response, StatusCode};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::carrier::close_code;
+use crate::connection::{Action, Connection, Said};
+use crate::handshake::{self, Refusal, SessionQuery};
+use crate::waits::{self, Answered, Asking, Replay, WaitingBatch};
+use crate::{Carrier, Options};
+
+/// The answer to a handshake.
+#[derive(Debug)]
+pub struct Accepted<F> {
+    /// To be sent to the client.
+    pub response: Response<String>,
+    /// What follows once it is sent; `None` if the handshake was refused.
+    pub then: Option<F>,
+}
+
+/// Answers a handshake for MQTT (MQTT 5 §6); what follows yields the stream to speak MQTT on.
+pub fn accept_mqtt<B>(
+    request: Request<B>,
+    options: &Options,
+) -> Accepted<impl Future<Output = io::Result<Carrier<TokioIo<Upgraded>>>> + Send + use<B>> {
+    let response = match handshake::answer(request.method(), request.headers(), "mqtt", options) {
+        Ok(response) => response,
+        Err(refusal) => return Accepted { response: refusal.into_response(), then: None },
+    };
+    // MQTT has buffers of its own: what it writes leaves at once.
+    let config = config(options).write_buffer_size(0);
+    let upgraded = hyper::upgrade::on(request);
+    let then = async move {
+        let io = TokioIo::new(upgraded.await.map_err(io::Error::other)?);
+        Ok(Carrier::new(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await))
+    };
+    Accepted { response, then: Some(then) }
+}
+
+/// Answers a handshake for CloudEvents; what follows serves the connection until it ends. `drain` turning true ends it
+/// once what it published is answered.
+pub fn accept_events<B>(
+    request: Request<B>,
+    hub: Arc<dyn Hub>,
+    options: Arc<Options>,
+    drain: watch::Receiver<bool>,
+) -> Accepted<impl Future<Output = ()> + Send + use<B>> {
+    let session = |response| {
+        let query = SessionQuery::parse(request.uri(), &options);
+        query.map(|query| (response, query)).map_err(|reason| Refusal::new(StatusCode::BAD_REQUEST, reason))
+    };
+    let answer = handshake::answer(request.method(), request.headers(), "cloudevents.json", &options);
+    let (response, query) = match answer.and_then(session) {
+        Ok(accepted) => accepted,
+        Err(refusal) => return Accepted { response: refusal.into_response(), then: None },
+    };
+    let upgraded = hyper::upgrade::on(request);
+    let then = async move {
+        match upgraded.await {
+            Ok(io) => serve(TokioIo::new(io), query, hub, &options, drain).await,
+            Err(error) => tracing::debug!(%error, "handshake not finished"),
+        }
+    };
+    Accepted { response, then: Some(then) }
+}
+
+fn config(options: &Options) -> WebSocketConfig {
+    let most = options.message_bytes_max.as_usize();
+    // Buffers stay small: there may be very many connections.
+    let config = WebSocketConfig::default().read_buffer_size(8 << 10).write_buffer_size(16 << 10);
+    config.max_message_size(Some(most)).max_frame_size(Some(most))
+}
+
+async fn serve<S>(
+    io: S,
+    query: SessionQuery,
+    hub: Arc<dyn Hub>,
+    options: &Options,
+    drain: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config(options))).await;
+    let (sink, stream) = socket.split();
+    metrics::counter!("weft_websocket_connections_opened_total").increment(1);
+    let mut stamps = hub.stamps();
+    let acks = query.client.is_some();
+    let client = query.client.unwrap_or_else(|| ClientId::from(&*format!("$ws/{:016x}", stamps.take())));
+    let connection = Connection::new(Arc::clone(&client.0), acks, options);
+    let request = Attach { clean: query.clean, keep: query.keep, ..Attach::default() };
+    let attached = hub.attach(Principal::anonymous(client), request).await;
+    let period = Duration::from_secs(u64::from(options.ping_s.max(1)));
+    let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut driver = Driver {
+        sink,
+        stream,
+        connection,
+        link: None,
+        hub,
+        stamps,
+        publishes_max: usize::from(options.publishes_max.max(1)),
+        out: VecDeque::new(),
+        dirty: false,
+        receipts: VecDeque::new(),
+        unanswered: 0,
+        room: None,
+        asking: None,
+        replay: None,
+        taken: Vec::new(),
+        drain,
+        draining: false,
+        ping,
+        heard: true,
+        pinged: false,
+    };
+    match attached {
+        Ok(attached) => driver.link = Some(attached.link),
+        Err(reject) => {
+            driver.connection.refuse(None, &reject);
+            driver.connection.close(code_of(reject.kind), "no session");
+        }
+    }
+    let end = driver.run().await;
+    driver.finish(end).await;
+    metrics::counter!("weft_websocket_connections_closed_total").increment(1);
+}
+
+/// How a connection that cannot have what it needs is closed.
+fn code_of(kind: RejectKind) -> CloseCode {
+    match kind {
+        RejectKind::Malformed | RejectKind::Denied => CloseCode::Policy,
+        RejectKind::Busy | RejectKind::Unavailable => CloseCode::Again,
+        RejectKind::Closed => CloseCode::Away,
+    }
+}
+
+/// How many frames are read before what they say is done: one batch.
+const FRAMES: usize = 64;
+
+/// How many frames may wait to be written before no more is read.
+const OUT_MAX: usize = 1024;
+
+struct Driver<S> {
+    sink: SplitSink<WebSocketStream<S>, Message>,
+    stream: SplitStream<WebSocketStream<S>>,
+    connection: Connection,
+    /// `None`: there is no session.
+    link: Option<Box<dyn Link>>,
+    hub: Arc<dyn Hub>,
+    stamps: Stamps,
+    publishes_max: usize,
+    out: VecDeque<Message>,
+    /// Something is to be written or flushed.
+    dirty: bool,
+    /// Batches that are not answered, in order.
+    receipts: VecDeque<(Vec<Said>, Receipt)>,
+    /// Events in these, and in the batch that waits for room.
+    unanswered: usize,
+    room: Option<WaitingBatch>,
+    asking: Option<Asking>,
+    replay: Option<Replay>,
+    /// Kept for its room.
+    taken: Vec<Delivery>,
+    drain: watch::Receiver<bool>,
+    draining: bool,
+    ping: Interval,
+    /// The client said something since the last tick of `ping`.
+    heard: bool,
+    pinged: bool,
+}
+
+/// What happened.
+enum Turn {
+    Drain,
+    Outcome(Vec<Said>, Outcome),
+    Room(Vec<Said>, Receipt),
+    Written(Result<(), Error>),
+    Answered(Answered),
+    Piece(Result<Replayed, Reject>),
+    Delivered(Result<(), Closed>),
+    Read(Option<Result<Message, Error>>),
+    Ping { reads: bool },
+}
+
+/// How a connection ends.
+enum End {
+    /// We say why.
+    Close(CloseCode, String),
+    /// The client said goodbye.
+    Goodbye,
+    /// It is gone.
+    Lost,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
+    /// Not cancel-safe: what was read and taken is lost.
+    async fn run(&mut self) -> End {
+        loop {
+            if let Some(end) = self.act() {
+                return end;
+            }
+            if self.draining && self.unanswered == 0 {
+                return End::Close(CloseCode::Away, "weft is stopping".to_owned());
+            }
+            let turn = self.turn().await;
+            if let Some(end) = self.take_turn(turn) {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for the next thing to happen. Cancel-safe.
+    async fn turn(&mut self) -> Turn {
+        let reads = self.reads();
+        let takes = !self.dirty && self.asking.is_none() && self.replay.is_none() && !self.draining;
+        let room = self.connection.room();
+        tokio::select! {
+            biased;
+            _ = self.drain.wait_for(|drain| *drain), if !self.draining => Turn::Drain,
+            (batch, outcome) = poll_fn(|cx| waits::poll_outcome(cx, &mut self.receipts)), if !self.receipts.is_empty() => Turn::Outcome(batch, outcome),
+            (batch, receipt) = poll_fn(|cx| waits::poll_room(cx, &mut self.room)), if self.room.is_some() => Turn::Room(batch, receipt),
+            written = poll_fn(|cx| waits::poll_write(cx, &mut self.sink, &mut self.out)), if self.dirty => Turn::Written(written),
+            answered = poll_fn(|cx| waits::poll_answer(cx, &mut self.asking)), if self.asking.is_some() => Turn::Answered(answered),
+            piece = poll_fn(|cx| waits::poll_piece(cx, &mut self.replay)), if self.replay.is_some() && !self.dirty => Turn::Piece(piece),
+            open = poll_fn(|cx| waits::poll_deliveries(cx, &mut self.link, room, &mut self.taken)), if takes => Turn::Delivered(open),
+            message = self.stream.next(), if reads => Turn::Read(message),
+            _ = self.ping.tick() => Turn::Ping { reads },
+        }
+    }
+
+    fn take_turn(&mut self, turn: Turn) -> Option<End> {
+        match turn {
+            Turn::Drain => self.draining = true,
+            Turn::Outcome(batch, outcome) => {
+                self.unanswered -= batch.len();
+                self.connection.handle_outcome(&batch, &outcome);
+            }
+            Turn::Room(batch, receipt) => self.receipts.push_back((batch, receipt)),
+            Turn::Written(Err(_)) => return Some(End::Lost),
+            Turn::Written(Ok(())) => {
+                self.dirty = false;
+                self.connection.handle_written();
+            }
+            Turn::Answered(Answered::Granted(asked, results)) => {
+                self.connection.handle_granted(asked, results)
+            }
+            Turn::Answered(Answered::Unsubscribed(of, filters, result)) => {
+                self.connection.handle_unsubscribed(&of, &filters, result);
+            }
+            Turn::Piece(piece) => self.replayed(piece),
+            Turn::Delivered(open) => return self.delivered(open),
+            Turn::Read(message) => return self.read(message),
+            Turn::Ping { reads } => return self.is_dead(reads).then_some(End::Lost),
+        }
+        None
+    }
+
+    fn reads(&self) -> bool {
+        let can_publish = self.room.is_none() && self.unanswered < self.publishes_max;
+        can_publish
+            && self.asking.is_none()
+            && self.replay.is_none()
+            && self.out.len() < OUT_MAX
+            && !self.draining
+    }
+
+    /// Does what the connection asks for, as far as it can be done now.
+    fn act(&mut self) -> Option<End> {
+        let (mut batch, mut said) = (Vec::new(), Vec::new());
+        while let Some(action) = self.connection.poll_action() {
+            let waits = self.asking.is_some() || self.replay.is_some();
+            let waits = match &action {
+                Action::Publish(..) => self.room.is_some() || waits,
+                Action::Subscribe(_) | Action::Unsubscribe { .. } | Action::Replay { .. } => {
+                    !batch.is_empty() || self.room.is_some() || waits
+                }
+                Action::Ack(_) | Action::Send(_) | Action::Close(..) => false,
+            };
+            if waits {
+                self.connection.put_back(action);
+                if batch.is_empty() {
+                    break;
+                }
+                self.publish(std::mem::take(&mut batch), std::mem::take(&mut said));
+                continue;
+            }
+            match action {
+                Action::Publish(publish, name) => {
+                    batch.push(publish);
+                    said.push(name);
+                }
+                Action::Send(text) => {
+                    self.dirty = true;
+                    // The text is JSON of ours: no need to look for UTF-8 in it for each reader.
+                    self.out.push_back(Message::Frame(Frame::message(text, OpCode::Data(Data::Text), true)));
+                }
+                Action::Close(code, reason) => return Some(End::Close(code, reason)),
+                Action::Ack(numbers) => self.link.iter_mut().for_each(|link| link.ack(&numbers)),
+                Action::Subscribe(asked) => {
+                    let answer = self.link.as_mut().map(|link| link.subscribe(asked.wanted.clone()));
+                    self.asking = answer.map(|answer| Asking::Subscribe(asked, answer));
+                }
+                Action::Unsubscribe { of, filters } => {
+                    let answer = self.link.as_mut().map(|link| link.unsubscribe(filters.clone()));
+                    self.asking = answer.map(|answer| Asking::Unsubscribe { of, filters, answer });
+                }
+                Action::Replay { filters, after, until } => {
+                    let piece = self.hub.replay(filters.clone(), after, until);
+                    self.replay = Some(Replay { filters, until, piece });
+                }
+            }
+        }
+        if !batch.is_empty() {
+            self.publish(batch, said);
+        }
+        None
+    }
+
+    fn publish(&mut self, batch: Vec<Publish>, said: Vec<Said>) {
+        let Some(link) = &mut self.link else { return };
+        metrics::counter!("weft_websocket_events_received_total").increment(batch.len() as u64);
+        self.unanswered += batch.len();
+        match link.publish(batch) {
+            Admission::Admitted(receipt) => self.receipts.push_back((said, receipt)),
+            Admission::Waiting(room) => self.room = Some((said, room)),
+        }
+    }
+
+    /// Takes `first` and what else was read with it.
+    fn read(&mut self, first: Option<Result<Message, Error>>) -> Option<End> {
+        self.heard = true;
+        let now_ms = now_ms();
+        let mut next = Some(first);
+        for _ in 0..FRAMES {
+            let Some(message) = next.take().or_else(|| self.stream.next().now_or_never()) else { break };
+            match message {
+                Some(Ok(Message::Text(text))) => {
+                    self.connection.handle_text(text.into(), &mut self.stamps, now_ms)
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => self.dirty = true,
+                Some(Ok(Message::Binary(_))) => {
+                    self.connection
+                        .close(CloseCode::Unsupported, "CloudEvents in JSON are sent in text frames");
+                }
+                Some(Ok(Message::Close(_))) | None => return Some(End::Goodbye),
+                Some(Err(error)) => match close_code(&error) {
+                    Some(code) => self.connection.close(code, &error.to_string()),
+                    None => return Some(End::Lost),
+                },
+            }
+        }
+        None
+    }
+
+    fn delivered(&mut self, open: Result<(), Closed>) -> Option<End> {
+        let end = |code, reason: &str| Some(End::Close(code, reason.to_owned()));
+        match open {
+            Ok(()) => {
+                metrics::counter!("weft_websocket_events_sent_total").increment(self.taken.len() as u64);
+                self.taken.drain(..).for_each(|delivery| self.connection.handle_delivery(delivery));
+                None
+            }
+            Err(Closed::TakenOver) => end(CloseCode::Policy, "a newer connection has the session"),
+            Err(Closed::Ended) => end(CloseCode::Policy, "the session was ended"),
+            Err(Closed::Stopping) => end(CloseCode::Away, "weft is stopping"),
+        }
+    }
+
+    fn replayed(&mut self, piece: Result<Replayed, Reject>) {
+        let Some(Replay { filters, until, .. }) = self.replay.take() else { return };
+        match piece {
+            Err(reject) => self.connection.handle_replay_failed(&reject),
+            Ok(piece) => {
+                metrics::counter!("weft_websocket_events_sent_total").increment(piece.events.len() as u64);
+                if let Some(after) = self.connection.handle_replayed(piece) {
+                    let piece = self.hub.replay(filters.clone(), after, until);
+                    self.replay = Some(Replay { filters, until, piece });
+                }
+            }
+        }
+    }
+
+    /// Pings a silent client; true if it did not answer the last one. A client that is not read because of us is not
+    /// silent; one that takes nothing of what it is sent is.
+    fn is_dead(&mut self, reads: bool) -> bool {
+        let heard = std::mem::take(&mut self.heard) || !(reads || self.dirty);
+        if !heard && self.pinged {
+            return true;
+        }
+        self.pinged = !heard;
+        if self.pinged {
+            self.out.push_back(Message::Ping(bytes::Bytes::new()));
+            self.dirty = true;
+        }
+        false
+    }
+
+    /// Sends what is left, the close frame at last, and gives the client a moment to answer it (RFC 6455 §7.1.2).
+    async fn finish(mut self, end: End) {
+        if let Some(link) = self.link.take() {
+            link.close(Close { will: false, keep: None });
+        }
+        let goodbye = async {
+            match end {
+                End::Lost => return,
+                // The library's answer to the client's close frame is on its way.
+                End::Goodbye => {}
+                End::Close(code, reason) => {
+                    // At most 123 bytes (RFC 6455 §5.5).
+                    let reason = reason.chars().take(30).collect::<String>();
+                    tracing::debug!(code = u16::from(code), reason, "connection closed");
+                    self.out.push_back(Message::Close(Some(CloseFrame { code, reason: reason.into() })));
+                    if poll_fn(|cx| waits::poll_write(cx, &mut self.sink, &mut self.out)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            while let Some(Ok(_)) = self.stream.next().await {}
+        };
+        timeout(Duration::from_secs(2), goodbye).await.unwrap_or_default();
+    }
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

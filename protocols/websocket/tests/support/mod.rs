@@ -1,0 +1,209 @@
+//! A server on loopback with a fake hub behind it, and clients for it.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a module of several test programs, each of which uses a part"
+)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use event::hub::Publish;
+use event::testing::FakeHub;
+use event::{Event, Guarantee, Parts, TopicName};
+use futures_util::{SinkExt as _, StreamExt as _};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use websocket::{Options, accept_events, accept_mqtt};
+
+pub struct Server {
+    pub hub: FakeHub,
+    pub address: SocketAddr,
+    drain: watch::Sender<bool>,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        Self::start_with(Options::default()).await
+    }
+
+    /// `/mqtt` echoes what the carrier yields; all else is for CloudEvents.
+    pub async fn start_with(options: Options) -> Self {
+        let hub = FakeHub::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (drain, draining) = watch::channel(false);
+        let (options, events) = (Arc::new(options), hub.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (hub, options, draining) = (events.clone(), Arc::clone(&options), draining.clone());
+                let service =
+                    hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                        let response = if request.uri().path() == "/mqtt" {
+                            let accepted = accept_mqtt(request, &options);
+                            accepted.then.map(|carrier| tokio::spawn(echo(carrier)));
+                            accepted.response
+                        } else {
+                            let hub = Arc::new(hub.clone());
+                            let accepted =
+                                accept_events(request, hub, Arc::clone(&options), draining.clone());
+                            accepted.then.map(tokio::spawn);
+                            accepted.response
+                        };
+                        async { Ok::<_, std::convert::Infallible>(response) }
+                    });
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(connection.with_upgrades());
+            }
+        });
+        Self { hub, address, drain }
+    }
+
+    pub fn stop(&self) {
+        self.drain.send(true).unwrap();
+    }
+
+    pub async fn try_connect(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Client, Error> {
+        let mut request = format!("ws://{}{path}", self.address).into_client_request()?;
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await?;
+        Ok(Client(socket))
+    }
+
+    pub async fn connect(&self, path: &str) -> Client {
+        let protocol = if path.starts_with("/mqtt") { "mqtt" } else { "cloudevents.json" };
+        self.try_connect(path, &[("sec-websocket-protocol", protocol)]).await.unwrap()
+    }
+
+    /// A connection after the handshake, to write wrong bytes on.
+    pub async fn raw(&self, path: &str, protocol: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101"));
+        stream
+    }
+
+    /// Publishes `data` to `topic` behind the back of the front-end.
+    pub fn inject(&self, topic: &str, data: &str, guarantee: Guarantee) {
+        let event = Event::new(Parts {
+            topic: TopicName::parse(topic).unwrap(),
+            data: data.as_bytes().to_vec().into(),
+            stamp: 5,
+            received_ms: 1_700_000_000_000,
+            expires_ms: 0,
+            publisher: Arc::from("dev"),
+            meta: None,
+        });
+        self.hub.inject("dev", Publish { event, guarantee, retain: false, id: None });
+    }
+}
+
+async fn echo<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(
+    carrier: impl Future<Output = std::io::Result<S>>,
+) {
+    let (mut read, mut write) = tokio::io::split(carrier.await.unwrap());
+    tokio::io::copy(&mut read, &mut write).await.unwrap_or_default();
+    write.shutdown().await.unwrap_or_default();
+}
+
+pub struct Client(pub WebSocketStream<TcpStream>);
+
+impl Client {
+    pub async fn send(&mut self, ty: &str, id: &str, extra: Value) {
+        let mut event = json!({"specversion": "1.0", "id": id, "source": "/web", "type": ty});
+        event.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        self.0.send(Message::text(event.to_string())).await.unwrap();
+    }
+
+    pub async fn subscribe(&mut self, data: Value) -> Value {
+        self.send("weft.subscribe", "s", json!({ "data": data })).await;
+        let answer = self.event().await;
+        assert_eq!(answer["type"], "weft.subscribed", "{answer}");
+        answer["data"].clone()
+    }
+
+    /// The next text frame.
+    pub async fn event(&mut self) -> Value {
+        loop {
+            match self.0.next().await.expect("a frame").unwrap() {
+                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The data of the next `count` events.
+    pub async fn data(&mut self, count: usize) -> Vec<String> {
+        let mut all = Vec::new();
+        for _ in 0..count {
+            all.push(self.event().await["data"].to_string());
+        }
+        all
+    }
+
+    /// The close code, after any other frames.
+    pub async fn closed(&mut self) -> u16 {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Close(Some(close)))) => return close.code.into(),
+                Some(Ok(Message::Close(None))) => return 1005,
+                Some(Ok(_)) => {}
+                None | Some(Err(_)) => return 1006,
+            }
+        }
+    }
+}
+
+/// A client's frame, masked with zeros: `first` is the byte with FIN and opcode.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        len @ ..126 => frame.push(0x80 | len as u8),
+        len => {
+            frame.push(0x80 | 126);
+            frame.extend((len as u16).to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    frame
+}
+
+/// The code of the close frame that comes on a raw connection, after any other frames.
+pub async fn raw_close(stream: &mut TcpStream) -> u16 {
+    loop {
+        let head = stream.read_u8().await.unwrap();
+        let len = match stream.read_u8().await.unwrap() {
+            126 => usize::from(stream.read_u16().await.unwrap()),
+            len => usize::from(len),
+        };
+        let mut payload = vec![0; len];
+        stream.read_exact(&mut payload).await.unwrap();
+        if head == 0x88 {
+            return u16::from_be_bytes([payload[0], payload[1]]);
+        }
+    }
+}
