@@ -1,5 +1,13 @@
 //! The driver over a stream in memory, against a hub that answers as the test says.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "test code"
+)]
+
 mod common;
 
 use std::num::{NonZeroU16, NonZeroU32};

@@ -1,6 +1,7 @@
 //! A scripted client and a hub in memory. Packets are shown as short text, so that a test reads as a conversation.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -36,12 +37,12 @@ impl World {
     }
 
     /// A stream that is served.
-    pub fn open(&self, version: Version) -> Peer5 {
+    pub fn open(&self, version: Version) -> Scripted {
         self.open_with(version, 1 << 20)
     }
 
     /// A stream that takes `buffer` bytes in each direction before its end reads them.
-    pub fn open_with(&self, version: Version, buffer: usize) -> Peer5 {
+    pub fn open_with(&self, version: Version, buffer: usize) -> Scripted {
         let (near, far) = tokio::io::duplex(buffer);
         let peer = Peer { address: "test".into(), listener: "test".into() };
         let served = serve(
@@ -51,11 +52,11 @@ impl World {
             Arc::new(self.options.clone()),
             self.drain.subscribe(),
         );
-        Peer5 { stream: near, input: BytesMut::new(), version, task: tokio::spawn(served) }
+        Scripted { stream: near, input: BytesMut::new(), version, task: tokio::spawn(served) }
     }
 
     /// A connected client with a clean session.
-    pub async fn connect(&self, version: Version, client_id: &str) -> Peer5 {
+    pub async fn connect(&self, version: Version, client_id: &str) -> Scripted {
         let mut peer = self.open(version);
         peer.hello(&Hello { client_id, clean: true, ..Hello::default() }).await;
         assert!(peer.next().await.starts_with("CONNACK"), "connected");
@@ -68,14 +69,14 @@ impl World {
 }
 
 /// The client's end of a stream.
-pub struct Peer5 {
+pub struct Scripted {
     pub stream: DuplexStream,
     pub input: BytesMut,
     pub version: Version,
     pub task: JoinHandle<()>,
 }
 
-impl Peer5 {
+impl Scripted {
     pub async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
