@@ -1,5 +1,7 @@
 //! `POST /events`: what is published, when it is answered, and how it is refused.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "this is a test")]
+
 mod support;
 
 use event::hub::Publish;

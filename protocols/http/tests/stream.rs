@@ -1,5 +1,7 @@
 //! `GET /events`: what comes, in which order, and how a stream resumes and ends.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "this is a test")]
+
 mod support;
 
 use event::hub::Closed;

@@ -15,7 +15,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use http::{Request, Response, StatusCode};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -131,6 +131,7 @@ async fn serve<S>(
         taken: Vec::new(),
         drain,
         draining: false,
+        end: None,
         ping,
         heard: true,
         pinged: false,
@@ -185,6 +186,8 @@ struct Driver<S> {
     taken: Vec<Delivery>,
     drain: watch::Receiver<bool>,
     draining: bool,
+    /// The client ended it, or broke a rule.
+    end: Option<End>,
     ping: Interval,
     /// The client said something since the last tick of `ping`.
     heard: bool,
@@ -218,7 +221,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     /// Not cancel-safe: what was read and taken is lost.
     async fn run(&mut self) -> End {
         loop {
-            if let Some(end) = self.act() {
+            // What was read before the end is done before it.
+            if let Some(end) = self.act().or_else(|| self.end.take()) {
                 return end;
             }
             if self.draining && self.unanswered == 0 {
@@ -271,7 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             }
             Turn::Piece(piece) => self.replayed(piece),
             Turn::Delivered(open) => return self.delivered(open),
-            Turn::Read(message) => return self.read(message),
+            Turn::Read(message) => self.read(message),
             Turn::Ping { reads } => return self.is_dead(reads).then_some(End::Lost),
         }
         None
@@ -349,29 +353,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     }
 
     /// Takes `first` and what else was read with it.
-    fn read(&mut self, first: Option<Result<Message, Error>>) -> Option<End> {
+    fn read(&mut self, first: Option<Result<Message, Error>>) {
         self.heard = true;
         let now_ms = now_ms();
         let mut next = Some(first);
         for _ in 0..FRAMES {
-            let Some(message) = next.take().or_else(|| self.stream.next().now_or_never()) else { break };
-            match message {
+            let Some(message) = next.take().or_else(|| self.stream.next().now_or_never()) else { return };
+            self.end = match message {
                 Some(Ok(Message::Text(text))) => {
-                    self.connection.handle_text(text.into(), &mut self.stamps, now_ms)
+                    self.connection.handle_text(text.into(), &mut self.stamps, now_ms);
+                    None
                 }
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => self.dirty = true,
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
+                    self.dirty = true;
+                    None
+                }
                 Some(Ok(Message::Binary(_))) => {
-                    self.connection
-                        .close(CloseCode::Unsupported, "CloudEvents in JSON are sent in text frames");
+                    Some(End::Close(CloseCode::Unsupported, "JSON is sent in text frames".to_owned()))
                 }
-                Some(Ok(Message::Close(_))) | None => return Some(End::Goodbye),
-                Some(Err(error)) => match close_code(&error) {
-                    Some(code) => self.connection.close(code, &error.to_string()),
-                    None => return Some(End::Lost),
-                },
+                Some(Ok(Message::Close(_))) | None => Some(End::Goodbye),
+                Some(Err(error)) => Some(match close_code(&error) {
+                    Some(code) => End::Close(code, error.to_string()),
+                    None => End::Lost,
+                }),
+            };
+            if self.end.is_some() {
+                return;
             }
         }
-        None
     }
 
     fn delivered(&mut self, open: Result<(), Closed>) -> Option<End> {
@@ -424,20 +433,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         }
         let goodbye = async {
             match end {
-                End::Lost => return,
-                // The library's answer to the client's close frame is on its way.
-                End::Goodbye => {}
+                End::Lost => {}
+                // The library answers the client's close frame.
+                End::Goodbye => while let Some(Ok(_)) = self.stream.next().await {},
                 End::Close(code, reason) => {
+                    tracing::debug!(code = u16::from(code), reason, "connection closed");
                     // At most 123 bytes (RFC 6455 §5.5).
                     let reason = reason.chars().take(30).collect::<String>();
-                    tracing::debug!(code = u16::from(code), reason, "connection closed");
                     self.out.push_back(Message::Close(Some(CloseFrame { code, reason: reason.into() })));
-                    if poll_fn(|cx| waits::poll_write(cx, &mut self.sink, &mut self.out)).await.is_err() {
-                        return;
+                    poll_fn(|cx| waits::poll_write(cx, &mut self.sink, &mut self.out))
+                        .await
+                        .unwrap_or_default();
+                    // Read to the end: if something lay unread when the socket is dropped, the client would see a
+                    // reset, and perhaps no close frame.
+                    if let Ok(socket) = self.sink.reunite(self.stream) {
+                        let mut io = socket.into_inner();
+                        io.shutdown().await.unwrap_or_default();
+                        tokio::io::copy(&mut io, &mut tokio::io::sink()).await.unwrap_or_default();
                     }
                 }
             }
-            while let Some(Ok(_)) = self.stream.next().await {}
         };
         timeout(Duration::from_secs(2), goodbye).await.unwrap_or_default();
     }
