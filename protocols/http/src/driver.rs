@@ -98,7 +98,7 @@ pub async fn serve_connection<S>(
 
 /// Answers a request to `/events`. Cancel-safe: events that were handed over stay so.
 async fn events(State(front): State<Arc<Front>>, request: Request) -> Response {
-    let origin = From::of(request.headers(), &front.options.origins);
+    let origin = From::of(request.headers(), request.uri(), &front.options.origins);
     let method = request.method().clone();
     let answer = match method {
         _ if origin == From::Elsewhere => {

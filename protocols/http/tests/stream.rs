@@ -5,7 +5,7 @@
 mod support;
 
 use event::hub::Closed;
-use event::testing::{Call, FakeHub};
+use event::testing::{Answer, Call, FakeHub};
 use event::{Guarantee, Reject, RejectKind};
 use http_front::Options;
 use support::{Server, Stream, problem};
@@ -187,4 +187,33 @@ async fn a_silent_connection_is_closed() {
     text.clear();
     idle.read_to_end(&mut text).await.unwrap_or(0);
     assert!(text.starts_with(b"HTTP/1.1 204"));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let server = Server::start_with(Options { publish_timeout_s: 1, ..Options::default() }).await;
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    slow.write_all(b"POST /events?topic=a HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhel")
+        .await
+        .unwrap();
+    let mut text = [0; 12];
+    slow.read_exact(&mut text).await.unwrap();
+    assert_eq!(&text, b"HTTP/1.1 408");
+    assert!(server.hub.calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_stop_closes_idle_connections_and_finishes_requests() {
+    let server = Server::start().await;
+    let mut idle = TcpStream::connect(server.address).await.unwrap();
+    idle.write_all(b"OPTIONS /events HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut text = [0; 12];
+    idle.read_exact(&mut text).await.unwrap();
+    server.hub.answer(Answer::Late);
+    let open = tokio::spawn(server.post("?topic=a").body("x").send());
+    server.hub.until(|calls| (!calls.is_empty()).then_some(())).await;
+    server.stop();
+    idle.read_to_end(&mut Vec::new()).await.unwrap();
+    server.hub.release_late();
+    assert_eq!(open.await.unwrap().unwrap().status(), 200);
 }

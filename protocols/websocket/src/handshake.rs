@@ -89,14 +89,28 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     lists.flat_map(|list| list.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
 }
 
-/// A browser says which page asks. Without this check, any page a person visits could use a Weft on their machine.
+/// A browser says which page asks. Without this check, any page a person visits could use a Weft on their machine. Pages
+/// of the host that is asked may, from whatever port; so may those of `origins`.
 fn is_allowed(headers: &HeaderMap, origins: &[String]) -> bool {
     let Some(origin) = headers.get(ORIGIN) else { return true };
     let origin = origin.to_str().unwrap_or_default();
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let authority = origin.split_once("://").map(|(_, authority)| authority);
-    (authority.is_some() && authority == host)
+    let page = origin.split_once("://").map(|(_, authority)| authority);
+    page.zip(host).is_some_and(|(page, host)| is_same_host(page, host))
         || origins.iter().any(|allowed| allowed == "*" || allowed.trim_end_matches('/') == origin)
+}
+
+fn is_same_host(page: &str, host: &str) -> bool {
+    let (page, host) = (without_port(page), without_port(host));
+    let is_loopback = |name: &str| matches!(name, "localhost" | "127.0.0.1" | "[::1]");
+    page.eq_ignore_ascii_case(host) || (is_loopback(page) && is_loopback(host))
+}
+
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => authority,
+    }
 }
 
 /// Which session the URL asks for.
@@ -177,7 +191,8 @@ mod tests {
         assert_eq!(response.status(), 101);
         assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(response.headers()["sec-websocket-protocol"], "mqtt");
-        ask(&[("origin", "http://weft:8080")]).unwrap();
+        ask(&[("origin", "http://weft:3000")]).unwrap();
+        ask(&[("origin", "http://localhost:3000"), ("host", "127.0.0.1:8080")]).unwrap();
     }
 
     #[test]
@@ -190,6 +205,7 @@ mod tests {
             (("sec-websocket-key", "*"), 400, "16 bytes"),
             (("sec-websocket-protocol", "mqttt"), 400, "mqtt"),
             (("origin", "https://evil.example"), 403, "origin"),
+            (("origin", "null"), 403, "origin"),
         ] {
             let response = ask(&[change]).unwrap_err().into_response();
             assert_eq!(response.status(), status, "{change:?}");

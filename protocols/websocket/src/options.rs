@@ -31,8 +31,9 @@ pub struct Options {
     /// the client taking what is being sent, and the connection is ended.
     #[schemars(range(min = 1, max = 3600))]
     pub ping_s: u16,
-    /// Web pages of which origins may connect, such as "https://example.org"; "*" is every page. Default none but those
-    /// served from this very host and port. Programs that are no browsers send no origin and may always.
+    /// Web pages of which origins may connect, such as "https://example.org"; "*" is every page, "null" those from files.
+    /// Default none but pages of this very host, from whatever port. Programs that are no browsers send no origin and may
+    /// always.
     pub origins: Vec<String>,
 }
 

@@ -143,6 +143,22 @@ async fn wrong_frames_are_closed_with_the_code_of_the_standard() {
 }
 
 #[tokio::test]
+async fn what_a_client_says_before_it_leaves_is_done() {
+    let server = Server::start().await;
+    let mut raw = server.raw("/ws", "cloudevents.json").await;
+    let event = r#"{"specversion":"1.0","id":"é","source":"/","type":"t"}"#.as_bytes();
+    // In fragments, cut inside a character, with a ping between them; then goodbye in the same write.
+    let cut = event.iter().position(|byte| *byte == 0xc3).unwrap() + 1;
+    let mut bytes = frame(0x01, &event[..cut]);
+    bytes.extend(frame(0x89, b""));
+    bytes.extend(frame(0x80, &event[cut..]));
+    bytes.extend(frame(0x88, &1000u16.to_be_bytes()));
+    raw.write_all(&bytes).await.unwrap();
+    assert_eq!(raw_close(&mut raw).await, 1000);
+    assert_eq!(server.hub.published()[0].event.id(), "é");
+}
+
+#[tokio::test]
 async fn pings_are_answered_and_silent_clients_are_found() {
     let server = Server::start_with(Options { ping_s: 1, ..Options::default() }).await;
     let mut raw = server.raw("/ws", "cloudevents.json").await;

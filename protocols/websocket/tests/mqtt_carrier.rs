@@ -1,6 +1,11 @@
 //! The carrier for MQTT: bytes go through whole, whatever the frames. The server here echoes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "this is a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "this is a test"
+)]
 
 mod support;
 
