@@ -37,7 +37,7 @@ pub struct Options {
     /// 1..=3600000. Shorter makes many readers come back at once.
     #[schemars(range(min = 1, max = 3_600_000))]
     pub reconnect_ms: u32,
-    /// Web pages of which origins may publish and read, such as "https://example.org"; "*" is every page, "null" those from files.
+    /// Web pages of which origins may publish and read, such as `https://example.org`; `*` is every page, `null` those from files.
     /// Default none but pages of this very host, from whatever port. Programs that are no browsers send no origin and may
     /// always.
     pub origins: Vec<String>,

@@ -141,7 +141,8 @@ fn is_structured(content_type: &str) -> bool {
 /// Whether the user properties name a CloudEvent of version 1.0.
 fn names_cloud_event(meta: &Meta) -> bool {
     let has = |name: &str| meta.user.iter().any(|(have, _)| &**have == name);
-    meta.user.iter().any(|(name, value)| &**name == "specversion" && &**value == "1.0")
+    meta.user.len() <= CLOUD_EVENT_PROPERTIES_MAX
+        && meta.user.iter().any(|(name, value)| &**name == "specversion" && &**value == "1.0")
         && has("id")
         && has("source")
         && has("type")
@@ -208,6 +209,9 @@ fn with_properties(mut parts: Parts, said: Meta, expires_ms: u64) -> Parts {
     }
     parts
 }
+
+/// User properties above which nobody looks for a CloudEvent among them: it takes time that grows with their number.
+const CLOUD_EVENT_PROPERTIES_MAX: usize = 1024;
 
 /// What a subscriber of `version` gets as payload.
 pub(crate) fn payload(event: &Event, version: Version) -> &Bytes {

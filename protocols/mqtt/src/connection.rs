@@ -210,12 +210,11 @@ impl Connection {
         if self.gathered.is_empty() {
             self.gathered = Gathered::default();
         }
-        for queue in [&mut self.acks, &mut self.to_keep] {
-            queue.shrink_to_fit();
-        }
-        if self.open.is_empty() {
-            self.open = VecDeque::new();
-        }
+        self.deliveries.shrink();
+        self.received.shrink();
+        self.open.shrink_to_fit();
+        self.releasing.shrink_to_fit();
+        self.keeping.shrink_to_fit();
     }
 
     /// Whether the next packet may be given in. Otherwise leave it, and what is behind it, where it is.

@@ -451,7 +451,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                     Ok(0) | Err(_) => return,
                 }
             }
-            if self.stream.shutdown().await.is_err() || self.connection.violation().is_none() {
+            if self.stream.shutdown().await.is_err() {
                 return;
             }
             // Closing with unread input would reset the stream and take the last packet away from the peer.
@@ -502,5 +502,5 @@ const CHUNK_MAX: usize = 64 << 10;
 const IDLE: Duration = Duration::from_secs(2);
 /// How long the last bytes may take.
 const LINGER: Duration = Duration::from_secs(2);
-/// How much of what a peer still sends is read after its violation.
+/// How much of what a peer still sends is read after the end.
 const LINGER_BYTES: usize = 1 << 20;

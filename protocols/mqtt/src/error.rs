@@ -8,7 +8,7 @@ use crate::codec::Reason;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// A packet type that does not exist.
-    #[error("[MQTT-2.1.2] packet type {0} is reserved")]
+    #[error("[MQTT 5 §2.1.2] packet type {0} is reserved")]
     PacketType(u8),
     /// The lower bits of the first byte.
     #[error("[MQTT-2.1.3-1] first byte {0:#04x}: reserved flags")]
@@ -49,7 +49,7 @@ pub enum Violation {
     #[error("{0}")]
     Topic(TopicError),
     /// No topic, no alias.
-    #[error("[MQTT-3.3.2-8] a publish without topic and without topic alias")]
+    #[error("[MQTT-3.3.2-1] a publish without topic and without topic alias")]
     NoTopic,
     /// Not an MQTT client.
     #[error("[MQTT-3.1.2-1] the protocol name is not MQTT")]
@@ -67,7 +67,7 @@ pub enum Violation {
     #[error("[MQTT-3.1.0-2] a second CONNECT")]
     ConnectTwice,
     /// A packet that only servers send.
-    #[error("[MQTT-2.1.2] a packet that only the server sends")]
+    #[error("[MQTT 5 §2.1.2] a packet that only the server sends")]
     WrongDirection,
     /// No filter.
     #[error("[MQTT-3.8.3-2] a SUBSCRIBE or UNSUBSCRIBE without filter")]
@@ -79,25 +79,31 @@ pub enum Violation {
     #[error("[MQTT-3.8.3-4] no local on a shared subscription")]
     NoLocalShared,
     /// An id that does not exist.
-    #[error("[MQTT-2.2.2] property {0:#04x} does not exist")]
+    #[error("[MQTT 5 §2.2.2] property {0:#04x} does not exist")]
     PropertyUnknown(u8),
     /// Not in this packet.
-    #[error("[MQTT-2.2.2] property {0:#04x} is not allowed in this packet")]
+    #[error("[MQTT 5 §2.2.2] property {0:#04x} is not allowed in this packet")]
     PropertyPlace(u8),
+    /// Only a server names subscriptions.
+    #[error("[MQTT-3.3.4-6] a publish of a client with a subscription identifier")]
+    SubscriptionId,
+    /// Data for an authentication method that is not there.
+    #[error("[MQTT 5 §3.1.2.11.10] authentication data without authentication method")]
+    AuthenticationData,
     /// More than once.
-    #[error("[MQTT-2.2.2] property {0:#04x} comes twice")]
+    #[error("[MQTT 5 §2.2.2] property {0:#04x} comes twice")]
     PropertyTwice(u8),
     /// Out of range.
-    #[error("[MQTT-2.2.2] property {0:#04x} has a value that is not allowed")]
+    #[error("[MQTT 5 §2.2.2] property {0:#04x} has a value that is not allowed")]
     PropertyValue(u8),
     /// Not for this packet.
-    #[error("[MQTT-2.4] reason code {0:#04x} is not for this packet")]
+    #[error("[MQTT 5 §2.4] reason code {0:#04x} is not for this packet")]
     ReasonCode(u8),
     /// Alias 0, above the maximum, or without a topic so far.
     #[error("[MQTT-3.3.2-9] topic alias {0} is above the maximum, or has no topic yet")]
     TopicAlias(u16),
     /// More open than announced.
-    #[error("[MQTT-3.3.4-9] more than {0} publishes without an answer")]
+    #[error("[MQTT-3.3.4-7] more than {0} publishes without an answer")]
     ReceiveMaximum(u16),
     /// An ack that does not belong to this state.
     #[error("[MQTT-4.3.3-1] packet id {0}: an ack out of its order")]
@@ -106,16 +112,16 @@ pub enum Violation {
     #[error("[MQTT-2.3.1-2] packet id {0} is in use")]
     PacketIdInUse(u16),
     /// A session that ends with its connection cannot be made longer at the end.
-    #[error("[MQTT-3.14.2-2] session expiry is 0 in CONNECT and not in DISCONNECT")]
+    #[error("[MQTT 5 §3.14.2.2.2] session expiry is 0 in CONNECT and not in DISCONNECT")]
     SessionExpiry,
     /// AUTH without an authentication method in CONNECT.
-    #[error("[MQTT-4.12.0-6] AUTH without an authentication method")]
+    #[error("[MQTT-4.12.0-7] AUTH without an authentication method")]
     Auth,
     /// Nothing heard.
     #[error("[MQTT-3.1.2-22] nothing came for one and a half times the keep alive")]
     KeepAlive,
     /// No CONNECT in time.
-    #[error("[MQTT-3.1.4-1] no CONNECT in time")]
+    #[error("[MQTT 5 §3.1.4] no CONNECT in time")]
     ConnectTimeout,
     /// The peer does not read.
     #[error("the peer took nothing of its output in time")]
@@ -141,8 +147,9 @@ impl Violation {
             | Self::Utf8
             | Self::Null
             | Self::ConnectFlags(_)
-            | Self::SubscriptionOptions(_)
+            | Self::SubscriptionOptions(0x40..)
             | Self::PropertyUnknown(_)
+            | Self::PropertyPlace(_)
             | Self::ReasonCode(_) => Reason::MalformedPacket,
             Self::DupQos0
             | Self::PacketIdZero
@@ -152,7 +159,9 @@ impl Violation {
             | Self::WrongDirection
             | Self::NoFilter
             | Self::NoLocalShared
-            | Self::PropertyPlace(_)
+            | Self::SubscriptionOptions(_)
+            | Self::SubscriptionId
+            | Self::AuthenticationData
             | Self::PropertyTwice(_)
             | Self::PropertyValue(_)
             | Self::AckOrder(_)
@@ -187,6 +196,8 @@ impl Violation {
             Self::NoFilter | Self::SubscriptionOptions(_) | Self::NoLocalShared => "subscribe",
             Self::PropertyUnknown(_)
             | Self::PropertyPlace(_)
+            | Self::SubscriptionId
+            | Self::AuthenticationData
             | Self::PropertyTwice(_)
             | Self::PropertyValue(_)
             | Self::ReasonCode(_) => "property",

@@ -43,6 +43,13 @@ impl Deliveries {
         self.open
     }
 
+    /// Gives memory back when nothing is out.
+    pub(crate) fn shrink(&mut self) {
+        if self.window.is_empty() {
+            self.window = VecDeque::new();
+        }
+    }
+
     /// `number` was sent.
     pub(crate) fn sent(&mut self, number: u64, guarantee: Guarantee) {
         let stage = if guarantee == Guarantee::ExactlyOnce { Stage::Sent2 } else { Stage::Sent1 };
@@ -159,6 +166,13 @@ impl Received {
     pub(crate) fn remove(&mut self, id: PacketId) {
         if let Ok(place) = self.ids.binary_search_by_key(&id.get(), |(have, _)| *have) {
             self.ids.remove(place);
+        }
+    }
+
+    /// Gives memory back when no id is in use.
+    pub(crate) fn shrink(&mut self) {
+        if self.ids.is_empty() {
+            self.ids = VecDeque::new();
         }
     }
 

@@ -141,12 +141,12 @@ fn right_packet() -> impl Strategy<Value = (Version, Vec<u8>)> {
 fn stricter(why: &str) -> bool {
     [
         // A publish without topic and alias is left to the session by both.
-        "[MQTT-3.3.2-8]",
+        "[MQTT-3.3.2-1]",
         // Codes and properties that only some packets may have.
-        "[MQTT-2.4]",
-        "[MQTT-2.2.2]",
+        "[MQTT 5 §2.4]",
+        "[MQTT 5 §2.2.2]",
         // Others read both directions with one decoder.
-        "[MQTT-2.1.2] a packet that only the server sends",
+        "[MQTT 5 §2.1.2] a packet that only the server sends",
         // U+0000 in texts other than topics.
         "[MQTT-1.5.4-2]",
         // Will QoS and Will Retain without a will.

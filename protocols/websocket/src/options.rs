@@ -31,7 +31,7 @@ pub struct Options {
     /// the client taking what is being sent, and the connection is ended.
     #[schemars(range(min = 1, max = 3600))]
     pub ping_s: u16,
-    /// Web pages of which origins may connect, such as "https://example.org"; "*" is every page, "null" those from files.
+    /// Web pages of which origins may connect, such as `https://example.org`; `*` is every page, `null` those from files.
     /// Default none but pages of this very host, from whatever port. Programs that are no browsers send no origin and may
     /// always.
     pub origins: Vec<String>,

@@ -154,7 +154,7 @@ fn read_properties(connect: &mut Connect, properties: &Properties) -> Result<(),
         }
     }
     match authentication_data && !connect.authentication {
-        true => Err(Violation::PropertyPlace(0x16)),
+        true => Err(Violation::AuthenticationData),
         false => Ok(()),
     }
 }

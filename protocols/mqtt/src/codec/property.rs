@@ -114,7 +114,8 @@ impl Properties {
             let id = inner.u8()?;
             let places = places(id).ok_or(Violation::PropertyUnknown(id))?;
             if places & place.0 == 0 {
-                return Err(Violation::PropertyPlace(id));
+                let of_server = id == 0x0b && place.0 == Place::PUBLISH.0;
+                return Err(if of_server { Violation::SubscriptionId } else { Violation::PropertyPlace(id) });
             }
             let bit = 1u64 << (id & 0x3f);
             let repeats = id == 0x26 || (id == 0x0b && place.0 == Place::DELIVERY.0);

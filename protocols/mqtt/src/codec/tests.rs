@@ -149,7 +149,7 @@ fn publish_edges() {
         (V5, 0x30, b"\0\x03\xed\xa0\x80\0", Violation::Utf8),
         (V5, 0x30, b"\0\x01a\x02\x01\x02", Violation::PropertyValue(1)),
         (V5, 0x30, b"\0\x01a\x04\x01\0\x01\0", Violation::PropertyTwice(1)),
-        (V5, 0x30, b"\0\x01a\x02\x0b\x01", Violation::PropertyPlace(0x0b)),
+        (V5, 0x30, b"\0\x01a\x02\x0b\x01", Violation::SubscriptionId),
         (V5, 0x30, b"\0\x01a\x03\x21\0\x01", Violation::PropertyPlace(0x21)),
         (V5, 0x30, b"\0\x01a\x02\x04\x00", Violation::PropertyUnknown(4)),
         (V5, 0x30, b"\0\x01a\x02\x7f\x00", Violation::PropertyUnknown(0x7f)),
@@ -341,7 +341,7 @@ fn connect_edges() {
         (five(0x02, b"\x03\x21\0\0\0\0"), Violation::PropertyValue(0x21)),
         (five(0x02, b"\x05\x27\0\0\0\0\0\0"), Violation::PropertyValue(0x27)),
         (five(0x02, b"\x02\x17\x02\0\0"), Violation::PropertyValue(0x17)),
-        (five(0x02, b"\x04\x16\0\x01a\0\0"), Violation::PropertyPlace(0x16)),
+        (five(0x02, b"\x04\x16\0\x01a\0\0"), Violation::AuthenticationData),
         (five(0x02, b"\x05\x18\0\0\0\0\0\0"), Violation::PropertyPlace(0x18)),
         (five(0x06, b"\0\0\0\x05\x11\0\0\0\0\0\x01w\0\0"), Violation::PropertyPlace(0x11)),
     ] {
