@@ -445,7 +445,11 @@ impl Sim {
                     _ => {}
                 },
                 ServerPacket::PubRel(ack) => drop(self.in_hand.insert(ack.id.get(), AckKind::PubComp)),
-                other => panic!("{other:?} {:?}", self.version),
+                ServerPacket::ConnAck { .. }
+                | ServerPacket::SubAck(..)
+                | ServerPacket::UnsubAck(..)
+                | ServerPacket::PingResp
+                | ServerPacket::Disconnect(_) => panic!("{packet:?} {:?}", self.version),
             }
         }
     }
