@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use event::hub::{Admission, Attach, Attached, Closed, Hub, Publish, Replayed, Stamps};
@@ -191,7 +192,11 @@ impl Hub for Core {
         if !present {
             registry.insert(Arc::clone(&session));
         }
-        let unreleased = session.mailbox.lock().attach(holder);
+        let unreleased = {
+            let mut mailbox = session.mailbox.lock();
+            mailbox.pace.start(Instant::now());
+            mailbox.attach(holder)
+        };
         {
             let mut state = session.state.lock();
             state.keep = request.keep;
@@ -267,7 +272,7 @@ impl Core {
         }
         // [MQTT-3.1.3-9]: a will with a delay is not sent when the session goes on.
         if let Some((who, will)) = will.filter(|(_, will)| !present || will.delay.is_zero()) {
-            keeper::schedule(shared, older.key, who, will.publish, std::time::Duration::ZERO);
+            keeper::schedule(shared, older.key, who, will.publish, Duration::ZERO);
         }
     }
 }

@@ -3,7 +3,7 @@
 #![expect(clippy::async_yields_async, reason = "an admission resolves to a receipt, which is awaited later")]
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event::hub::{Admission, Outcome, Publish, Receipt};
 use event::store::{Append, Entry, Store};
@@ -154,10 +154,11 @@ impl Sorted {
     fn offer_live(&mut self, shared: &Shared, matched: &Matched, run: &mut Vec<Item>) {
         let Some(publisher) = run.first().map(|item| Arc::clone(item.event.publisher())) else { return };
         let high = shared.options.live_bytes.as_usize() / 2;
+        let enough = shared.options.live_bytes.as_usize() / 4;
         matched.each(&publisher, |session, wanted| {
             let mut mailbox = session.mailbox.lock();
             let offered = mailbox.offer(run.iter(), wanted, &shared.options, &shared.totals);
-            let behind = mailbox.live_bytes() > high && mailbox.is_keen();
+            let behind = mailbox.live_bytes() > high && mailbox.pace.keeps_up(enough, Instant::now());
             let reader = mailbox.reader.take();
             drop(mailbox);
             shared.metrics.count(offered);
@@ -299,8 +300,8 @@ fn join(outcome: Outcome, mut refused: Vec<(usize, Reject)>) -> Outcome {
     }
 }
 
-/// A reader that keeps reading and is behind makes its publishers wait a little; one that does not read makes nobody
-/// wait, and loses what does not fit.
+/// A reader that is behind and empties a quarter of its lane each 250 ms makes its publishers wait a little; a slower one
+/// makes nobody wait, and loses what does not fit.
 fn wait_for_readers(shared: &Shared, behind: Vec<Arc<Session>>, admission: Admission) -> Admission {
     let low = shared.options.live_bytes.as_usize() / 4;
     let wait = Duration::from_millis(u64::from(shared.options.live_wait_ms.min(1000)));

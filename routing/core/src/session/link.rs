@@ -204,9 +204,12 @@ impl Link for SessionLink {
             let expired = mailbox.take(room, now_ms(), out, &mut self.load, &shared.totals);
             shared.metrics.expired.increment(expired as u64);
             if out.len() > before {
-                mailbox.set_taken(Instant::now());
                 let low = shared.options.live_bytes.as_usize() / 4;
-                let drained = behind > low && mailbox.live_bytes() <= low;
+                let left = mailbox.live_bytes();
+                if behind > left {
+                    mailbox.pace.took(behind - left, low, Instant::now());
+                }
+                let drained = behind > low && left <= low;
                 drop(mailbox);
                 if drained {
                     self.session.drained.notify_waiters();

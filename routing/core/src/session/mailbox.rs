@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
-use std::time::{Duration, Instant};
 
 use event::hub::{Closed, Delivery, Room};
 use event::store::Position;
 use event::{Event, Guarantee};
 
+use super::pace::Pace;
 use crate::Options;
 
 /// What all mailboxes hold together.
@@ -75,8 +75,8 @@ pub(crate) struct Mailbox {
     sent: u64,
     /// Weight of events held by slots.
     cached: usize,
-    /// When the reader last took something.
-    taken: Option<Instant>,
+    /// How fast the reader empties the live lane.
+    pub(crate) pace: Pace,
 }
 
 #[derive(Debug)]
@@ -110,8 +110,6 @@ pub(crate) enum SlotState {
 
 /// The span of numbers that may be out: packet ids, which follow from numbers, must not meet.
 const SPAN: u64 = 65_000;
-/// A reader that took nothing for so long makes no publisher wait.
-const KEEN: Duration = Duration::from_millis(50);
 /// How many events are read from the log at a time.
 const LOAD: usize = 128;
 
@@ -130,7 +128,7 @@ impl Mailbox {
             cursor: 0,
             sent: 0,
             cached: 0,
-            taken: None,
+            pace: Pace::default(),
         }
     }
 
@@ -418,16 +416,6 @@ impl Mailbox {
         self.first += self.window.len() as u64;
         self.window = VecDeque::new();
         self.cursor = self.first;
-    }
-
-    /// The reader took something at `now`.
-    pub(crate) fn set_taken(&mut self, now: Instant) {
-        self.taken = Some(now);
-    }
-
-    /// Whether the reader took something lately: it is busy, not stuck.
-    pub(crate) fn is_keen(&self) -> bool {
-        self.taken.is_some_and(|taken| taken.elapsed() < KEEN)
     }
 
     /// Weight of the live lane.

@@ -2,6 +2,7 @@
 
 pub(crate) mod link;
 pub(crate) mod mailbox;
+mod pace;
 pub(crate) mod registry;
 
 use std::collections::{BTreeMap, BTreeSet};
