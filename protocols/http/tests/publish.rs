@@ -183,6 +183,7 @@ async fn wrong_requests_are_refused_and_named() {
         (&[complete[0], complete[1], complete[1], complete[2], complete[3]], "event"),
         (&[complete[0], complete[1], complete[2], complete[3], ("ce-time", "noon")], "event"),
         (&[complete[0], complete[1], complete[2], complete[3], ("ce-x_y", "1")], "event"),
+        (&[complete[0], complete[1], complete[2], complete[3], ("ce-data", "1")], "event"),
         (&[complete[0], complete[1], complete[2], complete[3], ("ce-x", "%FF")], "event"),
     ] {
         let response = binary(changes).await.unwrap();

@@ -321,9 +321,9 @@ pub(crate) fn user_properties(user: &[(ByteString, ByteString)]) -> String {
     serde_json::to_string(&pairs).unwrap_or_default()
 }
 
-/// Whether `name` is a CloudEvents attribute name: lower-case letters and digits, at least one (CE §3).
+/// Whether `name` is a CloudEvents attribute name: lower-case letters and digits, at least one, and not `data` (CE §3).
 pub fn is_attribute_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    !name.is_empty() && name != "data" && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
 /// Milliseconds since 1970 as RFC 3339 in UTC.

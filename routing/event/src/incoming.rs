@@ -93,7 +93,10 @@ impl Draft {
     /// [`TEXT_MAX`] or has a null character, because no MQTT packet could carry it.
     pub fn set(&mut self, name: ByteString, value: Value) -> Result<(), InvalidEvent> {
         if !is_attribute_name(&name) {
-            return Err(wrong(&name, "has a name that is not lower-case letters and digits"));
+            return Err(wrong(
+                &name,
+                "is no attribute name: those are lower-case letters and digits, and not \"data\"",
+            ));
         }
         if let Value::String(text) = &value {
             if text.len() > TEXT_MAX && &*name != USER_PROPERTIES {
