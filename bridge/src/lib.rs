@@ -1,1 +1,21 @@
-//! The program weft: composes protocols, core and stores.
+//! The composition root: the only crate that names protocols and connectors. It joins them and knows how neither works.
+//!
+//! [`Bridge`] is a whole Weft in one value; [`command_line`] is the program around it.
+
+mod admin;
+mod args;
+mod bridge;
+pub mod catalog;
+mod client;
+mod connect;
+mod greeting;
+mod listen;
+mod process;
+mod shutdown;
+mod start;
+mod tasks;
+pub mod telemetry;
+mod upgrade;
+
+pub use bridge::{Addresses, Bridge};
+pub use start::command_line;

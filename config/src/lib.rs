@@ -10,15 +10,12 @@ mod load;
 mod place;
 mod reference;
 mod schema;
-mod stub;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use stub::{embedded, http_front, mqtt, rocketmq, transport, websocket};
 
 pub use listen::{Address, Listener};
 pub use load::{Flag, Loaded, Sources, load};

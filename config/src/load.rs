@@ -92,16 +92,21 @@ pub(crate) struct Written {
 }
 
 impl Written {
+    /// Where `key` is written, or else the table around it, and its value as written.
+    fn find(&self, key: &Key) -> Option<(Place, String)> {
+        if let Some((_, place, value)) = self.overrides.iter().rfind(|(other, ..)| other == key) {
+            return Some((place.clone(), value.clone()));
+        }
+        if let Some(found) = self.document.as_ref().and_then(|document| document.find(key)) {
+            return Some(found);
+        }
+        let table = key.parent();
+        if table.0.is_empty() { None } else { self.find(&table).map(|(place, _)| (place, String::new())) }
+    }
+
     /// A mistake in the value of `key`.
     pub(crate) fn mistake(&self, key: &Key, what: impl Into<String>, hint: impl Into<String>) -> Mistake {
-        let strongest = self.overrides.iter().rfind(|(other, ..)| other == key);
-        let (place, value) = match strongest {
-            Some((_, place, value)) => (place.clone(), value.clone()),
-            None => {
-                let found = self.document.as_ref().and_then(|document| document.find(key));
-                found.unwrap_or((Place::Default, String::new()))
-            }
-        };
+        let (place, value) = self.find(key).unwrap_or((Place::Default, String::new()));
         Mistake { place, setting: key.setting(&value), what: what.into(), hint: hint.into() }
     }
 }
@@ -111,7 +116,8 @@ fn read_file(path: &Path, schema: &Schema) -> Result<(Table, Document), Mistake>
     let text = std::fs::read_to_string(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
     let syntax = |error: toml::de::Error| {
         let at = error.span().map_or(0, |span| line(&text, span.start));
-        mistake(Place::File(path.to_owned(), at), String::new(), error.message().replace('\n', ", "), "")
+        let setting = text.lines().nth(at.saturating_sub(1)).unwrap_or_default().trim();
+        mistake(Place::File(path.to_owned(), at), setting.to_owned(), error.message().replace('\n', ", "), "")
     };
     let document = Document::new(path, &text).map_err(syntax)?;
     let table: Table = toml::from_str(&text).map_err(syntax)?;

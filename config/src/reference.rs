@@ -14,8 +14,31 @@ and key). A flag of the command line is stronger than both. A mistake stops the 
 
 Sizes are numbers of bytes, or texts such as \"64 MiB\" (B, KiB, MiB, GiB).";
 
+const TABLES: &str = "\
+Tables that are not there by default. What follows is an example with every key: take the # away from the lines you
+need. A table in [[double brackets]] may be repeated.";
+
 /// Tables that are empty by default, with what is needed to show their keys.
-const EXAMPLES: &str = "";
+const EXAMPLES: &str = "
+    [rocketmq.main]
+    name_servers = ['127.0.0.1:9876']
+    access_key = 'weft'
+    secret_key_file = '/etc/weft/rocketmq.key'
+
+    [[route]]
+    topic = 'orders/#'
+    store = 'main'
+
+    [bridge.plant]
+    cluster = 'main'
+    group = 'weft-bridge-plant'
+    [[bridge.plant.out]]
+    filter = 'sensors/#'
+    topic = 'Sensors'
+    [[bridge.plant.in]]
+    topic = 'Commands'
+    to = 'commands/{tags}'
+";
 
 /// The text of `config/weft.toml`.
 pub fn reference() -> String {
@@ -31,6 +54,10 @@ pub fn reference() -> String {
         let all = toml::to_string(&examples).unwrap_or_default();
         // Only the tables that the defaults do not show.
         let start = all.find("\n[rocketmq.").map_or(all.len(), |at| at + 1);
+        text.push('\n');
+        for line in TABLES.lines() {
+            comment(&mut text, line);
+        }
         render(&mut text, &schema, all.get(start..).unwrap_or_default(), "# ");
     }
     text
@@ -85,7 +112,8 @@ fn describe(text: &mut String, schema: &Schema, key: &Key) {
     let documentation = schema.at(key).map(|node| node.documentation()).unwrap_or_default();
     let mut line = String::new();
     for word in documentation.split(' ') {
-        if !line.is_empty() && line.len() + word.len() > WIDTH {
+        let quoted = line.matches('"').count() % 2 == 1;
+        if !line.is_empty() && !quoted && line.len() + word.len() > WIDTH {
             comment(text, &line);
             line.clear();
         }

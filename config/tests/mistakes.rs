@@ -44,6 +44,8 @@ fn an_unknown_key_names_its_line_and_the_nearest_key() {
 fn a_value_of_the_wrong_kind_names_line_key_and_value() {
     let text = mistake("[log]\nlevel = 5\n", &[], &[]);
     starts(&text, "weft.toml:2: log.level = 5: invalid type: integer `5`, expected a string; \"error\"");
+    let text = mistake("[log]\nlevel = \"mqtt=loud\"\n", &[], &[]);
+    starts(&text, "weft.toml:2: log.level = \"mqtt=loud\": \"loud\" is no level; levels are");
     let text = mistake("[log]\n\nformat = \"xml\"\n", &[], &[]);
     starts(&text, "weft.toml:3: log.format = \"xml\": unknown variant `xml`, expected `text` or `json`; ");
     let text = mistake("[mqtt]\nlisten = \"nowhere\"\n", &[], &[]);
@@ -67,8 +69,8 @@ fn a_number_out_of_range_names_the_range() {
 
 #[test]
 fn broken_toml_names_its_line() {
-    starts(&mistake("data = \"x\"\n[mqtt\n", &[], &[]), "weft.toml:2: ");
-    starts(&mistake("data = \"x\"\ndata = \"y\"\n", &[], &[]), "weft.toml:2: duplicate key");
+    starts(&mistake("data = \"x\"\n[mqtt\n", &[], &[]), "weft.toml:2: [mqtt: ");
+    starts(&mistake("data = \"x\"\ndata = \"y\"\n", &[], &[]), "weft.toml:2: data = \"y\": duplicate key");
 }
 
 #[test]
@@ -112,6 +114,25 @@ fn two_listeners_need_two_addresses() {
         &[("--mqtt", "mqtt.listen", "127.0.0.1:0"), ("--http", "http.listen", "127.0.0.1:0")],
     ))
     .unwrap();
+}
+
+#[test]
+fn a_route_names_a_store_and_a_filter_that_are_there() {
+    let route = |line: &str| mistake(&format!("[[route]]\ntopic = \"a/#\"\n\n[[route]]\n{line}\n"), &[], &[]);
+    starts(
+        &route("topic = \"b\"\nstore = \"mian\""),
+        "weft.toml:6: route[1].store = \"mian\": there is no such store; known: embedded; describe",
+    );
+    starts(&route("topic = \"b/#/c\""), "weft.toml:5: route[1].topic = \"b/#/c\": [MQTT-4.7.1-1] '#' is");
+    starts(
+        &route("topic = \"$share/g/b\""),
+        "weft.toml:5: route[1].topic = \"$share/g/b\": a route cannot be",
+    );
+    starts(
+        &route("topic = \"b\"\ndurability = \"remote\""),
+        "weft.toml:6: route[1].durability = \"remote\": the embedded log is not remote; ",
+    );
+    starts(&route("store = \"embedded\""), "weft.toml:4: route[1]: missing field `topic`");
 }
 
 #[test]

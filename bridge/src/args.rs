@@ -1,0 +1,108 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Weft: an event mesh for the edge. MQTT, CloudEvents over HTTP and WebSocket, one durable log, RocketMQ.
+///
+/// Without a command, weft starts and runs until it gets SIGTERM or Ctrl-C.
+#[derive(Debug, Parser)]
+#[command(name = "weft", version, args_conflicts_with_subcommands = true, after_help = AFTER)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) start: Start,
+}
+
+const AFTER: &str = "\
+Settings come from the file, then from environment variables (WEFT_DATA, WEFT_MQTT__LISTEN, ...), then from these
+options; what comes later wins. config/weft.toml lists every key.
+
+Exit codes: 0 stopped as asked, 1 could not start or go on, 2 wrong configuration or command line.";
+
+/// How to start.
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    /// Configuration file, also WEFT_CONFIG [default: weft.toml, if it is there]
+    #[arg(long, value_name = "FILE", env = "WEFT_CONFIG", hide_env = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder of the event log [default: weft-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<String>,
+    /// Address for MQTT [default: 127.0.0.1:1883]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) mqtt: Option<String>,
+    /// Address for HTTP and WebSocket [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<String>,
+    /// Let everybody connect who reaches an address that is not loopback
+    #[arg(long)]
+    pub(crate) allow_anonymous: bool,
+}
+
+/// What to do instead of starting.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check a configuration file and say what is wrong with it
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Publish one event over MQTT
+    Pub(Publish),
+    /// Print the events of topics as they come, over MQTT
+    Sub(Subscribe),
+}
+
+/// What to publish.
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// Topic, such as sensors/kitchen
+    pub(crate) topic: String,
+    /// The data
+    #[arg(conflicts_with = "file")]
+    pub(crate) data: Option<String>,
+    /// Read the data from this file; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// 0: at most once, 1: at least once, 2: exactly once
+    #[arg(long, short, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub(crate) qos: u8,
+    /// Keep it as the last event of its topic, for those that subscribe later
+    #[arg(long, short)]
+    pub(crate) retain: bool,
+    #[command(flatten)]
+    pub(crate) peer: Peer,
+}
+
+/// What to print.
+#[derive(Debug, Args)]
+pub(crate) struct Subscribe {
+    /// Topic filters, such as 'sensors/#'; + is one level, # the rest
+    #[arg(required = true)]
+    pub(crate) filters: Vec<String>,
+    /// The strongest guarantee to receive with: 0, 1 or 2
+    #[arg(long, short, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub(crate) qos: u8,
+    /// Print the topic in front of the data
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+    /// Stop after this many events
+    #[arg(long, short, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    #[command(flatten)]
+    pub(crate) peer: Peer,
+}
+
+/// Whom to talk to, and as whom.
+#[derive(Debug, Args)]
+pub(crate) struct Peer {
+    /// Address of a Weft, or of another MQTT 5 broker
+    #[arg(long, alias = "mqtt", value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
+    pub(crate) addr: String,
+    /// Client id [default: one made by the broker]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    pub(crate) id: String,
+}

@@ -1,0 +1,125 @@
+//! A whole Weft: build it, run it, stop it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use config::Config;
+use event::Health;
+use event::hub::Hub;
+use metrics_exporter_prometheus::PrometheusHandle;
+use routing::{Core, Recovered};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use transport::{Connections, Listener};
+
+use crate::admin::Front;
+use crate::connect::{self, Connectors};
+use crate::listen::{self, Protocol};
+use crate::upgrade::{self, Upgrades};
+
+/// A Weft that runs. Dropped without [`Bridge::stop`], it ends as in a crash: what was acknowledged is kept.
+pub struct Bridge {
+    addresses: Addresses,
+    data: PathBuf,
+    recovered: Recovered,
+    core: Arc<Core>,
+    connectors: Connectors,
+    listeners: JoinSet<()>,
+    drain: watch::Sender<bool>,
+    patience: Duration,
+}
+
+/// Where it listens, with real ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// MQTT over TCP.
+    pub mqtt: SocketAddr,
+    /// HTTP and WebSocket.
+    pub http: SocketAddr,
+}
+
+impl Bridge {
+    /// Binds the listeners, opens the log, recovers, connects, and takes clients. The admin pages answer from the first
+    /// step on. Not cancel-safe: dropped, it ends as in a crash.
+    ///
+    /// # Errors
+    /// One line that says what to do.
+    pub async fn build(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+        let (drain, drained) = watch::channel(false);
+        let patience = Duration::from_secs(u64::from(config.stop_timeout_s));
+        let connections = Connections::new(&config.transport);
+        let mqtt = Listener::bind("mqtt", config.mqtt.listen.0, &connections).context("mqtt.listen")?;
+        let http = Listener::bind("http", config.http.listen.0, &connections).context("http.listen")?;
+        let addresses = Addresses { mqtt: mqtt.address(), http: http.address() };
+
+        let health = Health::default();
+        let front = Front::new(health.clone(), metrics, drained.clone());
+        let options = Arc::new(config.http.options.clone());
+        let speak_http = Protocol::Http { router: front.router(), options: Arc::clone(&options) };
+        let mut listeners = JoinSet::new();
+        listeners.spawn(listen::run(http, speak_http, drained.clone(), patience));
+
+        let (mut connectors, stores) = connect::open(&config, &health).await?;
+        let recovery =
+            Core::recover(config.core.clone(), &config.routes, stores.log, stores.feed, stores.remotes);
+        let (core, recovered) = recovery.await.context("the log cannot be read back")?;
+        let hub: Arc<dyn Hub> = Arc::clone(&core) as Arc<dyn Hub>;
+        connectors.start(&config, &hub, &health)?;
+
+        let speak_mqtt = Arc::new(config.mqtt.options);
+        let upgrades = Upgrades {
+            hub: Arc::clone(&hub),
+            websocket: Arc::new(config.websocket),
+            mqtt: Arc::clone(&speak_mqtt),
+            drain: drained.clone(),
+        };
+        let events = http_front::router(Arc::clone(&hub), options, drained.clone());
+        front.open(events.merge(upgrade::router(upgrades)));
+        let speak_mqtt = Protocol::Mqtt { hub, options: speak_mqtt };
+        listeners.spawn(listen::run(mqtt, speak_mqtt, drained, patience));
+        Ok(Self { addresses, data: config.data, recovered, core, connectors, listeners, drain, patience })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Where events are.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// What it found there.
+    pub fn recovered(&self) -> Recovered {
+        self.recovered
+    }
+
+    /// Waits until a part fails that Weft cannot go on without, and says why. Cancel-safe.
+    pub async fn broken(&mut self) -> anyhow::Error {
+        match self.listeners.join_next().await {
+            Some(outcome) => anyhow::anyhow!("a listener ended by itself ({outcome:?}): please report this"),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes no new connections, lets the open ones finish, keeps a checkpoint, closes the log. Not cancel-safe: dropped,
+    /// it ends as in a crash.
+    ///
+    /// # Errors
+    /// The log could not be closed in order.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.drain.send_replace(true);
+        while self.listeners.join_next().await.is_some() {}
+        self.connectors.finish(Instant::now() + self.patience).await;
+        self.core.stop().await;
+        self.connectors.close().await?;
+        self.core.join().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! Every metric of Weft, with what it tells: `/metrics` shows it as help, README as a table. A test compares this list
+//! with the names in the sources of all crates.
+
+use std::fmt::Write as _;
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// Its labels, between commas.
+    pub labels: &'static str,
+    /// What it tells.
+    pub meaning: &'static str,
+}
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Counts values by size.
+    Histogram,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// The table of README.
+pub fn markdown() -> String {
+    let mut text = String::from("| metric | kind | labels | tells |\n|---|---|---|---|\n");
+    for Metric { name, kind, labels, meaning } in METRICS {
+        writeln!(text, "| `{name}` | {} | {labels} | {meaning} |", kind.as_str()).unwrap_or(());
+    }
+    text
+}
+
+const fn counter(name: &'static str, labels: &'static str, meaning: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, labels, meaning }
+}
+
+const fn gauge(name: &'static str, labels: &'static str, meaning: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, labels, meaning }
+}
+
+const fn histogram(name: &'static str, labels: &'static str, meaning: &'static str) -> Metric {
+    Metric { name, kind: Kind::Histogram, labels, meaning }
+}
+
+/// All of them, by part.
+#[rustfmt::skip]
+pub const METRICS: &[Metric] = &[
+    counter("weft_bridge_connections_cut_total", "part", "Connections that were still busy when the time to stop was over"),
+    counter("weft_bridge_panics_total", "part", "Tasks that ended in a panic; each closed one connection. More than 0 is a bug to report"),
+    counter("weft_core_events_in_total", "", "Events that publishers handed to the core"),
+    counter("weft_core_events_refused_total", "", "Publishes refused by the core, answered with a reason"),
+    counter("weft_core_events_delivered_total", "", "Events handed to connections of subscribers"),
+    counter("weft_core_events_acked_total", "", "Numbered deliveries that subscribers acknowledged"),
+    counter("weft_core_events_expired_total", "", "Deliveries not made because the event expired"),
+    counter("weft_core_events_dropped_total", "reason", "Deliveries dropped: reader too slow, queue full, store too slow, record gone"),
+    gauge("weft_core_backlog_events", "", "Numbered deliveries that wait or are not acknowledged"),
+    gauge("weft_core_memory_bytes", "", "Events held in memory for subscribers"),
+    gauge("weft_core_retained_events", "", "Retained events"),
+    gauge("weft_core_sessions", "", "Sessions, connected or not"),
+    gauge("weft_core_subscriptions", "", "Subscriptions of all sessions"),
+    counter("weft_http_requests_total", "method, status", "Requests to `/events`, answered"),
+    counter("weft_http_events_received_total", "", "Events published over HTTP and kept"),
+    counter("weft_http_events_sent_total", "", "Events written to event streams"),
+    counter("weft_http_streams_opened_total", "", "Event streams begun"),
+    counter("weft_http_streams_closed_total", "", "Event streams ended"),
+    gauge("weft_mqtt_connections", "", "Clients that are connected"),
+    counter("weft_mqtt_connects_total", "", "Connections begun"),
+    counter("weft_mqtt_packets_in_total", "class", "Packets read: publish, ack, other"),
+    counter("weft_mqtt_packets_out_total", "class", "Packets written: publish, ack, other"),
+    counter("weft_mqtt_in_bytes_total", "", "Bytes read"),
+    counter("weft_mqtt_out_bytes_total", "", "Bytes written"),
+    counter("weft_mqtt_deliveries_left_out_total", "why", "Deliveries not sent: expired, or larger than the client takes"),
+    counter("weft_mqtt_violations_total", "kind", "Connections closed because the client broke the protocol"),
+    counter("weft_rocketmq_sent_events_total", "part", "Events that RocketMQ answered for"),
+    counter("weft_rocketmq_send_requests_total", "part", "Requests that carried them"),
+    counter("weft_rocketmq_send_retries_total", "part", "Requests that failed and are sent again"),
+    counter("weft_rocketmq_refused_events_total", "part", "Events that RocketMQ can never take, such as too large ones"),
+    counter("weft_rocketmq_received_events_total", "part", "Messages from RocketMQ that were published here"),
+    counter("weft_rocketmq_unusable_messages_total", "part", "Messages from RocketMQ that can never be published here"),
+    gauge("weft_rocketmq_waiting_bytes", "part", "Bytes that wait to be sent"),
+    counter("weft_store_appended_records_total", "", "Records written to the log"),
+    counter("weft_store_appended_bytes_total", "", "Bytes written to the log"),
+    histogram("weft_store_batch_records", "", "Records of one write"),
+    counter("weft_store_syncs_total", "", "Calls of fdatasync"),
+    histogram("weft_store_sync_seconds", "", "How long fdatasync took"),
+    counter("weft_store_refused_total", "reason", "Appends that the log refused"),
+    counter("weft_store_damaged_records_total", "", "Records found damaged"),
+    gauge("weft_store_segments", "", "Files of the log"),
+    gauge("weft_store_disk_bytes", "", "What the log takes of the disk"),
+    counter("weft_transport_connections_accepted_total", "listener", "Connections accepted"),
+    counter("weft_transport_connections_closed_total", "listener", "Accepted connections that ended"),
+    counter("weft_transport_connections_refused_total", "listener", "Connections closed because `transport.connections_max` is reached"),
+    counter("weft_transport_accept_errors_total", "listener", "Failures to accept, such as no free file descriptor"),
+];

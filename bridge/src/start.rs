@@ -1,0 +1,107 @@
+//! The program around a [`Bridge`]: command line, settings, runtime, signals, exit code.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use config::{Flag, Loaded, Mistake, Sources};
+
+use crate::args::{Arguments, Command, Start};
+use crate::shutdown::StopSignals;
+use crate::{Bridge, client, greeting, telemetry};
+
+/// Read from the current folder when nobody names a file.
+const DEFAULT_FILE: &str = "weft.toml";
+
+/// Runs what the command line asks for.
+pub fn command_line() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        None => start(arguments.start),
+        Some(Command::Check { file }) => check(file),
+        Some(Command::Pub(publish)) => client::publish(publish),
+        Some(Command::Sub(subscribe)) => client::subscribe(subscribe),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("weft: {error:#}");
+        if error.is::<Mistake>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+    })
+}
+
+/// Prints to standard output; a reader that is gone is no reason to fail.
+pub(crate) fn print(text: &str) {
+    let mut output = std::io::stdout().lock();
+    output.write_all(text.as_bytes()).and_then(|()| output.flush()).unwrap_or(());
+}
+
+fn start(arguments: Start) -> anyhow::Result<ExitCode> {
+    let loaded = config::load(&sources(arguments))?;
+    telemetry::start_logs(&loaded.config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("weft").build();
+    let runtime = runtime.context("no threads to run on")?;
+    let outcome = runtime.block_on(run(loaded));
+    // What is left are threads that wait for a disk or a name server: they hold no acknowledged event.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
+    let mut signals = StopSignals::listen()?;
+    let metrics = telemetry::start_metrics()?;
+    let starting = Bridge::build(loaded.config, metrics);
+    let mut bridge = tokio::select! {
+        biased;
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopped while starting");
+            return Ok(ExitCode::SUCCESS);
+        }
+        bridge = starting => bridge?,
+    };
+    let program = std::env::args_os().next().unwrap_or_else(|| OsString::from("weft"));
+    print(&greeting::text(&bridge, loaded.file.as_deref(), &program.to_string_lossy()));
+    let broken = tokio::select! {
+        biased;
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopping");
+            None
+        }
+        error = bridge.broken() => Some(error),
+    };
+    let code = signals.or_at_once(bridge.stop()).await?;
+    match broken {
+        Some(error) => Err(error),
+        None => Ok(code),
+    }
+}
+
+fn check(file: PathBuf) -> anyhow::Result<ExitCode> {
+    let loaded = config::load(&Sources { file: Some(file.clone()), ..Sources::default() })?;
+    let config = loaded.config;
+    let (routes, clusters, bridges) = (config.routes.len(), config.rocketmq.len(), config.bridges.len());
+    let file = file.display();
+    print(&format!("{file}: fine ({routes} routes, {clusters} RocketMQ clusters, {bridges} bridges)\n"));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sources(arguments: Start) -> Sources {
+    let here = || Some(PathBuf::from(DEFAULT_FILE)).filter(|file| Path::exists(file));
+    let flag = |name, key, value: Option<String>| value.map(|value| Flag { name, key, value });
+    let allow = arguments.allow_anonymous.then(|| "true".to_owned());
+    let flags = [
+        flag("--data", "data", arguments.data),
+        flag("--mqtt", "mqtt.listen", arguments.mqtt),
+        flag("--http", "http.listen", arguments.http),
+        flag("--allow-anonymous", "allow_anonymous", allow),
+    ];
+    Sources {
+        file: arguments.config.or_else(here),
+        environment: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+        flags: flags.into_iter().flatten().collect(),
+    }
+}

@@ -1,0 +1,93 @@
+//! What a connection goes on with after HTTP: WebSocket, and over it MQTT or CloudEvents. The connection's own task
+//! serves it, so that it is counted, drained and cut off as one connection.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::any;
+use axum::{Router, http};
+use event::hub::Hub;
+use tokio::sync::watch;
+use transport::Peer;
+
+/// Where a request leaves what its connection goes on with.
+#[derive(Clone)]
+pub(crate) struct Next(Arc<Inner>);
+
+struct Inner {
+    peer: Peer,
+    work: Mutex<Option<Work>>,
+}
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Next {
+    /// Nothing follows yet on the connection of `peer`.
+    pub(crate) fn new(peer: Peer) -> Self {
+        Self(Arc::new(Inner { peer, work: Mutex::new(None) }))
+    }
+
+    /// What follows, if a request asked for something.
+    pub(crate) fn take(&self) -> Option<Work> {
+        self.0.work.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn set(&self, work: impl Future<Output = ()> + Send + 'static) {
+        *self.0.work.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(work));
+    }
+}
+
+/// What the handshakes need.
+#[derive(Clone)]
+pub(crate) struct Upgrades {
+    pub(crate) hub: Arc<dyn Hub>,
+    pub(crate) websocket: Arc<websocket::Options>,
+    pub(crate) mqtt: Arc<mqtt::Options>,
+    pub(crate) drain: watch::Receiver<bool>,
+}
+
+/// `/ws` and `/mqtt`.
+pub(crate) fn router(upgrades: Upgrades) -> Router {
+    Router::new().route("/ws", any(events)).route("/mqtt", any(packets)).with_state(upgrades)
+}
+
+async fn events(
+    State(upgrades): State<Upgrades>,
+    Extension(next): Extension<Next>,
+    request: Request,
+) -> Response {
+    let Upgrades { hub, websocket: options, mqtt: _, drain } = upgrades;
+    let accepted = websocket::accept_events(request, hub, options, drain);
+    if let Some(work) = accepted.then {
+        next.set(work);
+    }
+    answer(accepted.response)
+}
+
+async fn packets(
+    State(upgrades): State<Upgrades>,
+    Extension(next): Extension<Next>,
+    request: Request,
+) -> Response {
+    let Upgrades { hub, websocket: options, mqtt, drain } = upgrades;
+    let accepted = websocket::accept_mqtt(request, &options);
+    if let Some(carrier) = accepted.then {
+        let Peer { address, listener: _ } = next.0.peer;
+        let peer = mqtt::Peer { address: address.to_string(), listener: Arc::from("websocket") };
+        next.set(async move {
+            match carrier.await {
+                Ok(stream) => mqtt::serve(stream, peer, hub, mqtt, drain).await,
+                Err(error) => tracing::debug!(%error, "handshake not finished"),
+            }
+        });
+    }
+    answer(accepted.response)
+}
+
+fn answer(response: http::Response<String>) -> Response {
+    response.map(Body::from).into_response()
+}

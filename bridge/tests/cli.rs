@@ -1,0 +1,263 @@
+//! The program as a person and a service manager see it: lines, exit codes, signals, what is kept.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+fn weft() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WEFT_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Exit code and standard error of a start that fails.
+fn fails(command: &mut Command) -> (i32, String) {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    (status.code().unwrap(), text(&stderr))
+}
+
+/// A Weft that runs in `folder`, on free ports. Killed when dropped.
+struct Running {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    lines: Vec<String>,
+}
+
+impl Running {
+    fn start(folder: &Path) -> Self {
+        Self::with(folder, &["--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+    }
+
+    /// Waits for the last line that Weft says when it runs.
+    fn with(folder: &Path, arguments: &[&str]) -> Self {
+        let mut command = weft();
+        command.current_dir(folder).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut lines = Vec::new();
+        while !lines.last().is_some_and(|line: &String| line.starts_with("Publish with curl")) {
+            let mut line = String::new();
+            if output.read_line(&mut line).unwrap() == 0 {
+                let mut errors = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+                panic!("weft ended: {errors}");
+            }
+            lines.push(line.trim_end().to_owned());
+        }
+        Self { child, output, lines }
+    }
+
+    /// The address behind `name` in the lines.
+    fn address(&self, name: &str) -> String {
+        let line = self.lines.iter().find(|line| line.trim_start().starts_with(name)).unwrap();
+        let word = line.split_whitespace().nth(1).unwrap();
+        word.trim_start_matches("http://").to_owned()
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.address("http")).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: weft\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Sends SIGTERM; the exit code and the rest of both outputs.
+    fn terminate(mut self) -> (Option<i32>, String, String) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let (mut rest, mut errors) = (String::new(), String::new());
+        self.output.read_to_string(&mut rest).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+        (self.child.wait().unwrap().code(), rest, errors)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let (command, rest) = arguments.split_first().unwrap();
+        weft().args([command, "--addr", &self.address("mqtt")]).args(rest).output().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.child.kill().and_then(|()| self.child.wait()).map(drop).unwrap_or(());
+    }
+}
+
+#[test]
+fn help_and_version_tell_what_there_is() {
+    let help = text(&weft().arg("--help").output().unwrap().stdout);
+    for word in
+        ["--config", "--data", "--mqtt", "--http", "--allow-anonymous", "check", "pub", "sub", "Exit codes"]
+    {
+        assert!(help.contains(word), "{word} is not in\n{help}");
+    }
+    let version = text(&weft().arg("--version").output().unwrap().stdout);
+    assert_eq!(version, format!("weft {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(fails(weft().arg("--no-such-flag")).0, 2);
+}
+
+#[test]
+fn the_start_says_what_listens_where_and_what_to_try() {
+    let folder = TempDir::new().unwrap();
+    let weft = Running::start(folder.path());
+    let lines = weft.lines.join("\n");
+    assert!(lines.starts_with(&format!("weft {} runs.", env!("CARGO_PKG_VERSION"))), "{lines}");
+    let (mqtt, http) = (weft.address("mqtt"), weft.address("http"));
+    assert!(!mqtt.ends_with(":0") && !http.ends_with(":0"), "{lines}");
+    assert!(
+        lines.contains("weft-data") && lines.contains("pub --addr") && lines.contains("/events?topic="),
+        "{lines}"
+    );
+    assert!(folder.path().join("weft-data").is_dir());
+}
+
+#[test]
+fn health_and_metrics_are_on_the_http_port() {
+    let folder = TempDir::new().unwrap();
+    let weft = Running::start(folder.path());
+    assert!(weft.get("/live").starts_with("HTTP/1.1 200"));
+    let ready = weft.get("/ready");
+    assert!(ready.starts_with("HTTP/1.1 200") && ready.contains(r#""status":"ready""#), "{ready}");
+    let metrics = weft.get("/metrics");
+    assert!(
+        metrics.contains("process_resident_memory_bytes") && metrics.contains("# HELP weft_"),
+        "{metrics}"
+    );
+    assert!(weft.get("/nothing").starts_with("HTTP/1.1 404"));
+}
+
+#[test]
+fn sigterm_ends_with_0_and_state_is_kept() {
+    let folder = TempDir::new().unwrap();
+    let running = Running::start(folder.path());
+    let published = running.run(&["pub", "--retain", "--qos", "2", "lamps/kitchen", "on"]);
+    assert!(published.status.success(), "{}", text(&published.stderr));
+    let (code, rest, errors) = running.terminate();
+    assert_eq!((code, rest.as_str()), (Some(0), ""), "{errors}");
+
+    let again = Running::start(folder.path());
+    assert!(again.lines.join("\n").contains("1 retained events"), "{:?}", again.lines);
+    let got = again.run(&["sub", "-v", "--count", "1", "lamps/+"]);
+    assert_eq!(text(&got.stdout), "lamps/kitchen on\n", "{}", text(&got.stderr));
+}
+
+#[test]
+fn what_is_published_is_seen() {
+    let folder = TempDir::new().unwrap();
+    let running = Running::start(folder.path());
+    std::fs::write(folder.path().join("data"), "from a file").unwrap();
+    let mut subscriber = weft();
+    subscriber.args(["sub", "--addr", &running.address("mqtt"), "-v", "--qos", "2", "--count", "3", "a/#"]);
+    let mut subscriber = subscriber.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It says on standard error when the subscription is granted.
+    let mut said = String::new();
+    BufReader::new(subscriber.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.contains("a/#"), "{said}");
+    let file = folder.path().join("data").display().to_string();
+    for arguments in
+        [&["a/0", "zero", "--qos", "0"][..], &["a/1", "one"], &["a/2", "--file", &file, "--qos", "2"]]
+    {
+        let published = running.run(&[&["pub"], arguments].concat());
+        assert!(published.status.success(), "{}", text(&published.stderr));
+    }
+    let got = subscriber.wait_with_output().unwrap();
+    assert_eq!(text(&got.stdout), "a/0 zero\na/1 one\na/2 from a file\n");
+}
+
+#[test]
+fn a_client_without_a_weft_says_so() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (code, errors) = fails(weft().args(["pub", "--addr", &free, "a", "b"]));
+    assert_eq!(code, 1);
+    assert!(errors.contains(&free) && errors.contains("refused"), "{errors}");
+    let (code, errors) = fails(weft().args(["sub", "--addr", &free, "a/#/b"]));
+    assert_eq!(code, 1);
+    assert!(errors.contains("'#'"), "{errors}");
+}
+
+#[test]
+fn a_mistake_in_the_file_stops_the_start() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("my.toml");
+    std::fs::write(&file, "[mqtt]\nlistn = \"127.0.0.1:1883\"\n").unwrap();
+    for arguments in [["--config", "my.toml"], ["check", "my.toml"]] {
+        let (code, errors) = fails(weft().current_dir(folder.path()).args(arguments));
+        assert_eq!(code, 2, "{errors}");
+        assert_eq!(errors, "weft: my.toml:2: mqtt.listn: there is no such key; did you mean mqtt.listen?\n");
+    }
+    assert!(!folder.path().join("weft-data").exists());
+    // Read without being named, too.
+    std::fs::rename(&file, folder.path().join("weft.toml")).unwrap();
+    let (code, errors) = fails(weft().current_dir(folder.path()));
+    assert!(code == 2 && errors.contains("weft.toml:2"), "{errors}");
+}
+
+#[test]
+fn check_says_that_a_file_is_fine() {
+    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/weft.toml");
+    let output = weft().args(["check", reference]).output().unwrap();
+    assert!(output.status.success());
+    assert!(text(&output.stdout).contains("weft.toml: fine"));
+}
+
+#[test]
+fn an_open_listener_has_to_be_wanted() {
+    let folder = TempDir::new().unwrap();
+    let open = ["--mqtt", "0.0.0.0:0", "--http", "127.0.0.1:0"];
+    let (code, errors) = fails(weft().current_dir(folder.path()).args(open));
+    assert_eq!(code, 2);
+    assert!(
+        errors.starts_with("weft: --mqtt: mqtt.listen = 0.0.0.0:0: ") && errors.contains("--allow-anonymous"),
+        "{errors}"
+    );
+    Running::with(folder.path(), &[&open[..], &["--allow-anonymous"]].concat());
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let folder = TempDir::new().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (mqtt, http) in [(address.as_str(), "127.0.0.1:0"), ("127.0.0.1:0", address.as_str())] {
+        let (code, errors) = fails(weft().current_dir(folder.path()).args(["--mqtt", mqtt, "--http", http]));
+        assert_eq!(code, 1);
+        assert!(errors.contains(&address) && errors.contains("another program listens there"), "{errors}");
+    }
+}
+
+#[test]
+fn a_folder_in_use_and_one_that_cannot_be_made_are_named() {
+    let folder = TempDir::new().unwrap();
+    let _first = Running::start(folder.path());
+    let second = ["--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let (code, errors) = fails(weft().current_dir(folder.path()).args(second));
+    assert_eq!(code, 1);
+    assert!(errors.contains("weft-data is in use by another weft"), "{errors}");
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let (code, errors) = fails(weft().current_dir(folder.path()).args(second).args(["--data", "file/data"]));
+    assert_eq!(code, 1);
+    assert!(errors.contains("file/data"), "{errors}");
+}
+
+#[test]
+fn logs_go_to_standard_error_as_text_or_json() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("weft.toml"), "log.format = \"json\"\n").unwrap();
+    let (_, _, errors) = Running::start(folder.path()).terminate();
+    assert!(!errors.is_empty());
+    for line in errors.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(line["level"].is_string() && line["message"].is_string(), "{line}");
+    }
+}
