@@ -311,9 +311,9 @@ impl Running {
     }
 
     async fn until_acked(&self, count: usize) {
-        let acked = |call: &Call| match call {
-            Call::Ack { client, numbers } if *client == self.client => numbers.len(),
-            _ => 0,
+        let acked = |call: &Call| {
+            let Call::Ack { client, numbers } = call else { return 0 };
+            if *client == self.client { numbers.len() } else { 0 }
         };
         let enough = |calls: &[Call]| calls.iter().map(acked).sum::<usize>() >= count;
         let done = timeout(PATIENCE, self.hub.until(|calls| enough(calls).then_some(()))).await;

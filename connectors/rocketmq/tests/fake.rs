@@ -1,0 +1,289 @@
+//! Both uses against a broker that is late, busy, deaf or gone, as no real one is on demand.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic, in its helpers too")]
+
+#[path = "fake/broker.rs"]
+mod broker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Answer, FakeBroker};
+use bytes::Bytes;
+use event::hub::{Attach, Hub as _, Outcome, Publish, Receipt};
+use event::store::{Append, Entry, Store};
+use event::testing::{self, Call, FakeHub};
+use event::{
+    ByteLimit, Durability, Event, Guarantee, Health, Parts, Principal, Reject, RejectKind, TopicFilter,
+    TopicName,
+};
+use remoting::code::response;
+use rocketmq::{
+    BridgeOptions, ClusterOptions, InRule, OutRule, StoreOptions, Unconfirmed, spawn_bridge, spawn_store,
+};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_receipt_waits_for_the_answer() {
+    let broker = FakeBroker::start().await;
+    broker.answer_next(Answer::Late);
+    let (store, _running) = Running::store(&cluster(&broker)).await;
+    let mut receipt = append(&store, &["1"]).await;
+    broker.until_sends(1).await;
+    assert!(timeout(Duration::from_millis(50), &mut receipt).await.is_err());
+    broker.release();
+    assert!(matches!(outcome(receipt).await, Outcome::Kept));
+}
+
+#[tokio::test]
+async fn what_fails_is_sent_again_before_what_is_behind_it() {
+    let broker = FakeBroker::start().await;
+    for failure in
+        [Answer::Code(response::SYSTEM_BUSY), Answer::Close, Answer::Code(response::SERVICE_NOT_AVAILABLE)]
+    {
+        broker.answer_next(failure);
+    }
+    let (store, _running) = Running::store(&cluster(&broker)).await;
+    let first = append(&store, &["1"]).await;
+    let second = append(&store, &["2", "3"]).await;
+    assert!(matches!(outcome(first).await, Outcome::Kept));
+    assert!(matches!(outcome(second).await, Outcome::Kept));
+    let sends = broker.until_sends(4).await;
+    assert!(sends.iter().all(|bodies| bodies.is_sorted()), "{sends:?}");
+    assert!(sends[..4].iter().all(|bodies| bodies[0] == "1"), "{sends:?}");
+    assert_eq!(sends.last().unwrap().last().unwrap(), "3");
+}
+
+#[tokio::test]
+async fn an_illegal_message_is_refused_alone() {
+    let broker = FakeBroker::start().await;
+    broker.answer_next(Answer::Late);
+    let (store, _running) = Running::store(&cluster(&broker)).await;
+    let first = append(&store, &["1"]).await;
+    broker.until_sends(1).await;
+    let batch = append(&store, &["2", "3", "4"]).await;
+    // The batch, then 2 and 3 alone.
+    for code in [response::MESSAGE_ILLEGAL, response::SUCCESS, response::MESSAGE_ILLEGAL] {
+        broker.answer_next(Answer::Code(code));
+    }
+    broker.release();
+    assert!(matches!(outcome(first).await, Outcome::Kept));
+    let Outcome::Partly(refused) = outcome(batch).await else { panic!("one is illegal") };
+    assert_eq!(
+        refused.iter().map(|(place, reject)| (*place, reject.kind)).collect::<Vec<_>>(),
+        [(1, RejectKind::Denied)]
+    );
+}
+
+#[tokio::test]
+async fn a_publisher_is_told_when_the_deadline_is_over() {
+    let addr = unused().await;
+    let mut cluster = ClusterOptions { name_servers: vec![addr], ..ClusterOptions::default() };
+    cluster.store = StoreOptions { deadline_ms: 1000, ..StoreOptions::default() };
+    let (store, running) = Running::store(&cluster).await;
+    let receipt = append(&store, &["1", "2"]).await;
+    let Outcome::Refused(reject) = outcome(receipt).await else { panic!("nobody is there") };
+    assert_eq!(reject.kind, RejectKind::Unavailable);
+    running.until_health(|reason| reason.is_some_and(|reason| reason.contains("cannot connect"))).await;
+}
+
+#[tokio::test]
+async fn an_unconfirmed_event_is_sent_again_or_accepted() {
+    for (unconfirmed, requests) in [(Unconfirmed::Resend, 2), (Unconfirmed::Accept, 1)] {
+        let broker = FakeBroker::start().await;
+        broker.answer_next(Answer::Code(response::FLUSH_DISK_TIMEOUT));
+        let (store, _running) = Running::store(&ClusterOptions { unconfirmed, ..cluster(&broker) }).await;
+        assert!(matches!(outcome(append(&store, &["1"]).await).await, Outcome::Kept));
+        assert_eq!(broker.until_sends(1).await.len(), requests);
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_nobody_creates_is_told() {
+    let broker = FakeBroker::start().await;
+    broker.forget_topics();
+    let running = Running::bridge(&cluster(&broker)).await;
+    running
+        .until_health(|reason| reason.is_some_and(|reason| reason.contains("autoCreateTopicEnable")))
+        .await;
+}
+
+#[tokio::test]
+async fn a_bridge_acks_after_the_answer_and_in_each_topic_in_order() {
+    let broker = FakeBroker::start().await;
+    broker.answer_next(Answer::Late);
+    let running = Running::bridge(&cluster(&broker)).await;
+    running.until_subscribed().await;
+    running.hub.inject("dev", publish("out/a", "1"));
+    broker.until_sends(1).await;
+    running.hub.inject("dev", publish("out/a", "2"));
+    running.hub.inject("dev", publish("out/a", "3"));
+    assert_eq!(running.hub.acked("$bridge/rocketmq/b"), Vec::<u64>::new());
+    broker.release();
+    assert_eq!(broker.until_sends(2).await, [vec!["1"], vec!["2", "3"]]);
+    running.until_acked(3).await;
+}
+
+#[tokio::test]
+async fn a_bridge_that_lost_its_session_takes_it_up_again() {
+    let broker = FakeBroker::start().await;
+    let running = Running::bridge(&cluster(&broker)).await;
+    running.until_subscribed().await;
+    running.hub.end("$bridge/rocketmq/b", event::hub::Closed::Ended);
+    running.hub.inject("dev", publish("out/a", "1"));
+    assert_eq!(broker.until_sends(1).await, [["1"]]);
+    running.until_acked(1).await;
+}
+
+#[tokio::test]
+async fn an_offset_is_committed_when_the_hub_has_kept_what_is_before_it() {
+    let broker = FakeBroker::start().await;
+    broker.store("one");
+    broker.store("two");
+    let hub = FakeHub::new();
+    hub.answer_next(testing::Answer::Refused(Reject::new(RejectKind::Busy, "full")));
+    hub.answer_next(testing::Answer::Late);
+    let running = Running::bridge_of(hub, &cluster(&broker)).await;
+    // Refused once, and published again.
+    running.until_published(2).await;
+    assert_eq!(broker.commits(), Vec::<i64>::new());
+    running.hub.release_late();
+    running.until_published(3).await;
+    assert_eq!(broker.until_committed(2).await[..2], [1, 2]);
+    let bodies: Vec<Bytes> =
+        running.hub.published().iter().map(|publish| publish.event.data().clone()).collect();
+    assert_eq!(bodies, ["one", "one", "two"]);
+}
+
+#[tokio::test]
+async fn a_message_that_the_hub_denies_does_not_stop_the_others() {
+    let broker = FakeBroker::start().await;
+    broker.store("one");
+    broker.store("two");
+    let hub = FakeHub::new();
+    hub.answer_next(testing::Answer::Refused(Reject::new(RejectKind::Denied, "no")));
+    let running = Running::bridge_of(hub, &cluster(&broker)).await;
+    running.until_published(2).await;
+    broker.until_committed(2).await;
+}
+
+#[tokio::test]
+async fn what_waits_has_a_limit() {
+    let addr = unused().await;
+    let waiting_max = ByteLimit::kib(64);
+    let cluster = ClusterOptions { name_servers: vec![addr], waiting_max, ..ClusterOptions::default() };
+    let running = Running::bridge(&cluster).await;
+    running.until_subscribed().await;
+    let large = "x".repeat(1000);
+    let event = publish("out/a", &large);
+    for _ in 0..1000 {
+        running.hub.inject("dev", event.clone());
+    }
+    // Time to take more than it should, if it did.
+    timeout(Duration::from_millis(200), std::future::pending::<()>()).await.unwrap_err();
+    let request = Attach { keep: Duration::MAX, ..Attach::default() };
+    let mut session = running.hub.attach(Principal::anonymous("$bridge/rocketmq/b"), request).await.unwrap();
+    let mut deliveries = Vec::new();
+    testing::take_deliveries(session.link.as_mut(), 1000, &mut deliveries).await.unwrap();
+    let taken = deliveries.iter().filter(|delivery| delivery.again).count();
+    assert!((1..=64).contains(&taken), "{taken} of 1000 taken");
+}
+
+// -------------------------------------------------------------- helpers
+
+/// A bridge or store at work. Ends when it is dropped.
+struct Running {
+    hub: FakeHub,
+    health: Health,
+    _stop: watch::Sender<bool>,
+    _task: JoinHandle<()>,
+}
+
+impl Running {
+    async fn store(cluster: &ClusterOptions) -> (Store, Self) {
+        let (store, ends) = event::store::store(ByteLimit::mib(1), 64);
+        let (hub, health, (stop, drain)) = (FakeHub::new(), Health::default(), watch::channel(false));
+        let task = spawn_store("s", cluster, ends.appends, Arc::new(hub.clone()), &health, drain).unwrap();
+        (store, Self { hub, health, _stop: stop, _task: task })
+    }
+
+    async fn bridge(cluster: &ClusterOptions) -> Self {
+        Self::bridge_of(FakeHub::new(), cluster).await
+    }
+
+    async fn bridge_of(hub: FakeHub, cluster: &ClusterOptions) -> Self {
+        let bridge = BridgeOptions {
+            cluster: "main".into(),
+            group: None,
+            out: vec![OutRule { filter: TopicFilter::parse("out/#").unwrap(), topic: "Out".into() }],
+            inward: vec![InRule { topic: "In".into(), to: "in".into() }],
+        };
+        let (health, (stop, drain)) = (Health::default(), watch::channel(false));
+        let task = spawn_bridge("b", &bridge, cluster, Arc::new(hub.clone()), &health, drain).unwrap();
+        Self { hub, health, _stop: stop, _task: task }
+    }
+
+    async fn until_subscribed(&self) {
+        self.until(|calls| calls.iter().any(|call| matches!(call, Call::Subscribe { .. }))).await;
+    }
+
+    async fn until_published(&self, batches: usize) {
+        let count = |calls: &[Call]| calls.iter().filter(|call| matches!(call, Call::Publish { .. })).count();
+        self.until(|calls| count(calls) >= batches).await;
+    }
+
+    async fn until_acked(&self, count: usize) {
+        let acked = |call: &Call| if let Call::Ack { numbers, .. } = call { numbers.len() } else { 0 };
+        self.until(|calls| calls.iter().map(acked).sum::<usize>() >= count).await;
+    }
+
+    async fn until(&self, done: impl Fn(&[Call]) -> bool) {
+        timeout(PATIENCE, self.hub.until(|calls| done(calls).then_some(()))).await.unwrap();
+    }
+
+    async fn until_health(&self, wanted: impl Fn(Option<&str>) -> bool) {
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        let until = async {
+            while !self.health.parts().first().is_some_and(|(_, reason)| wanted(reason.as_deref())) {
+                tick.tick().await;
+            }
+        };
+        assert!(timeout(PATIENCE, until).await.is_ok(), "{:?}", self.health.parts());
+    }
+}
+
+fn cluster(broker: &FakeBroker) -> ClusterOptions {
+    ClusterOptions { name_servers: vec![broker.addr.to_string()], ..ClusterOptions::default() }
+}
+
+/// An address where nobody listens.
+async fn unused() -> String {
+    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+}
+
+async fn append(store: &Store, bodies: &[&str]) -> Receipt {
+    let entry = |body: &&str| Entry { event: Some(publish("t", body).event), note: Bytes::new() };
+    let (append, receipt) = Append::new(bodies.iter().map(entry).collect(), Durability::Remote);
+    store.append(append).await;
+    receipt
+}
+
+async fn outcome(receipt: Receipt) -> Outcome {
+    timeout(PATIENCE, receipt).await.unwrap()
+}
+
+fn publish(topic: &str, body: &str) -> Publish {
+    let event = Event::new(Parts {
+        topic: TopicName::parse(topic).unwrap(),
+        data: Bytes::from(body.to_owned()),
+        stamp: 1,
+        received_ms: 0,
+        expires_ms: 0,
+        publisher: Arc::from("dev"),
+        meta: None,
+    });
+    Publish { event, guarantee: Guarantee::AtLeastOnce, retain: false, id: None }
+}
