@@ -107,4 +107,9 @@ pub const METRICS: &[Metric] = &[
     counter("weft_transport_connections_closed_total", "listener", "Accepted connections that ended"),
     counter("weft_transport_connections_refused_total", "listener", "Connections closed because `transport.connections_max` is reached"),
     counter("weft_transport_accept_errors_total", "listener", "Failures to accept, such as no free file descriptor"),
+    counter("weft_websocket_connections_opened_total", "", "CloudEvents connections begun"),
+    counter("weft_websocket_connections_closed_total", "", "CloudEvents connections ended"),
+    counter("weft_websocket_events_received_total", "", "Events published by CloudEvents frames"),
+    counter("weft_websocket_events_sent_total", "", "Events delivered as CloudEvents frames"),
+    counter("weft_websocket_errors_total", "kind", "Requests of clients answered with `weft.error`"),
 ];

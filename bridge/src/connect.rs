@@ -33,7 +33,6 @@ pub(crate) async fn open(config: &Config, health: &Health) -> anyhow::Result<(Co
     let opening =
         tokio::task::spawn_blocking(move || embedded::open(&options, &folder, embedded::RealDisk, board));
     let opened = opening.await.context("opening the log")??;
-    report(&opened.report);
     let mut remotes = Vec::new();
     let mut waiting = Vec::new();
     let is_used = |name: &str| config.routes.iter().any(|route| route.store == name);
@@ -45,25 +44,6 @@ pub(crate) async fn open(config: &Config, health: &Health) -> anyhow::Result<(Co
     let connectors =
         Connectors { log: opened.handle, waiting, tasks: Vec::new(), drain: watch::Sender::new(false) };
     Ok((connectors, Stores { log: opened.store, feed: opened.feed, remotes }))
-}
-
-fn report(found: &embedded::Recovery) {
-    let embedded::Recovery { records, segments, cut, damaged, checkpoints_damaged, .. } = found;
-    tracing::info!(records, segments, "log opened");
-    if let Some(cut) = cut {
-        tracing::warn!(
-            from = cut.start,
-            to = cut.end,
-            "cut off a torn end of the log; nothing in it was confirmed"
-        );
-    }
-    if !damaged.is_empty() || *checkpoints_damaged > 0 {
-        tracing::error!(
-            ?damaged,
-            checkpoints_damaged,
-            "the disk damaged the log: the records there are lost"
-        );
-    }
 }
 
 impl Connectors {

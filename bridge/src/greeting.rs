@@ -33,6 +33,8 @@ fn found(recovered: routing::Recovered) -> String {
     let routing::Recovered { sessions, backlog, retained, records: _ } = recovered;
     match (sessions, backlog, retained) {
         (0, 0, 0) => "no sessions yet".to_owned(),
-        _ => format!("{sessions} sessions, {backlog} events waiting for them, {retained} retained events"),
+        _ => {
+            format!("sessions: {sessions}, events that wait for them: {backlog}, retained events: {retained}")
+        }
     }
 }

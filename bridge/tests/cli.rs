@@ -147,7 +147,7 @@ fn sigterm_ends_with_0_and_state_is_kept() {
     assert_eq!((code, rest.as_str()), (Some(0), ""), "{errors}");
 
     let again = Running::start(folder.path());
-    assert!(again.lines.join("\n").contains("1 retained events"), "{:?}", again.lines);
+    assert!(again.lines.join("\n").contains("retained events: 1"), "{:?}", again.lines);
     let got = again.run(&["sub", "-v", "--count", "1", "lamps/+"]);
     assert_eq!(text(&got.stdout), "lamps/kitchen on\n", "{}", text(&got.stderr));
 }
