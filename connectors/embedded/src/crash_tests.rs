@@ -60,6 +60,10 @@ struct Run {
     options: Options,
     now_ms: u64,
     stamp: u64,
+    /// All records have one size, so that what an older write left behind is at the start of a record.
+    is_even: bool,
+    /// How many appends of 16 want a sync, in this life.
+    sync_chance: u64,
     /// All that was ever handed over, by stamp.
     sent: BTreeMap<u64, Sent>,
     /// Below this nothing has to be there.
@@ -95,7 +99,7 @@ struct Life {
 impl Run {
     fn new(seed: u64) -> Self {
         let mut chance = Chance(seed);
-        let segment_bytes = ByteLimit(2048 << chance.below(4));
+        let segment_bytes = ByteLimit(4096 << chance.below(5));
         let options = Options {
             segment_bytes,
             prewrite_bytes: ByteLimit(chance.below(3) * 3000),
@@ -104,6 +108,7 @@ impl Run {
             max_bytes: ByteLimit(if chance.below(4) == 0 { 8 * segment_bytes.0 } else { 1 << 40 }),
             ..Options::default()
         };
+        let is_even = chance.below(3) == 0;
         let disk = SimDisk::new();
         Self {
             chance,
@@ -111,6 +116,8 @@ impl Run {
             options,
             now_ms: 1_000_000,
             stamp: 0,
+            is_even,
+            sync_chance: 0,
             sent: BTreeMap::new(),
             held: 0,
             checkpoint: None,
@@ -125,7 +132,10 @@ impl Run {
         let mut life = self.open();
         self.check(&life);
         self.plan_fault();
-        for _ in 0..5 + self.chance.below(40) {
+        self.sync_chance = 1 << self.chance.below(4);
+        // A life without work: what recovery found has to be durable by then.
+        let steps = if self.chance.below(4) == 0 { 0 } else { self.chance.below(45) };
+        for _ in 0..steps {
             self.now_ms += self.chance.below(1500);
             match self.chance.below(16) {
                 0..=9 => self.append(&mut life),
@@ -203,7 +213,11 @@ impl Run {
             last = (record.position, stamp);
             seen.insert(stamp, record.position);
             let sent = self.sent.get_mut(&stamp).expect("nothing is invented");
-            assert_eq!((&record.event, &record.note), (&sent.entry.event, &sent.entry.note), "bytes of {stamp}");
+            assert_eq!(
+                (&record.event, &record.note),
+                (&sent.entry.event, &sent.entry.note),
+                "bytes of {stamp}"
+            );
             match sent.fate {
                 Fate::Durable(position) | Fate::Written(position) => assert_eq!(record.position, position),
                 Fate::Open => {}
@@ -237,8 +251,11 @@ impl Run {
         for _ in 0..1 + self.chance.below(4) {
             let entries: Vec<Entry> = (0..1 + self.chance.below(3)).map(|_| self.entry()).collect();
             let stamps = entries.iter().map(|entry| stamp_of_note(&entry.note)).collect();
-            let durability = [Durability::Received, Durability::Written, Durability::Synced, Durability::Synced]
-                [self.chance.below(4) as usize];
+            let durability = match self.chance.below(16) {
+                few if few < self.sync_chance => Durability::Synced,
+                other if other % 2 == 0 => Durability::Written,
+                _ => Durability::Received,
+            };
             let (append, receipt) = Append::new(entries, durability);
             appends.push(append);
             waiting.push((stamps, durability, receipt));
@@ -281,13 +298,14 @@ impl Run {
 
     fn entry(&mut self) -> Entry {
         self.stamp += 1;
-        let most = 1 << self.chance.below(13);
+        let most = 1 << self.chance.below(12);
         let size = self.chance.below(most) as usize;
-        let with_event = self.chance.below(4) > 0;
+        let size = if self.is_even { 600 } else { size };
+        let with_event = self.is_even || self.chance.below(4) > 0;
         let data = Bytes::from(vec![self.stamp as u8; size]);
         let event = Event::new(Parts { data, ..event(self.stamp).parts().clone() });
         let mut note = self.stamp.to_le_bytes().to_vec();
-        note.resize(8 + self.chance.below(20) as usize, 0);
+        note.resize(8 + if self.is_even { 0 } else { self.chance.below(20) as usize }, 0);
         let entry = Entry { event: with_event.then_some(event), note: note.into() };
         self.sent.insert(self.stamp, Sent { entry: entry.clone(), fate: Fate::Open });
         entry
@@ -354,13 +372,15 @@ impl Run {
     /// The disk is nearly full, or has room again.
     fn squeeze(&mut self) {
         let room = self.disk.used() + self.chance.below(6000);
-        self.disk.set_capacity((self.chance.below(2) == 0).then_some(room));
+        self.disk.set_capacity((self.chance.below(4) == 0).then_some(room));
     }
 
     /// What was fed can be read at once.
     fn look(&mut self, life: &Life) {
         let fed = self.sent.values().filter_map(|sent| match sent.fate {
-            Fate::Durable(at) | Fate::Written(at) if at.0 >= self.held => Some((at, sent.entry.event.clone())),
+            Fate::Durable(at) | Fate::Written(at) if at.0 >= self.held => {
+                Some((at, sent.entry.event.clone()))
+            }
             Fate::Durable(_) | Fate::Written(_) | Fate::Open | Fate::Never => None,
         });
         let (positions, events): (Vec<_>, Vec<_>) = fed.unzip();

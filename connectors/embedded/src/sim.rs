@@ -32,7 +32,7 @@ pub struct SimFile {
 /// What goes wrong, and when: after so many more operations that change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The power is cut: this operation and all later ones fail.
+    /// The power is cut in the middle of the operation: it may be done in part, and all later ones fail.
     Power,
     /// One write fails with an I/O error, half done.
     Write,
@@ -158,7 +158,7 @@ impl State {
     /// Counts one operation; an error if the power is off, and the fault if its time has come.
     fn step(&mut self, life: u64) -> io::Result<Option<Fault>> {
         if self.is_off || life != self.life {
-            return Err(io::Error::other("the power is off"));
+            return Err(no_power());
         }
         self.operations += 1;
         let due = match &mut self.fault {
@@ -169,11 +169,13 @@ impl State {
             }
             None => None,
         };
-        if due == Some(Fault::Power) {
-            self.is_off = true;
-            return Err(io::Error::other("the power is off"));
-        }
+        self.is_off = due == Some(Fault::Power);
         Ok(due)
+    }
+
+    /// An error if the power went off with the operation that was counted.
+    fn still_on(&self) -> io::Result<()> {
+        if self.is_off { Err(no_power()) } else { Ok(()) }
     }
 
     fn take_fault(&mut self, due: Option<Fault>, wanted: Fault) -> bool {
@@ -231,6 +233,7 @@ impl Disk for SimDisk {
         let file = state.inode(inode)?;
         file.content.clear();
         file.changes.push(Change::Length(0));
+        state.still_on()?;
         Ok(SimFile { disk: self.clone(), inode, life, is_locked: Mutex::new(false) })
     }
 
@@ -240,7 +243,7 @@ impl Disk for SimDisk {
         state.step(life)?;
         let inode = *state.names.get(from).ok_or(ErrorKind::NotFound)?;
         state.change_name(NameChange::Move(from.to_owned(), to.to_owned(), inode));
-        Ok(())
+        state.still_on()
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -249,7 +252,7 @@ impl Disk for SimDisk {
         state.step(life)?;
         state.names.get(path).ok_or(ErrorKind::NotFound)?;
         state.change_name(NameChange::Remove(path.to_owned()));
-        Ok(())
+        state.still_on()
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -262,6 +265,7 @@ impl Disk for SimDisk {
         let mut state = self.state();
         let life = state.life;
         let due = state.step(life)?;
+        state.still_on()?;
         if state.take_fault(due, Fault::Sync) {
             state.name_changes.clear();
             return Err(io::Error::other("simulated failure of a sync"));
@@ -295,12 +299,15 @@ impl SimFile {
         };
         change.apply(&mut inode.content);
         inode.changes.push(change);
+        state.still_on()?;
         outcome
     }
 
     fn make_durable(&self) -> io::Result<()> {
         let mut state = self.disk.state();
         let due = state.step(self.life)?;
+        // A sync that the power cut interrupts has confirmed nothing; what it has done is in the lottery.
+        state.still_on()?;
         let fails = state.take_fault(due, Fault::Sync);
         let inode = state.inode(self.inode)?;
         let changes = std::mem::take(&mut inode.changes);
@@ -319,7 +326,7 @@ impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.disk.state();
         if state.is_off || state.life != self.life {
-            return Err(io::Error::other("the power is off"));
+            return Err(no_power());
         }
         let content = &state.inode(self.inode)?.content;
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
@@ -418,6 +425,10 @@ impl NameChange {
             }
         }
     }
+}
+
+fn no_power() -> io::Error {
+    io::Error::other("the power is off")
 }
 
 fn write(content: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
