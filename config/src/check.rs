@@ -1,21 +1,73 @@
 //! What no single setting shows: settings that do not go together.
 
 use embedded::OpenError;
+use event::ByteLimit;
 use rocketmq::OptionsError;
 use routing::EMBEDDED;
 
 use crate::load::Written;
-use crate::place::{Key, Mistake};
+use crate::place::{Key, Mistake, Step};
 use crate::{Address, Config};
 
 /// Checks `config` across its tables.
 pub(crate) fn across(config: &Config, written: &Written) -> Result<(), Mistake> {
+    ranges(config, written)?;
     log_level(config, written)?;
     listeners(config, written)?;
     store(config, written)?;
     clusters(config, written)?;
     bridges(config, written)?;
     routes(config, written)
+}
+
+/// Ranges that no type holds: the key, the least and the most.
+#[rustfmt::skip]
+const RANGES: &[(&str, u64, u64)] = &[
+    ("core.queue_events", 1, u64::MAX),
+    ("core.sessions", 1, u64::MAX),
+    ("core.live_wait_ms", 0, 1000),
+    ("mqtt.max_packet_bytes", ByteLimit::kib(1).0, ByteLimit::mib(256).0),
+    ("mqtt.open_bytes", ByteLimit::kib(64).0, u64::MAX),
+    ("mqtt.output_bytes", ByteLimit::kib(4).0, u64::MAX),
+    ("mqtt.connect_timeout_ms", 100, u64::MAX),
+    ("mqtt.write_timeout_ms", 1000, u64::MAX),
+    ("http.body_bytes_max", ByteLimit::kib(1).0, u64::MAX),
+    ("websocket.message_bytes_max", ByteLimit::kib(1).0, u64::MAX),
+];
+
+fn ranges(config: &Config, written: &Written) -> Result<(), Mistake> {
+    for &(name, least, most) in RANGES {
+        let key = Key::dotted(name);
+        let Some(value) = number(config, &key) else { continue };
+        if !(least..=most).contains(&value) {
+            let what = match most {
+                u64::MAX => format!("at least {least} is needed"),
+                _ => format!("out of range {least}..={most}"),
+            };
+            return Err(written.mistake(&key, what, ""));
+        }
+    }
+    let (one, all) = (config.http.options.body_bytes_max, config.http.options.bodies_bytes_max);
+    if all < one {
+        let what = format!("less than http.body_bytes_max, {one}");
+        return Err(written.mistake(&Key::dotted("http.bodies_bytes_max"), what, "one body has to fit"));
+    }
+    Ok(())
+}
+
+/// The number, or the size, at `key`.
+fn number(config: &Config, key: &Key) -> Option<u64> {
+    let all = toml::Table::try_from(config).ok()?;
+    let [Step::Name(table), Step::Name(name)] = &*key.0 else { return None };
+    match all.get(table)?.get(name)? {
+        toml::Value::Integer(number) => u64::try_from(*number).ok(),
+        toml::Value::String(size) => size.parse::<ByteLimit>().ok().map(|size| size.0),
+        toml::Value::Float(_)
+        | toml::Value::Boolean(_)
+        | toml::Value::Datetime(_)
+        | toml::Value::Array(_)
+        | toml::Value::Table(_) => None,
+    }
 }
 
 /// `level`, or `target=level`, between commas.
@@ -133,4 +185,18 @@ fn same_place(a: Address, b: Address) -> bool {
     a.port() != 0
         && a.port() == b.port()
         && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_range_is_of_a_key() {
+        let config = Config::default();
+        for (name, least, most) in RANGES {
+            let value = number(&config, &Key::dotted(name)).unwrap_or_else(|| panic!("{name}"));
+            assert!((least..=most).contains(&&value), "{name}");
+        }
+    }
 }

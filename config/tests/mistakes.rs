@@ -136,6 +136,40 @@ fn a_route_names_a_store_and_a_filter_that_are_there() {
 }
 
 #[test]
+fn clusters_and_bridges_are_checked() {
+    let bridge =
+        "[rocketmq.main]\n\n[bridge.b]\ncluster = \"main\"\nout = [{ filter = \"a/#\", topic = \"A\" }]\n";
+    starts(
+        &mistake(&bridge.replace("\"main\"", "\"mian\""), &[], &[]),
+        "weft.toml:4: bridge.b.cluster = \"mian\": there is no such store; known: main; ",
+    );
+    starts(
+        &mistake(&bridge.replace("\"A\"", "\"a/b\""), &[], &[]),
+        "weft.toml:5: bridge.b.out.topic: out.topic is \"a/b\"",
+    );
+    starts(
+        &mistake(&bridge.replace("topic", "to"), &[], &[]),
+        "weft.toml:5: bridge.b.out[0].to: there is no such key",
+    );
+    starts(
+        &mistake("[rocketmq.main]\nname_servers = []\n", &[], &[]),
+        "weft.toml:2: rocketmq.main.name_servers = []: ",
+    );
+    starts(
+        &mistake("[rocketmq.main]\nrequest_ms = 1\n", &[], &[]),
+        "weft.toml:2: rocketmq.main.request_ms = 1: out of range 500..=60000; Milliseconds",
+    );
+    starts(
+        &mistake("[rocketmq.embedded]\n", &[], &[]),
+        "weft.toml:1: rocketmq.embedded: the embedded log has",
+    );
+    starts(
+        &mistake("", &[("WEFT_ROCKETMQ__MAIN__ACCESS_KEY", "a")], &[]),
+        "environment variable WEFT_ROCKETMQ__MAIN__ACCESS_KEY: rocketmq.main.access_key = a: access_key and",
+    );
+}
+
+#[test]
 fn flags_are_stronger_than_variables_and_those_than_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weft.toml");
