@@ -1,5 +1,7 @@
 //! The program as a person and a service manager see it: lines, exit codes, signals, what is kept.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! The list of metrics is complete, and README shows it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! Each mistake is told with its place, key, value and a way out.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::path::PathBuf;
 
 use config::{Flag, Sources, load};

@@ -1,5 +1,7 @@
 //! `config/weft.toml` is what the source says, and changes nothing.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::path::Path;
 
 use config::{Config, Sources, load, reference};
