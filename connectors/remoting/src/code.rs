@@ -70,4 +70,6 @@ pub mod response {
     pub const SUBSCRIPTION_NOT_LATEST: i32 = 25;
     /// The broker does not know the group.
     pub const SUBSCRIPTION_GROUP_NOT_EXIST: i32 = 26;
+    /// The broker takes less for a while.
+    pub const FLOW_CONTROL: i32 = 215;
 }

@@ -18,7 +18,7 @@ pub(crate) struct Condition {
 struct State {
     /// Why brokers do not answer; `None` in `Some`: they do. `None`: not known yet.
     reach: Option<Option<String>>,
-    /// What is wrong with topics that brokers answer for, by topic.
+    /// What does not work though brokers answer, by its name.
     trouble: BTreeMap<String, String>,
     shown: Option<Option<String>>,
 }
@@ -41,23 +41,22 @@ impl Condition {
         self.change(|state| state.reach = Some(Some(reason)));
     }
 
-    /// The broker answers, but `topic` does not work.
-    pub(crate) fn trouble(&self, topic: &str, reason: impl Into<String>) {
+    /// Brokers answer, but `what` (a topic, a queue) does not work.
+    pub(crate) fn trouble(&self, what: &str, reason: impl Into<String>) {
         let reason = reason.into();
-        self.change(|state| drop(state.trouble.insert(topic.to_owned(), reason)));
+        self.change(|state| drop(state.trouble.insert(what.to_owned(), reason)));
     }
 
-    /// `topic` works.
-    pub(crate) fn no_trouble(&self, topic: &str) {
-        self.change(|state| drop(state.trouble.remove(topic)));
+    /// `what` works.
+    pub(crate) fn no_trouble(&self, what: &str) {
+        self.change(|state| drop(state.trouble.remove(what)));
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
         let Some(reach) = state.reach.clone() else { return };
-        let trouble =
-            || state.trouble.iter().next().map(|(topic, reason)| format!("topic {topic}: {reason}"));
+        let trouble = || state.trouble.iter().next().map(|(what, reason)| format!("{what}: {reason}"));
         let now = reach.or_else(trouble);
         if state.shown.as_ref() == Some(&now) {
             return;
@@ -91,7 +90,7 @@ mod tests {
         condition.trouble("T", "no permission");
         assert_eq!(shown().as_deref(), Some("not connected yet"));
         condition.reached();
-        assert_eq!(shown().as_deref(), Some("topic T: no permission"));
+        assert_eq!(shown().as_deref(), Some("T: no permission"));
         condition.unreached("refused");
         assert_eq!(shown().as_deref(), Some("refused"));
         condition.reached();

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 async fn a_receipt_waits_for_the_answer() {
     let broker = FakeBroker::start().await;
     broker.answer_next(Answer::Late);
-    let (store, _running) = Running::store(&cluster(&broker)).await;
+    let (store, _running) = Running::store(&cluster(&broker));
     let mut receipt = append(&store, &["1"]).await;
     broker.until_sends(1).await;
     assert!(timeout(Duration::from_millis(50), &mut receipt).await.is_err());
@@ -46,7 +46,7 @@ async fn what_fails_is_sent_again_before_what_is_behind_it() {
     {
         broker.answer_next(failure);
     }
-    let (store, _running) = Running::store(&cluster(&broker)).await;
+    let (store, _running) = Running::store(&cluster(&broker));
     let first = append(&store, &["1"]).await;
     let second = append(&store, &["2", "3"]).await;
     assert!(matches!(outcome(first).await, Outcome::Kept));
@@ -61,7 +61,7 @@ async fn what_fails_is_sent_again_before_what_is_behind_it() {
 async fn an_illegal_message_is_refused_alone() {
     let broker = FakeBroker::start().await;
     broker.answer_next(Answer::Late);
-    let (store, _running) = Running::store(&cluster(&broker)).await;
+    let (store, _running) = Running::store(&cluster(&broker));
     let first = append(&store, &["1"]).await;
     broker.until_sends(1).await;
     let batch = append(&store, &["2", "3", "4"]).await;
@@ -83,7 +83,7 @@ async fn a_publisher_is_told_when_the_deadline_is_over() {
     let addr = unused().await;
     let mut cluster = ClusterOptions { name_servers: vec![addr], ..ClusterOptions::default() };
     cluster.store = StoreOptions { deadline_ms: 1000, ..StoreOptions::default() };
-    let (store, running) = Running::store(&cluster).await;
+    let (store, running) = Running::store(&cluster);
     let receipt = append(&store, &["1", "2"]).await;
     let Outcome::Refused(reject) = outcome(receipt).await else { panic!("nobody is there") };
     assert_eq!(reject.kind, RejectKind::Unavailable);
@@ -95,7 +95,7 @@ async fn an_unconfirmed_event_is_sent_again_or_accepted() {
     for (unconfirmed, requests) in [(Unconfirmed::Resend, 2), (Unconfirmed::Accept, 1)] {
         let broker = FakeBroker::start().await;
         broker.answer_next(Answer::Code(response::FLUSH_DISK_TIMEOUT));
-        let (store, _running) = Running::store(&ClusterOptions { unconfirmed, ..cluster(&broker) }).await;
+        let (store, _running) = Running::store(&ClusterOptions { unconfirmed, ..cluster(&broker) });
         assert!(matches!(outcome(append(&store, &["1"]).await).await, Outcome::Kept));
         assert_eq!(broker.until_sends(1).await.len(), requests);
     }
@@ -105,17 +105,43 @@ async fn an_unconfirmed_event_is_sent_again_or_accepted() {
 async fn a_topic_that_nobody_creates_is_told() {
     let broker = FakeBroker::start().await;
     broker.forget_topics();
-    let running = Running::bridge(&cluster(&broker)).await;
+    let running = Running::bridge(&cluster(&broker));
     running
         .until_health(|reason| reason.is_some_and(|reason| reason.contains("autoCreateTopicEnable")))
         .await;
 }
 
 #[tokio::test]
+async fn a_route_that_name_servers_forget_is_used_on() {
+    let broker = FakeBroker::start().await;
+    let (store, running) = Running::store(&cluster(&broker));
+    assert!(matches!(outcome(append(&store, &["1"]).await).await, Outcome::Kept));
+    broker.forget_topics();
+    // Its route is doubted after a failure.
+    broker.answer_next(Answer::Close);
+    assert!(matches!(outcome(append(&store, &["2"]).await).await, Outcome::Kept));
+    running.until_health(|reason| reason.is_none()).await;
+}
+
+#[tokio::test]
+async fn what_is_published_when_weft_stops_is_committed() {
+    let broker = FakeBroker::start().await;
+    broker.store("one");
+    let hub = FakeHub::new();
+    hub.answer_next(testing::Answer::Late);
+    let running = Running::bridge_of(hub, &cluster(&broker));
+    running.until_published(1).await;
+    running.stop.send(true).unwrap();
+    running.hub.release_late();
+    broker.until_committed(1).await;
+    timeout(PATIENCE, running.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_bridge_acks_after_the_answer_and_in_each_topic_in_order() {
     let broker = FakeBroker::start().await;
     broker.answer_next(Answer::Late);
-    let running = Running::bridge(&cluster(&broker)).await;
+    let running = Running::bridge(&cluster(&broker));
     running.until_subscribed().await;
     running.hub.inject("dev", publish("out/a", "1"));
     broker.until_sends(1).await;
@@ -130,7 +156,7 @@ async fn a_bridge_acks_after_the_answer_and_in_each_topic_in_order() {
 #[tokio::test]
 async fn a_bridge_that_lost_its_session_takes_it_up_again() {
     let broker = FakeBroker::start().await;
-    let running = Running::bridge(&cluster(&broker)).await;
+    let running = Running::bridge(&cluster(&broker));
     running.until_subscribed().await;
     running.hub.end("$bridge/rocketmq/b", event::hub::Closed::Ended);
     running.hub.inject("dev", publish("out/a", "1"));
@@ -146,7 +172,7 @@ async fn an_offset_is_committed_when_the_hub_has_kept_what_is_before_it() {
     let hub = FakeHub::new();
     hub.answer_next(testing::Answer::Refused(Reject::new(RejectKind::Busy, "full")));
     hub.answer_next(testing::Answer::Late);
-    let running = Running::bridge_of(hub, &cluster(&broker)).await;
+    let running = Running::bridge_of(hub, &cluster(&broker));
     // Refused once, and published again.
     running.until_published(2).await;
     assert_eq!(broker.commits(), Vec::<i64>::new());
@@ -165,7 +191,7 @@ async fn a_message_that_the_hub_denies_does_not_stop_the_others() {
     broker.store("two");
     let hub = FakeHub::new();
     hub.answer_next(testing::Answer::Refused(Reject::new(RejectKind::Denied, "no")));
-    let running = Running::bridge_of(hub, &cluster(&broker)).await;
+    let running = Running::bridge_of(hub, &cluster(&broker));
     running.until_published(2).await;
     broker.until_committed(2).await;
 }
@@ -175,7 +201,7 @@ async fn what_waits_has_a_limit() {
     let addr = unused().await;
     let waiting_max = ByteLimit::kib(64);
     let cluster = ClusterOptions { name_servers: vec![addr], waiting_max, ..ClusterOptions::default() };
-    let running = Running::bridge(&cluster).await;
+    let running = Running::bridge(&cluster);
     running.until_subscribed().await;
     let large = "x".repeat(1000);
     let event = publish("out/a", &large);
@@ -198,23 +224,23 @@ async fn what_waits_has_a_limit() {
 struct Running {
     hub: FakeHub,
     health: Health,
-    _stop: watch::Sender<bool>,
-    _task: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
 }
 
 impl Running {
-    async fn store(cluster: &ClusterOptions) -> (Store, Self) {
+    fn store(cluster: &ClusterOptions) -> (Store, Self) {
         let (store, ends) = event::store::store(ByteLimit::mib(1), 64);
         let (hub, health, (stop, drain)) = (FakeHub::new(), Health::default(), watch::channel(false));
         let task = spawn_store("s", cluster, ends.appends, Arc::new(hub.clone()), &health, drain).unwrap();
-        (store, Self { hub, health, _stop: stop, _task: task })
+        (store, Self { hub, health, stop, task })
     }
 
-    async fn bridge(cluster: &ClusterOptions) -> Self {
-        Self::bridge_of(FakeHub::new(), cluster).await
+    fn bridge(cluster: &ClusterOptions) -> Self {
+        Self::bridge_of(FakeHub::new(), cluster)
     }
 
-    async fn bridge_of(hub: FakeHub, cluster: &ClusterOptions) -> Self {
+    fn bridge_of(hub: FakeHub, cluster: &ClusterOptions) -> Self {
         let bridge = BridgeOptions {
             cluster: "main".into(),
             group: None,
@@ -223,7 +249,7 @@ impl Running {
         };
         let (health, (stop, drain)) = (Health::default(), watch::channel(false));
         let task = spawn_bridge("b", &bridge, cluster, Arc::new(hub.clone()), &health, drain).unwrap();
-        Self { hub, health, _stop: stop, _task: task }
+        Self { hub, health, stop, task }
     }
 
     async fn until_subscribed(&self) {

@@ -79,92 +79,87 @@ impl Consumer {
 
     /// Consumes one queue until it is gone or `drain` turns true; then commits what is kept.
     async fn consume(&self, key: Key, mut drain: watch::Receiver<bool>) -> Key {
+        let Some((topic, to)) = self.rules.get(key.0) else { return key };
+        let trouble = format!("queue {} of {topic}", key.2);
         let mut cursor = Cursor::default();
-        tokio::select! {
-            biased;
-            () = drained(&mut drain) => {
-                let commit = self.commit(&key, &cursor);
-                timeout(LOOK, commit).await.unwrap_or(());
+        let mut failures = 0_u32;
+        loop {
+            let pulled = tokio::select! {
+                biased;
+                () = drained(&mut drain) => break,
+                pulled = self.pull(&key, topic, &mut cursor) => pulled,
+            };
+            let error = match pulled {
+                Ok(Some(messages)) => {
+                    if !messages.is_empty() && !self.publish(messages, to, &mut drain).await {
+                        break;
+                    }
+                    cursor.kept = cursor.next;
+                    failures = 0;
+                    self.client.condition.no_trouble(&trouble);
+                    continue;
+                }
+                Ok(None) => return key,
+                Err(error) => error,
+            };
+            debug!(topic, queue = key.2, %error, "pull failed");
+            // A broker that has just started may not know us yet.
+            if matches!(error, CallError::Code { .. } | CallError::BadAnswer { .. }) && failures >= 3 {
+                self.client.condition.trouble(&trouble, error.to_string());
             }
-            () = self.pull_all(&key, &mut cursor) => {}
+            self.client.doubt_route(topic);
+            let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LAST_PAUSE);
+            failures += 1;
+            tokio::select! {
+                () = drained(&mut drain) => {}
+                () = self.client.recovered.notified() => {}
+                () = sleep(pause) => {}
+            }
         }
+        timeout(LOOK, self.commit(&key, &cursor)).await.unwrap_or(());
         key
     }
 
-    /// Pulls and publishes until the queue is gone. Cancel-safe: `cursor` says what is kept.
-    async fn pull_all(&self, key: &Key, cursor: &mut Cursor) {
-        let mut failures = 0_u32;
-        loop {
-            let Some((topic, to)) = self.rules.get(key.0) else { return };
-            match self.pull_once(key, topic, to, cursor).await {
-                Ok(true) => failures = 0,
-                Ok(false) => return,
-                Err(error) => {
-                    debug!(topic, queue = key.2, %error, "pull failed");
-                    // A broker that has just started may not know us yet.
-                    if matches!(error, CallError::Code { .. } | CallError::BadAnswer { .. }) && failures >= 3
-                    {
-                        self.client.condition.trouble(topic, error.to_string());
-                    }
-                    self.client.doubt_route(topic);
-                    let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LAST_PAUSE);
-                    failures += 1;
-                    tokio::select! {
-                        () = self.client.recovered.notified() => {}
-                        () = sleep(pause) => {}
-                    }
-                }
-            }
-        }
-    }
-
-    /// One pull, and what comes with it; false: the queue is gone.
-    async fn pull_once(
+    /// One pull: the messages that came, and `cursor` at the offset behind them; `None`: the queue is gone.
+    /// Cancel-safe: `cursor` moves with the result only.
+    async fn pull(
         &self,
         key: &Key,
         topic: &str,
-        to: &Template,
         cursor: &mut Cursor,
-    ) -> Result<bool, CallError> {
-        let Some(queue) = self.queue(key, topic).await? else { return Ok(false) };
-        let group = &self.client.identity.group;
-        let place = Place { group, topic, queue: &queue };
+    ) -> Result<Option<Vec<StoredMessage>>, CallError> {
+        let Some(queue) = self.queue(key, topic).await? else { return Ok(None) };
+        let place = Place { group: &self.client.identity.group, topic, queue: &queue };
         let next = match cursor.next {
             Some(next) => next,
             None => self.start(&place).await?,
         };
-        cursor.next = Some(next);
         let pull = request::pull(&place, next, cursor.kept, HOLD_MS, self.client.sub_version);
         let answer = self.client.ask(&queue.addr, pull, PULL_LIMIT).await?;
-        let moved = || answer.number("nextBeginOffset").ok_or_else(|| bad(&queue, "no nextBeginOffset"));
-        match answer.code {
+        let moved = answer.number("nextBeginOffset").ok_or_else(|| bad(&queue, "no nextBeginOffset"));
+        let (moved, messages) = match answer.code {
             response::SUCCESS => {
-                let moved = moved()?;
                 let messages = decode(answer).await.map_err(|error| bad(&queue, error))?;
                 // A broker may hand out whole batches, with messages before the offset that was asked for.
-                let messages = messages.into_iter().filter(|message| message.queue_offset >= next).collect();
-                self.publish(messages, to).await;
-                cursor.next = Some(moved);
-                cursor.kept = Some(moved);
+                (moved?, messages.into_iter().filter(|message| message.queue_offset >= next).collect())
             }
-            response::PULL_NOT_FOUND => {}
-            response::PULL_RETRY_IMMEDIATELY | response::PULL_OFFSET_MOVED => {
-                let moved = moved()?;
-                if answer.code == response::PULL_OFFSET_MOVED {
-                    warn!(
-                        topic,
-                        queue = key.2,
-                        from = next,
-                        to = moved,
-                        "the queue does not hold the offset any more"
-                    );
-                }
-                cursor.next = Some(moved);
+            response::PULL_NOT_FOUND => (next, Vec::new()),
+            response::PULL_RETRY_IMMEDIATELY => (moved?, Vec::new()),
+            response::PULL_OFFSET_MOVED => {
+                let moved = moved?;
+                warn!(
+                    topic,
+                    queue = key.2,
+                    from = next,
+                    to = moved,
+                    "the queue does not hold the offset any more"
+                );
+                (moved, Vec::new())
             }
             _ => return Err(code_error(&queue.addr, &answer)),
-        }
-        self.client.condition.no_trouble(topic);
-        Ok(true)
+        };
+        cursor.next = Some(moved);
+        Ok(Some(messages))
     }
 
     /// Where the queue is now: a broker may come back under another address.
@@ -194,8 +189,13 @@ impl Consumer {
         }
     }
 
-    /// Publishes messages and returns when the hub has kept all that can be kept.
-    async fn publish(&self, messages: Vec<StoredMessage>, to: &Template) {
+    /// Publishes messages and returns when the hub has kept all that can be kept; false: Weft stops before that.
+    async fn publish(
+        &self,
+        messages: Vec<StoredMessage>,
+        to: &Template,
+        drain: &mut watch::Receiver<bool>,
+    ) -> bool {
         let counters = &self.client.counters;
         let mut stamps = self.hub.stamps();
         let mut batch = Vec::new();
@@ -223,10 +223,13 @@ impl Consumer {
             counters.received.increment(kept);
             batch = again;
             if !batch.is_empty() {
-                sleep(pause).await;
+                if timeout(pause, drained(drain)).await.is_ok() {
+                    return false;
+                }
                 pause = (pause * 2).min(LAST_PAUSE);
             }
         }
+        true
     }
 
     /// How many are kept, and what has to be published again. What the hub will never take is counted and left out.

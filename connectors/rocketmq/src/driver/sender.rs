@@ -117,7 +117,7 @@ impl<T> Sender<T> {
             Verdict::Again(error) => {
                 debug!(topic = &*lane.topic, %error, "send failed");
                 counters.retries.increment(1);
-                if matches!(error, CallError::Code { .. } | CallError::NoTopic(_) | CallError::NoQueue(_)) {
+                if is_trouble(&error) {
                     self.client.condition.trouble(&lane.topic, error.to_string());
                 }
                 self.client.doubt_route(&lane.topic);
@@ -164,6 +164,19 @@ async fn try_send(client: &Client, lane: &Lane, messages: &[BatchEntry]) -> Resu
         }
         response::MESSAGE_ILLEGAL => Ok(Verdict::Illegal(code_error(&queue.addr, &answer).to_string())),
         _ => Err(code_error(&queue.addr, &answer)),
+    }
+}
+
+/// Whether somebody has to do something about it. A busy broker comes round by itself; one that does not answer is seen
+/// by its heartbeats.
+fn is_trouble(error: &CallError) -> bool {
+    match error {
+        CallError::Code { code, .. } => ![response::SYSTEM_BUSY, response::FLOW_CONTROL].contains(code),
+        CallError::NoTopic(_) | CallError::NoQueue(_) | CallError::Encode(_) => true,
+        CallError::Connect { .. }
+        | CallError::Lost { .. }
+        | CallError::TimedOut { .. }
+        | CallError::BadAnswer { .. } => false,
     }
 }
 

@@ -40,7 +40,7 @@ struct State {
     no_topics: bool,
     /// Bodies of the sends that came, those of a batch together.
     sends: Vec<Vec<String>>,
-    /// Offsets that pulls committed.
+    /// Offsets that were committed.
     commits: Vec<i64>,
     /// What the queue holds, as stored messages.
     queue: Vec<Bytes>,
@@ -94,7 +94,7 @@ impl FakeBroker {
         self.until(|state| (state.sends.len() >= count).then(|| state.sends.clone())).await
     }
 
-    /// Waits until a pull commits `offset`; tells all commits so far.
+    /// Waits until `offset` is committed; tells all commits so far.
     pub(crate) async fn until_committed(&self, offset: i64) -> Vec<i64> {
         self.until(|state| state.commits.contains(&offset).then(|| state.commits.clone())).await
     }
@@ -178,6 +178,10 @@ async fn answer(
                     Some(with(0))
                 }
             }
+        }
+        request::UPDATE_CONSUMER_OFFSET => {
+            state.lock().unwrap().commits.push(command.number("commitOffset").unwrap());
+            Some(with(0))
         }
         request::PULL_MESSAGE => Some(pull(command, state, changed).await),
         request::QUERY_CONSUMER_OFFSET => Some(with(response::QUERY_NOT_FOUND)),
