@@ -99,9 +99,9 @@ impl Client {
         self.recv().await.expect("a packet").expect("a packet, not the end of the connection")
     }
 
-    /// Whether nothing comes for `time`.
-    pub async fn is_silent(&mut self, time: Duration) -> bool {
-        matches!(self.recv_within(time).await, Err(error) if error.kind() == io::ErrorKind::TimedOut)
+    /// Whether no new message comes for `time`. What else comes is answered.
+    pub async fn is_quiet(&mut self, time: Duration) -> bool {
+        !matches!(tokio::time::timeout(time, self.message()).await, Ok(Ok(Some(_))))
     }
 
     /// Waits for the end of the connection; the reason code of a DISCONNECT that came before it.

@@ -17,6 +17,7 @@ const PROTOCOL: u8 = 0x82;
 const TOPIC_INVALID: u8 = 0x90;
 const FILTER_INVALID: u8 = 0x8f;
 const TOO_LARGE: u8 = 0x95;
+const NO_SHARED: u8 = 0x9e;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_packet_ends_the_connection_that_sent_it() {
@@ -107,6 +108,8 @@ async fn filters_that_are_none_are_refused_one_by_one_in_mqtt_5() {
         let filters = [("good/a", 1), (wrong, 1), ("good/b", 0)];
         client.send(&wire::subscribe(Version::V5, 1, &filters)).await.unwrap();
         match client.next().await {
+            // A server without shared subscriptions says so before it looks at the rest.
+            Packet::SubAck(1, codes) if wrong.starts_with("$share") && codes[1] == NO_SHARED => {}
             Packet::SubAck(1, codes) => assert_eq!(codes, [1, FILTER_INVALID, 0], "{wrong}"),
             Packet::Disconnect(FILTER_INVALID | MALFORMED) => {
                 (client, _) = Client::connect(weft.mqtt, &Connect::v5("filters")).await.unwrap();

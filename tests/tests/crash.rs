@@ -96,7 +96,7 @@ async fn a_session_that_is_away_finds_everything_in_order() {
         assert_eq!(String::from_utf8(message.payload).unwrap(), n.to_string());
         assert_eq!(message.qos, 1 + u8::try_from(n % 2).unwrap());
     }
-    assert!(reader.is_silent(Duration::from_millis(300)).await, "more than was published");
+    assert!(reader.is_quiet(Duration::from_millis(300)).await, "more than was published");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,7 +124,7 @@ async fn retained_messages_survive_a_kill() {
     for n in 20..60 {
         assert_eq!(found[&format!("kept/{n}")], format!("new {n}"));
     }
-    assert!(reader.is_silent(Duration::from_millis(300)).await, "a cleared message came back");
+    assert!(reader.is_quiet(Duration::from_millis(300)).await, "a cleared message came back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -156,7 +156,7 @@ async fn a_publish_of_qos_2_that_is_repeated_after_a_kill_is_not_a_new_one() {
     for expected in ["one", "two"] {
         assert_eq!(reader.message().await.unwrap().unwrap().payload, expected.as_bytes());
     }
-    assert!(reader.is_silent(Duration::from_millis(300)).await, "a repeat was taken for a new publish");
+    assert!(reader.is_quiet(Duration::from_millis(300)).await, "a repeat was taken for a new publish");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -185,7 +185,8 @@ async fn deliveries_of_qos_2_go_on_where_they_stood() {
     assert_eq!(reader.next().await, Packet::Ack(Ack::PubRel, ids[0], 0));
     for (id, text) in [(ids[1], "sent"), (ids[2], "waiting")] {
         let Packet::Publish(publish) = reader.next().await else { panic!("no PUBLISH") };
-        assert_eq!((publish.id, publish.payload.as_slice(), publish.dup), (id, text.as_bytes(), true));
+        // DUP may be either: nothing is written before a PUBLISH leaves, so after a kill Weft cannot know whether it did.
+        assert_eq!((publish.id, publish.payload.as_slice()), (id, text.as_bytes()));
     }
     reader.send(&wire::ack(Ack::PubComp, ids[0])).await.unwrap();
     for id in &ids[1..] {
@@ -193,7 +194,7 @@ async fn deliveries_of_qos_2_go_on_where_they_stood() {
         assert_eq!(reader.next().await, Packet::Ack(Ack::PubRel, *id, 0));
         reader.send(&wire::ack(Ack::PubComp, *id)).await.unwrap();
     }
-    assert!(reader.is_silent(Duration::from_millis(300)).await, "a delivery was repeated after PUBCOMP");
+    assert!(reader.is_quiet(Duration::from_millis(300)).await, "a delivery was repeated after PUBCOMP");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
