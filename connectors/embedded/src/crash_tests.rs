@@ -384,8 +384,13 @@ impl Run {
             Fate::Durable(_) | Fate::Written(_) | Fate::Open | Fate::Never => None,
         });
         let (positions, events): (Vec<_>, Vec<_>) = fed.unzip();
-        if !self.disk.is_off() {
-            assert_eq!(life.read(positions), events);
+        if self.disk.is_off() {
+            return;
+        }
+        assert_eq!(life.read(positions), events);
+        for record in life.scan_all(4000) {
+            let fate = self.sent[&stamp_of(&record)].fate;
+            assert!(matches!(fate, Fate::Durable(_) | Fate::Written(_)), "shown and not confirmed");
         }
     }
 }

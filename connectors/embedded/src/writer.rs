@@ -67,6 +67,7 @@ impl<D: Disk> Writer<D> {
     /// Writes all of `appends`. What is kept is in the batch, its promises held; receipts of what is refused are
     /// resolved here.
     pub(crate) fn append(&mut self, appends: &mut Vec<Append>, now_ms: u64) -> Batch {
+        let had_failed = self.shared.failed().is_some();
         let mut work = Work::default();
         for append in appends.drain(..) {
             self.encode(append, &mut work, now_ms);
@@ -83,7 +84,10 @@ impl<D: Disk> Writer<D> {
         if self.buffer.capacity() > BUFFER_KEEP {
             self.buffer = Vec::new();
         }
-        self.shared.show(self.end);
+        // What a sync left in doubt is never shown, also not with what comes later.
+        if !had_failed {
+            self.shared.show(self.end);
+        }
         meters::written(work.batch.entries.len(), work.bytes);
         work.batch
     }
