@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Largest message a client may send, in however many frames. Default "1 MiB"; at least 1 KiB is useful. A larger
-    /// one closes the connection with code 1009.
+    /// one closes the connection with code 1009. Over MQTT, packets are in messages: smaller than
+    /// `mqtt.max_packet_bytes` makes that the smaller limit.
     #[schemars(with = "String")]
     pub message_bytes_max: ByteLimit,
     /// How many deliveries of a session with `?client=` may be out without an ack. Default 256; 1..=65534. Too few makes
