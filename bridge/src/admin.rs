@@ -14,6 +14,17 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
+/// For a person who opens the address in a browser.
+const HOME: &str = "\
+Weft runs here.
+
+POST /events               publish CloudEvents, or any body with ?topic=TOPIC
+GET  /events?topic=FILTER  server-sent events
+/ws                        CloudEvents over WebSocket
+/mqtt                      MQTT over WebSocket
+/live /ready /metrics      how Weft is
+";
+
 /// What the admin pages show, and the door to the protocols behind them.
 #[derive(Clone)]
 pub(crate) struct Front(Arc<Inner>);
@@ -32,12 +43,13 @@ impl Front {
 
     /// Weft has started: requests that are not for the admin pages go to `protocols`.
     pub(crate) fn open(&self, protocols: Router) {
-        self.0.protocols.set(protocols).unwrap_or(());
+        self.0.protocols.set(protocols.fallback(nothing)).unwrap_or(());
     }
 
     /// All that the HTTP listener serves.
     pub(crate) fn router(&self) -> Router {
         Router::new()
+            .route("/", get(|| async { HOME }))
             .route("/live", get(|| async { "live\n" }))
             .route("/ready", get(ready))
             .route("/metrics", get(metrics))
@@ -76,16 +88,27 @@ async fn metrics(State(front): State<Front>) -> Response {
 async fn protocols(State(front): State<Front>, request: Request) -> Response {
     match front.0.protocols.get() {
         Some(router) => router.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
-        None => {
-            let page = json!({ "title": "Service Unavailable", "status": 503, "detail": "weft is starting" });
-            answer(StatusCode::SERVICE_UNAVAILABLE, "application/problem+json", page.to_string())
-        }
+        None => problem(StatusCode::SERVICE_UNAVAILABLE, "closed", "weft is starting"),
     }
+}
+
+async fn nothing() -> Response {
+    problem(StatusCode::NOT_FOUND, "not-found", "there is /events, /ws, /mqtt, /live, /ready and /metrics")
+}
+
+/// A refusal (RFC 9457).
+fn problem(code: StatusCode, kind: &str, detail: &str) -> Response {
+    let title = code.canonical_reason();
+    let kind = format!("urn:weft:problem:{kind}");
+    let page = json!({ "type": kind, "title": title, "status": code.as_u16(), "detail": detail });
+    answer(code, "application/problem+json", format!("{page}\n"))
 }
 
 fn answer(code: StatusCode, kind: &'static str, text: String) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = code;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     response
 }

@@ -19,6 +19,7 @@ use transport::{Connections, Listener};
 use crate::admin::Front;
 use crate::connect::{self, Connectors};
 use crate::listen::{self, Protocol};
+use crate::telemetry;
 use crate::upgrade::{self, Upgrades};
 
 /// A Weft that runs. Dropped without [`Bridge::stop`], it ends as in a crash: what was acknowledged is kept.
@@ -28,7 +29,7 @@ pub struct Bridge {
     recovered: Recovered,
     core: Arc<Core>,
     connectors: Connectors,
-    listeners: JoinSet<()>,
+    parts: JoinSet<()>,
     drain: watch::Sender<bool>,
     patience: Duration,
 }
@@ -57,11 +58,12 @@ impl Bridge {
         let addresses = Addresses { mqtt: mqtt.address(), http: http.address() };
 
         let health = Health::default();
-        let front = Front::new(health.clone(), metrics, drained.clone());
+        let front = Front::new(health.clone(), metrics.clone(), drained.clone());
         let options = Arc::new(config.http.options.clone());
         let speak_http = Protocol::Http { router: front.router(), options: Arc::clone(&options) };
-        let mut listeners = JoinSet::new();
-        listeners.spawn(listen::run(http, speak_http, drained.clone(), patience));
+        let mut parts = JoinSet::new();
+        parts.spawn(telemetry::upkeep(metrics, drained.clone()));
+        parts.spawn(listen::run(http, speak_http, drained.clone(), patience));
 
         let (mut connectors, stores) = connect::open(&config, &health).await?;
         let recovery =
@@ -80,8 +82,8 @@ impl Bridge {
         let events = http_front::router(Arc::clone(&hub), options, drained.clone());
         front.open(events.merge(upgrade::router(upgrades)));
         let speak_mqtt = Protocol::Mqtt { hub, options: speak_mqtt };
-        listeners.spawn(listen::run(mqtt, speak_mqtt, drained, patience));
-        Ok(Self { addresses, data: config.data, recovered, core, connectors, listeners, drain, patience })
+        parts.spawn(listen::run(mqtt, speak_mqtt, drained, patience));
+        Ok(Self { addresses, data: config.data, recovered, core, connectors, parts, drain, patience })
     }
 
     /// Where it listens.
@@ -101,8 +103,8 @@ impl Bridge {
 
     /// Waits until a part fails that Weft cannot go on without, and says why. Cancel-safe.
     pub async fn broken(&mut self) -> anyhow::Error {
-        match self.listeners.join_next().await {
-            Some(outcome) => anyhow::anyhow!("a listener ended by itself ({outcome:?}): please report this"),
+        match self.parts.join_next().await {
+            Some(outcome) => anyhow::anyhow!("a part ended by itself ({outcome:?}): please report this"),
             None => std::future::pending().await,
         }
     }
@@ -114,7 +116,7 @@ impl Bridge {
     /// The log could not be closed in order.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.drain.send_replace(true);
-        while self.listeners.join_next().await.is_some() {}
+        while self.parts.join_next().await.is_some() {}
         self.connectors.finish(Instant::now() + self.patience).await;
         self.core.stop().await;
         self.connectors.close().await?;

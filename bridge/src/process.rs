@@ -1,10 +1,20 @@
-//! What the system knows of this process, as Prometheus text. Linux; elsewhere nothing.
+//! This process: what it may use, and what the system knows of it, as Prometheus text (Linux; elsewhere nothing).
 
 use std::fmt::Write as _;
 use std::fs;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// `times` in `/proc/self/stat` count in hundredths of a second on every Linux (USER_HZ).
 const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Takes as many file descriptors as the system allows: each connection needs one, and shells start with 1,024.
+pub(crate) fn raise_open_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::debug!(%error, ?current, "the limit of open files stays");
+    }
+}
 
 /// Metrics of the process under the names that Prometheus has for them.
 pub(crate) fn render() -> String {

@@ -12,7 +12,7 @@ use config::{Flag, Loaded, Mistake, Sources};
 
 use crate::args::{Arguments, Command, Start};
 use crate::shutdown::StopSignals;
-use crate::{Bridge, client, greeting, telemetry};
+use crate::{Bridge, client, greeting, process, telemetry};
 
 /// Read from the current folder when nobody names a file.
 const DEFAULT_FILE: &str = "weft.toml";
@@ -41,6 +41,7 @@ pub(crate) fn print(text: &str) {
 fn start(arguments: Start) -> anyhow::Result<ExitCode> {
     let loaded = config::load(&sources(arguments))?;
     telemetry::start_logs(&loaded.config.log)?;
+    process::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("weft").build();
     let runtime = runtime.context("no threads to run on")?;
     let outcome = runtime.block_on(run(loaded));

@@ -1,13 +1,16 @@
 //! Logs to standard error, and the recorder behind `/metrics`.
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use config::{Log, LogFormat};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::catalog::{Kind, METRICS};
+use crate::listen::stopped;
 
 /// Upper bounds of time buckets, seconds: from a write to memory to a disk that is stuck.
 const SECONDS: &[f64] = &[0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
@@ -34,6 +37,21 @@ pub fn start_logs(log: &Log) -> anyhow::Result<()> {
     }));
     Ok(())
 }
+
+/// Folds histograms together, so that they take no more memory while nobody asks for `/metrics`. Ends when `drain`
+/// turns true. Cancel-safe.
+pub(crate) async fn upkeep(metrics: PrometheusHandle, mut drain: watch::Receiver<bool>) {
+    let mut often = tokio::time::interval(UPKEEP);
+    loop {
+        tokio::select! {
+            biased;
+            () = stopped(&mut drain) => return,
+            _ = often.tick() => metrics.run_upkeep(),
+        }
+    }
+}
+
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Starts to count; the handle renders `/metrics`.
 pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {

@@ -73,10 +73,15 @@ impl Running {
         answer
     }
 
-    /// Sends SIGTERM; the exit code and the rest of both outputs.
-    fn terminate(mut self) -> (Option<i32>, String, String) {
+    /// Sends SIGTERM.
+    fn signal(&self) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    }
+
+    /// Sends SIGTERM; the exit code and the rest of both outputs.
+    fn terminate(mut self) -> (Option<i32>, String, String) {
+        self.signal();
         let (mut rest, mut errors) = (String::new(), String::new());
         self.output.read_to_string(&mut rest).unwrap();
         self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
@@ -136,7 +141,11 @@ fn health_and_metrics_are_on_the_http_port() {
         metrics.contains("process_resident_memory_bytes") && metrics.contains("# HELP weft_"),
         "{metrics}"
     );
-    assert!(weft.get("/nothing").starts_with("HTTP/1.1 404"));
+    let nothing = weft.get("/nothing");
+    assert!(
+        nothing.starts_with("HTTP/1.1 404") && nothing.contains("urn:weft:problem:not-found"),
+        "{nothing}"
+    );
 }
 
 #[test]
@@ -152,6 +161,30 @@ fn sigterm_ends_with_0_and_state_is_kept() {
     assert!(again.lines.join("\n").contains("retained events: 1"), "{:?}", again.lines);
     let got = again.run(&["sub", "-v", "--count", "1", "lamps/+"]);
     assert_eq!(text(&got.stdout), "lamps/kitchen on\n", "{}", text(&got.stderr));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let folder = TempDir::new().unwrap();
+    // A publish that waits for a RocketMQ that is not there holds the stop up for seconds.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let file = format!(
+        "rocketmq.main.name_servers = [\"{nobody}\"]\n[[route]]\ntopic = \"orders/#\"\nstore = \"main\"\n"
+    );
+    std::fs::write(folder.path().join("weft.toml"), file).unwrap();
+    let mut running = Running::start(folder.path());
+    let ready = running.get("/ready");
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("rocketmq/main/store"), "{ready}");
+    let mut publisher = weft();
+    publisher.args(["pub", "--addr", &running.address("mqtt"), "orders/1", "x"]).stderr(Stdio::null());
+    let mut publisher = publisher.spawn().unwrap();
+    while !running.get("/metrics").contains("weft_core_events_in_total 1") {}
+    running.signal();
+    // The listener is closed at once, before connections get their time.
+    while TcpStream::connect(running.address("http")).is_ok() {}
+    running.signal();
+    assert_eq!(running.child.wait().unwrap().code(), Some(1));
+    publisher.wait().unwrap();
 }
 
 #[test]
