@@ -144,6 +144,14 @@ impl Core {
     }
 }
 
+impl Drop for Core {
+    fn drop(&mut self) {
+        for task in &*self.tasks.lock() {
+            task.abort();
+        }
+    }
+}
+
 async fn replay_log(dispatcher: &mut Dispatcher, store: &Store, mut from: Position) -> Result<u64, Reject> {
     let mut records = 0;
     loop {
