@@ -68,7 +68,12 @@ impl<F: DiskFile> Window<F> {
     pub(crate) fn find(&mut self, from: u64) -> io::Result<Option<u64>> {
         let mut at = from;
         while at < self.limit {
-            let zeros = self.view(at, FRAME)?.iter().take_while(|byte| **byte == 0).count();
+            let view = self.view(at, FRAME)?;
+            if view.len() < FRAME {
+                // The file is shorter than it should be.
+                return Ok(None);
+            }
+            let zeros = view.iter().take_while(|byte| **byte == 0).count();
             // A length has four bytes: a record may start with up to three zeros.
             if zeros > 3 {
                 at += zeros as u64 - 3;

@@ -49,7 +49,10 @@ async fn any_damaged_byte_costs_its_own_record_or_the_last_sync() {
         // Nothing behind the last record tells that it was synced: taken for a torn tail.
         let is_tail = hit == 11;
         assert_eq!(all(&store).await, (0..12).filter(|stamp| *stamp != hit).collect::<Vec<_>>(), "byte {at}");
-        assert_eq!((report.damaged.len(), report.cut.is_some()), if is_tail { (0, true) } else { (1, false) });
+        assert_eq!(
+            (report.damaged.len(), report.cut.is_some()),
+            if is_tail { (0, true) } else { (1, false) }
+        );
         let positions = records.iter().map(|record| record.position).collect();
         let read = store.read(positions).await.unwrap();
         let missing: Vec<_> = (0..12).filter(|n| read[*n as usize].is_none()).collect();
@@ -195,7 +198,9 @@ async fn files_of_another_make_are_left_alone() {
     // A header that cannot be read, with records behind.
     let mut headless = good.clone();
     headless[20] ^= 1;
-    for (content, wanted) in [(newer, "format 2"), (headless, "restore the data folder"), (vec![1; 5000], "no log of weft")] {
+    for (content, wanted) in
+        [(newer, "format 2"), (headless, "restore the data folder"), (vec![1; 5000], "no log of weft")]
+    {
         disk.put(path, content.clone());
         let error = try_open(&disk, &small()).err().unwrap().to_string();
         assert!(error.contains(wanted), "{error}");

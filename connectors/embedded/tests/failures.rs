@@ -28,13 +28,18 @@ async fn after_a_failed_write_or_sync_nothing_is_taken_and_all_that_was_kept_is_
         }
         for stamp in 10..15 {
             // The disk works again at once. That proves nothing: no second try.
-            let Outcome::Refused(reject) = outcome(&store, &mut feed, vec![entry(stamp)]).await else { panic!() };
+            let Outcome::Refused(reject) = outcome(&store, &mut feed, vec![entry(stamp)]).await else {
+                panic!()
+            };
             assert_eq!(reject.kind, RejectKind::Unavailable);
             assert!(reject.reason.contains("simulated failure"), "{reject}");
         }
         assert!(health.parts()[0].1.as_ref().unwrap().contains("restart weft"));
         assert_eq!(all(&store).await, (0..10).collect::<Vec<_>>(), "reading goes on");
-        assert!(store.checkpoint(kept[9].position, Bytes::new()).await.is_ok(), "what is durable may be built on");
+        assert!(
+            store.checkpoint(kept[9].position, Bytes::new()).await.is_ok(),
+            "what is durable may be built on"
+        );
         handle.close();
         disk.crash(7);
         let Opened { store, mut feed, handle, .. } = open(&disk, &small());
@@ -74,7 +79,10 @@ fn a_folder_that_cannot_be_used_says_why() {
     };
     for dir in [file.join("below"), file.clone()] {
         let (message, is_io) = error(&dir);
-        assert!(is_io && message.contains("in the place of a folder") && message.contains("file"), "{message}");
+        assert!(
+            is_io && message.contains("in the place of a folder") && message.contains("file"),
+            "{message}"
+        );
     }
     // Root may do anything, so there this shows only that nothing worse comes.
     if std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) != 0) {

@@ -71,7 +71,11 @@ async fn a_full_disk_in_the_middle_of_many_appends_harms_the_others_not() {
     disk.set_capacity(Some(disk.used() + 5000));
     let mut waiting = Vec::new();
     for stamp in 1..30 {
-        waiting.push((stamp, send(&store, of(large(stamp, if stamp % 2 == 0 { 30_000 } else { 10 })), Durability::Synced).await));
+        waiting.push((
+            stamp,
+            send(&store, of(large(stamp, if stamp % 2 == 0 { 30_000 } else { 10 })), Durability::Synced)
+                .await,
+        ));
     }
     drop(store);
     while let Some(batch) = feed.recv().await {

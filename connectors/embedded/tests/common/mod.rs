@@ -74,7 +74,11 @@ pub(crate) async fn outcome(store: &Store, feed: &mut Feed, entries: Vec<Entry>)
 }
 
 /// Appends one record a write, synced, so that each tells that those before it are durable.
-pub(crate) async fn append_each(store: &Store, feed: &mut Feed, wanted: std::ops::Range<u64>) -> Vec<Committed> {
+pub(crate) async fn append_each(
+    store: &Store,
+    feed: &mut Feed,
+    wanted: std::ops::Range<u64>,
+) -> Vec<Committed> {
     let mut records = Vec::new();
     for stamp in wanted {
         let receipt = send(store, vec![entry(stamp)], Durability::Synced).await;
