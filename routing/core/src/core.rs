@@ -116,6 +116,7 @@ impl Core {
     /// Refuses what comes, tells connections that Weft stops, and keeps a checkpoint. The store may be closed after it.
     pub async fn stop(&self) {
         let shared = &self.shared;
+        keeper::publish_all_wills(shared).await;
         shared.stopping.store(true, Ordering::Release);
         shared.wills_changed.notify_one();
         let sessions: Vec<Arc<Session>> = shared.registry.lock().sessions().cloned().collect();

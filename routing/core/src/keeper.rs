@@ -47,11 +47,14 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         }
         publish_wills(&shared).await;
     }
-    // Those whose delay runs on are published now: nobody is here to publish them later.
+}
+
+/// Publishes every will now: Weft stops, and nobody will be here to publish them later.
+pub(crate) async fn publish_all_wills(shared: &Arc<Shared>) {
     for will in &mut *shared.wills.lock() {
         will.at_ms = 0;
     }
-    publish_wills(&shared).await;
+    publish_wills(shared).await;
 }
 
 async fn publish_wills(shared: &Arc<Shared>) {

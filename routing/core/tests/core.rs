@@ -333,6 +333,27 @@ async fn a_stopped_core_says_so() {
 }
 
 #[tokio::test]
+async fn wills_that_wait_are_published_before_the_stop() {
+    let store = MemoryStore::new();
+    let (core, _) = start(&store, options()).await;
+    let to = {
+        let mut to = attach(&core, "to", FOREVER).await;
+        subscribe(&mut *to.link, "will", SubscribeOptions::new(AtLeastOnce)).await;
+        to
+    };
+    drop(to);
+    let will = Will {
+        publish: publish(event_by("from", "will", "late"), AtLeastOnce),
+        delay: Duration::from_secs(9),
+    };
+    let request = Attach { will: Some(will), keep: FOREVER, ..Attach::default() };
+    drop(core.attach(Principal::anonymous("from"), request).await.unwrap());
+    core.stop().await;
+    let (core, _) = start(&store, options()).await;
+    assert_eq!(texts(&take(&mut *attach(&core, "to", FOREVER).await.link, 1).await), ["late"]);
+}
+
+#[tokio::test]
 async fn it_passes_the_contract_of_hubs() {
     event::testing::hub_contract::all(core).await;
 }
