@@ -356,7 +356,8 @@ impl Connection {
         };
         match self.phase {
             Phase::Waiting(until) => at(Some(until)),
-            Phase::Attaching(_) | Phase::Ending(_) | Phase::Over => {}
+            Phase::Attaching(ref welcome) => at(Some(welcome.until)),
+            Phase::Ending(_) | Phase::Over => {}
             Phase::Open => {
                 at(self.keep_alive.map(|keep_alive| self.last_in + keep_alive));
                 at(self.stuck_since.map(|since| since + self.options.write_timeout()));
@@ -374,8 +375,11 @@ impl Connection {
             self.disconnect(Reason::ServerShuttingDown, None);
             return;
         }
-        let violation = match self.phase {
-            Phase::Waiting(until) if until <= now => Violation::ConnectTimeout,
+        let violation = match &self.phase {
+            Phase::Waiting(until) if *until <= now => Violation::ConnectTimeout,
+            Phase::Attaching(welcome) if welcome.until <= now => {
+                return self.refuse_connect(Reason::ServerUnavailable, Some(3));
+            }
             Phase::Open if due(self.keep_alive.map(|keep_alive| self.last_in + keep_alive)) => {
                 Violation::KeepAlive
             }

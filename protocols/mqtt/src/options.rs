@@ -39,7 +39,8 @@ pub struct Options {
     /// It is also how long sessions of 3.1.1 clients without Clean Session are kept. Too high, and clients that never
     /// come back fill the disk.
     pub session_expiry_max_s: u32,
-    /// How long a new connection has for its CONNECT, milliseconds. Default 10000; 100 or more.
+    /// How long a new connection has for its CONNECT, and then its session to be made, milliseconds. Default 10000; 100
+    /// or more. Too short, and clients on slow links, or with a busy disk behind Weft, never get in.
     pub connect_timeout_ms: NonZeroU32,
     /// How long a client may take nothing of what is written for it, milliseconds; then it is disconnected. Default
     /// 30000; 1000 or more.

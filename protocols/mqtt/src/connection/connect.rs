@@ -1,7 +1,7 @@
 //! CONNECT and its answer (MQTT 5 §3.1.4, §3.2).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event::hub::{self, Attach};
 use event::{ClientId, Origin, Principal, Reject, RejectKind};
@@ -18,6 +18,8 @@ use crate::session::{Receiving, packet_id};
 pub(super) struct Welcome {
     /// Taken out when it is given to the hub.
     pub(super) wish: Option<(Principal, Box<Attach>)>,
+    /// When the client is told that it cannot be served now.
+    pub(super) until: Instant,
     assigned: bool,
     session_expiry_s: Option<u32>,
     keep_alive_s: Option<u16>,
@@ -83,7 +85,9 @@ impl Connection {
         let who = Principal { client, user: None, origin: Origin::Client };
         let attach = Attach { clean: connect.clean, keep, will, keep_all: false };
         let wish = Some((who, Box::new(attach)));
-        self.phase = Phase::Attaching(Box::new(Welcome { wish, assigned, session_expiry_s, keep_alive_s }));
+        let until = now.instant + self.options.connect_timeout();
+        let welcome = Welcome { wish, until, assigned, session_expiry_s, keep_alive_s };
+        self.phase = Phase::Attaching(Box::new(welcome));
         Ok(())
     }
 

@@ -224,6 +224,14 @@ fn timeouts_are_told_ahead() {
     bench.connection.handle_timeout(until);
     assert_eq!(bench.connection.violation(), Some(Violation::ConnectTimeout));
 
+    let mut bench = Bench::new(Options::default());
+    bench.now_ms = 5_000;
+    bench.feed(|out| client::connect(out, V5, &Hello { client_id: "c", clean: true, ..Hello::default() }));
+    let until = bench.now().instant + Duration::from_secs(10);
+    assert_eq!(bench.connection.poll_timeout(), Some(until));
+    bench.connection.handle_timeout(until);
+    assert!(matches!(bench.sent()[..], [ServerPacket::ConnAck { code: 0x88, .. }]));
+
     let mut bench = Bench::open(V5, Options::default());
     assert_eq!(bench.connection.poll_timeout(), None);
     bench.connection.handle_deliveries(&mut vec![delivery(None, AtMostOnce, b"x")], bench.now());
