@@ -95,6 +95,13 @@ impl Ledger {
         self.lock().received.iter().filter(|((who, _), _)| who == reader).map(|(_, list)| list.len()).sum()
     }
 
+    /// Whose messages `reader` received.
+    pub fn publishers_seen_by(&self, reader: &str) -> BTreeSet<String> {
+        let books = self.lock();
+        let lists = books.received.iter().filter(|((who, _), _)| who == reader).flat_map(|(_, list)| list);
+        lists.map(|message| message.publisher.clone()).collect()
+    }
+
     /// The acknowledged messages of topics that `wanted` picks which `reader` has not got.
     pub fn missing(&self, reader: &str, wanted: impl Fn(&str) -> bool) -> Vec<(String, Message)> {
         let books = self.lock();

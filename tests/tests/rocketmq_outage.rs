@@ -22,7 +22,7 @@ async fn a_bridge_takes_everything_over_an_outage() {
     );
     let mut weft = Setup::new().config(config).start().await;
     let ledger = Ledger::new();
-    let _consumer = rocketmq.consume("outage", &["Meters"], note(ledger.clone()));
+    let _consumer = rocketmq.consume("outage", &["Meters"], note(ledger.clone())).await;
     let mut publishers: Vec<_> = (0..3)
         .map(|number| {
             let plan = Publishing {
@@ -72,7 +72,7 @@ async fn a_backlog_of_a_bridge_survives_a_kill() {
     );
     let mut weft = Setup::new().config(config).start().await;
     let ledger = Ledger::new();
-    let _consumer = rocketmq.consume("backlog", &["Meters"], note(ledger.clone()));
+    let _consumer = rocketmq.consume("backlog", &["Meters"], note(ledger.clone())).await;
     publish(&weft, &ledger, "first", 50).await;
     ledger.complete("java", |_| true, Duration::from_secs(60)).await;
     rocketmq.kill_broker().await;
@@ -106,7 +106,7 @@ async fn a_route_into_rocketmq_answers_after_rocketmq() {
     );
     let weft = Setup::new().config(config).start().await;
     let ledger = Ledger::new();
-    let _consumer = rocketmq.consume("store", &["Stored"], note(ledger.clone()));
+    let _consumer = rocketmq.consume("store", &["Stored"], note(ledger.clone())).await;
     let (mut reader, _) = Client::connect(weft.mqtt, &Connect::v5("reader")).await.unwrap();
     reader.subscribe(&[("stored/#", 1)]).await;
     let (mut writer, _) = Client::connect(weft.mqtt, &Connect::v5("writer")).await.unwrap();

@@ -1,6 +1,8 @@
 //! A real RocketMQ with its Java client, by way of `tests/rocketmq/rmq.sh`.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,6 +11,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::process::Process;
+use crate::util::eventually;
 use crate::weft::root;
 
 /// A name server and a broker. Gone when dropped.
@@ -67,18 +70,34 @@ impl RocketMq {
         self.run(&["restart", "broker"]).await;
     }
 
-    /// A Java consumer that runs until it is dropped.
-    pub fn consume(
+    /// A Java consumer that runs until it is dropped. Returns once it is started.
+    pub async fn consume(
         &self,
         group: &str,
         topics: &[&str],
-        mut on_message: impl FnMut(Received) + Send + 'static,
+        on_message: impl FnMut(Received) + Send + 'static,
     ) -> Process {
-        let mut command = self.java("RmqConsume");
-        command.args([&self.name_server, group, "0"]).args(topics);
-        Process::start("RmqConsume", command, move |line| {
-            on_message(serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
-        })
+        let on_message = Arc::new(Mutex::new(on_message));
+        // On a loaded machine the client gives up at its first request, after a second.
+        for _ in 0..5 {
+            let mut command = self.java("RmqConsume");
+            command.args([&self.name_server, group, "0"]).args(topics);
+            let on_message = on_message.clone();
+            let mut process = Process::start("RmqConsume", command, move |line| {
+                let message = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                (on_message.lock().unwrap())(message);
+            });
+            let output = process.output();
+            let ready = eventually(Duration::from_secs(60), "the Java consumer starts or ends", || {
+                let state =
+                    if output.text().contains("ready") { Some(true) } else { process.ended().map(|_| false) };
+                std::future::ready(state)
+            });
+            if ready.await {
+                return process;
+            }
+        }
+        panic!("the Java consumer does not start");
     }
 
     /// A Java producer that sends each line written to it; `on_sent` gets the number of each that was stored, from 0.
