@@ -214,7 +214,7 @@ async fn a_torn_end_of_the_log_costs_nothing_that_was_acknowledged() {
         }
         weft.kill().await;
         let garbage: Vec<u8> = (0..torn).map(|_| rng.draw().to_le_bytes()[0]).collect();
-        append_to_newest_file(&weft, &garbage);
+        tear(&weft, &garbage);
         weft.restart().await;
     }
     let (mut reader, present) = Client::connect(weft.mqtt, &connect).await.unwrap();
@@ -225,15 +225,18 @@ async fn a_torn_end_of_the_log_costs_nothing_that_was_acknowledged() {
     }
 }
 
-/// What a crash in the middle of a write leaves behind: bytes that are no record, at the end of the last segment.
-fn append_to_newest_file(weft: &Weft, garbage: &[u8]) {
-    use std::io::Write as _;
+/// What a crash in the middle of a write leaves behind: bytes that are no record, behind the last one. A segment is
+/// filled with zeros ahead of its records.
+fn tear(weft: &Weft, garbage: &[u8]) {
+    use std::os::unix::fs::FileExt as _;
     let files = walk(&weft.data());
     let segments =
         files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "log"));
     let newest = segments.max().expect("the log has a segment");
-    let mut file = std::fs::OpenOptions::new().append(true).open(newest).unwrap();
-    file.write_all(garbage).unwrap();
+    let bytes = std::fs::read(&newest).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let file = std::fs::OpenOptions::new().write(true).open(newest).unwrap();
+    file.write_all_at(garbage, end as u64).unwrap();
 }
 
 fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {

@@ -39,7 +39,9 @@ fn versions_and_lints_are_in_the_root_manifest() {
         for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
             let Some(list) = manifest.get(section).and_then(toml::Value::as_table) else { continue };
             for (dependency, value) in list {
-                if value.get("workspace").and_then(toml::Value::as_bool) != Some(true) {
+                // A crate may name itself, to have a feature on in its own tests.
+                let itself = value.get("path").and_then(toml::Value::as_str) == Some(".");
+                if !itself && value.get("workspace").and_then(toml::Value::as_bool) != Some(true) {
                     writeln!(
                         broken,
                         "{name}: {dependency} has to be `workspace = true`: one version for all"
@@ -59,8 +61,12 @@ fn versions_and_lints_are_in_the_root_manifest() {
 
 #[test]
 fn only_drivers_wait() {
-    let files = LEAVES.iter().flat_map(|leaf| sources(&root().join(leaf).join("src")));
-    hold(files.filter(|file| !is_driver(file)), waits);
+    hold(leaf_sources().filter(|file| !is_driver(file)), waits);
+}
+
+#[test]
+fn what_decides_does_no_io() {
+    hold(leaf_sources().filter(|file| is_sans_io(file) && !is_driver(file)), does_io);
 }
 
 #[test]
@@ -107,6 +113,8 @@ fn the_rules_bite() {
     assert_eq!(check(waits, "    task.await;"), 1);
     assert_eq!(check(waits, "// task.await;"), 0);
     assert_eq!(check(waits, "#[cfg(test)]\nmod tests {\n    task.await;\n}"), 0);
+    assert_eq!(check(does_io, "let now = Instant::now();"), 1);
+    assert_eq!(check(does_io, "fn handle(now: Instant) {"), 0);
     assert_eq!(check(bare_spawns, "{\n    tokio::spawn(task);\n    next();\n}"), 1);
     assert_eq!(check(bare_spawns, "{\n    tasks.spawn(task);\n}"), 0);
     assert_eq!(check(bare_spawns, "{\n    tokio::spawn(task)\n}"), 0);
@@ -125,10 +133,37 @@ type Line = (usize, String);
 type Fault = (usize, String);
 
 fn waits(code: &[Line]) -> Vec<Fault> {
-    let words = ["async fn", "async move", "async {", ".await", "tokio::", "Instant::now", "SystemTime::now"];
+    let words = [
+        "async fn",
+        "async move",
+        "async {",
+        ".await",
+        "tokio::spawn",
+        "tokio::time",
+        "tokio::task",
+        "tokio::select",
+    ];
+    forbid(code, &words, "in a leaf only driver.rs and driver/ wait")
+}
+
+fn does_io(code: &[Line]) -> Vec<Fault> {
+    let words = [
+        "tokio::",
+        "net::Tcp",
+        "net::Udp",
+        "std::fs",
+        "std::thread",
+        "Instant::now",
+        "SystemTime::now",
+        "async ",
+    ];
+    forbid(code, &words, "codec, connection, session and binding have no socket, file, clock or task")
+}
+
+fn forbid(code: &[Line], words: &[&str], rule: &str) -> Vec<Fault> {
     let fault = |(number, line): &Line| {
         let word = words.iter().find(|word| line.contains(*word))?;
-        Some((*number, format!("`{word}`: in a leaf only driver.rs and driver/ wait or read a clock")))
+        Some((*number, format!("`{}`: {rule}", word.trim())))
     };
     code.iter().filter_map(fault).collect()
 }
@@ -173,6 +208,21 @@ const LEAVES: [&str; 6] = [
     "connectors/embedded",
     "connectors/remoting",
     "connectors/rocketmq",
+];
+
+/// Modules that decide and do not act, by the names that all leaves use.
+const SANS_IO: [&str; 11] = [
+    "codec",
+    "connection",
+    "session",
+    "binding",
+    "frame",
+    "handshake",
+    "sse",
+    "record",
+    "body",
+    "segment",
+    "message",
 ];
 
 const FILE_MAX: usize = 800;
@@ -254,6 +304,16 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+fn leaf_sources() -> impl Iterator<Item = PathBuf> {
+    LEAVES.iter().flat_map(|leaf| sources(&root().join(leaf).join("src")))
+}
+
+/// Whether the file is, or lies in, a module that decides without I/O.
+fn is_sans_io(file: &Path) -> bool {
+    let inside = file.strip_prefix(root()).unwrap().with_extension("");
+    inside.iter().any(|part| SANS_IO.iter().any(|name| part == *name))
+}
+
 fn is_driver(file: &Path) -> bool {
     let inside = file.strip_prefix(root()).unwrap();
     inside.components().any(|part| part.as_os_str() == "driver")
@@ -265,7 +325,8 @@ fn is_test(file: &Path) -> bool {
     let inside = file.strip_prefix(root()).unwrap();
     let tests = |part: std::path::Component<'_>| part.as_os_str() == "tests" || part.as_os_str() == "testing";
     let harness = inside.starts_with("tests/src");
-    !harness && (inside.components().any(tests) || inside.file_name().is_some_and(|name| name == "tests.rs"))
+    !harness
+        && (inside.components().any(tests) || inside.to_str().is_some_and(|name| name.ends_with("tests.rs")))
 }
 
 /// The lines of a file with their numbers, without its tests and comments.
