@@ -266,14 +266,16 @@ start() {
   wait_for broker registered
 }
 
+# A session of its own here too: what ends the test's process group must not end its cleaner.
 watch_owner() { # PID
-  local since; since=$(start_time "$1") || return 0
-  (
-    trap '' INT HUP
-    while [ "$(start_time "$1" || true)" = "$since" ]; do sleep 1; done
-    cmd_down
-  ) >/dev/null 2>&1 </dev/null &
+  setsid "${BASH_SOURCE[0]}" watch "$dir" "$1" >/dev/null 2>&1 </dev/null &
   disown $! 2>/dev/null || true
+}
+
+cmd_watch() { # PID
+  local since; since=$(start_time "$1") || since=gone
+  while [ "$(start_time "$1" || true)" = "$since" ]; do sleep 1; done
+  cmd_down
 }
 
 load() {
@@ -293,7 +295,7 @@ cmd_restart() {
   launch "$1"
   case $1 in
     namesrv) wait_for namesrv answers ;;
-    *) wait_for broker listening $((port + 12)) ;;
+    *) wait_for broker listening $((port + 12)); wait_for broker registered ;;
   esac
 }
 
@@ -317,7 +319,7 @@ cmd_java() {
 
 command=${1:-help}
 case $command in
-  up | down | kill | restart | status | java)
+  up | down | kill | restart | status | java | watch)
     [ $# -gt 1 ] || die "$command needs a folder (see rmq.sh help)"
     mkdir -p "$2"
     dir=$(cd "$2" && pwd)

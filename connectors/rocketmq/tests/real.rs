@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic, in its helpers too")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -24,29 +24,20 @@ mod fixture;
 
 use fixture::{Node, RocketMq};
 
-/// One RocketMQ at a time: a small machine starts it faster alone.
-static TURN: Mutex<()> = Mutex::new(());
-
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::await_holding_lock, reason = "each test has a runtime of its own")]
 async fn rocketmq_5_3_3() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     everything("5.3.3").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::await_holding_lock, reason = "each test has a runtime of its own")]
 async fn rocketmq_4_9_7() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     everything("4.9.7").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::await_holding_lock, reason = "each test has a runtime of its own")]
 async fn requests_are_signed_for_brokers_that_ask_for_keys() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     for version in ["5.3.3", "4.9.7"] {
         if RocketMq::is_available() {
             let rocketmq = RocketMq::start(version, &["--acl"]);

@@ -18,7 +18,18 @@ import org.apache.rocketmq.common.message.MessageExt;
  * Ends after COUNT messages; 0: runs until it is killed. Prints "ready" on stderr once it is started.
  */
 public final class RmqConsume {
-    public static void main(String[] args) throws Exception {
+    public static void main(String[] args) {
+        try {
+            run(args);
+            System.exit(0);
+        } catch (Exception failure) {
+            // Threads of the client would keep a failed process alive.
+            failure.printStackTrace();
+            System.exit(1);
+        }
+    }
+
+    private static void run(String[] args) throws Exception {
         PrintStream out = System.out;
         System.setOut(System.err); // the 4.9 client logs to stdout
         long count = Long.parseLong(args[2]);
@@ -46,7 +57,6 @@ public final class RmqConsume {
             while (count == 0 || seen.get() < count) seen.wait();
         }
         consumer.shutdown();
-        System.exit(0);
     }
 
     private static String line(MessageExt message) {

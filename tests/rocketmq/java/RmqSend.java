@@ -15,7 +15,18 @@ import org.apache.rocketmq.common.message.MessageQueue;
  * All lines go to one queue of the topic, so that their order is the topic's.
  */
 public final class RmqSend {
-    public static void main(String[] args) throws Exception {
+    public static void main(String[] args) {
+        try {
+            run(args);
+            System.exit(0);
+        } catch (Exception failure) {
+            // Threads of the client would keep a failed process alive.
+            failure.printStackTrace();
+            System.exit(1);
+        }
+    }
+
+    private static void run(String[] args) throws Exception {
         PrintStream out = System.out;
         System.setOut(System.err); // the 4.9 client logs to stdout
         DefaultMQProducer producer = new DefaultMQProducer("weft-tests-send");
@@ -40,6 +51,5 @@ public final class RmqSend {
             out.flush();
         }
         producer.shutdown();
-        System.exit(0);
     }
 }
