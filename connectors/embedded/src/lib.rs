@@ -51,6 +51,8 @@ mod crash_tests;
 pub mod disk;
 mod driver;
 mod error;
+#[cfg(feature = "testing")]
+mod exercise;
 mod meters;
 mod options;
 mod reader;
@@ -72,6 +74,8 @@ use disk::Disk;
 pub use disk::RealDisk;
 pub use driver::Handle;
 pub use error::OpenError;
+#[cfg(feature = "testing")]
+pub use exercise::exercise;
 pub use options::Options;
 pub use recovery::Recovery;
 #[cfg(any(test, feature = "testing"))]

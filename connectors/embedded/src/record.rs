@@ -94,9 +94,19 @@ pub(crate) fn encode(
     entry: &Entry,
     synced: Option<u64>,
 ) -> Result<(), TooLong> {
+    frame(out, salt, position, |out| body::encode(out, entry, synced))
+}
+
+/// As [`encode`], with the body that `body` appends.
+pub(crate) fn frame(
+    out: &mut Vec<u8>,
+    salt: Salt,
+    position: u64,
+    body: impl FnOnce(&mut Vec<u8>),
+) -> Result<(), TooLong> {
     let start = out.len();
     out.extend_from_slice(&[0; FRAME]);
-    body::encode(out, entry, synced);
+    body(out);
     let length = out.len() - start;
     let short = u32::try_from(length).ok().filter(|_| length <= LONGEST);
     let (Some(short), Some(record)) = (short, out.get_mut(start..)) else {

@@ -38,7 +38,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    fn encode(self) -> Vec<u8> {
+    pub(crate) fn encode(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER as usize);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&u64::from(self.version).to_le_bytes());

@@ -38,7 +38,7 @@ async fn a_full_disk_refuses_and_takes_again_when_there_is_room() {
         for stamp in 1..40 {
             match outcome(&store, &mut feed, of(large(stamp, 1000))).await {
                 Outcome::Kept => kept.push(stamp),
-                other => {
+                other @ (Outcome::Refused(_) | Outcome::Partly(_)) => {
                     let (kind, reason) = refusal(other);
                     assert_eq!(kind, RejectKind::Busy);
                     assert!(reason.contains("full") && reason.contains("free some space"), "{reason}");
