@@ -81,7 +81,7 @@ pub(crate) enum CallError {
     #[error("{addr} sent a bad answer: {reason}")]
     BadAnswer { addr: String, reason: String },
     /// No broker takes or holds the topic, and none creates it.
-    #[error("topic {0} does not exist and no broker creates it (autoCreateTopicEnable)")]
+    #[error("no broker that is up holds topic {0} or creates it (autoCreateTopicEnable)")]
     NoTopic(String),
     /// The brokers of the topic allow no writing.
     #[error("topic {0} has no queue that may be written")]

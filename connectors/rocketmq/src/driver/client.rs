@@ -224,11 +224,7 @@ impl Client {
                 ms: PROBE_LIMIT.as_millis(),
             };
             let found = timeout(PROBE_LIMIT, self.refresh_route(topic)).await.unwrap_or_else(|_| Err(late()));
-            match found {
-                // What is consumed may be created later, by its producer.
-                Err(CallError::NoTopic(_)) if !self.identity.out.contains(topic) => {}
-                found => result = result.and(found.map(drop)),
-            }
+            result = result.and(found.map(drop));
         }
         result
     }
