@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event::hub::{Admission, Publish};
-use event::{Origin, Principal};
+use event::{Event, Origin, Principal};
 
 use crate::notes::Change;
 use crate::publish::Publisher;
@@ -64,12 +64,23 @@ async fn publish_wills(shared: &Arc<Shared>) {
         wills.extract_if(.., |will| will.at_ms <= now_ms).collect()
     };
     for will in due {
-        match Publisher::default().publish(shared, Origin::Client, None, vec![will.publish]) {
+        let publish = Publish { event: as_of(&will.publish.event, now_ms), ..will.publish };
+        match Publisher::default().publish(shared, Origin::Client, None, vec![publish]) {
             Admission::Admitted(_) => {}
             Admission::Waiting(admitted) => drop(admitted.await),
         }
         tracing::debug!(client_id = %will.who.client, "will published");
     }
+}
+
+/// The event of a will, made when the client came, as if made now: its life begins when it is published (MQTT 5 §3.1.3.2.4).
+fn as_of(event: &Event, now_ms: u64) -> Event {
+    let mut parts = event.parts().clone();
+    if parts.expires_ms != 0 {
+        parts.expires_ms = now_ms.saturating_add(parts.expires_ms.saturating_sub(parts.received_ms));
+    }
+    parts.received_ms = now_ms;
+    Event::new(parts)
 }
 
 fn end_sessions(shared: &Shared) {
