@@ -19,12 +19,12 @@ use tokio::process::Command;
 
 /// A line of the table: its name and the flags of mqload.
 const ROWS: [(&str, &str); 8] = [
-    ("QoS 0", "--mode pair --qos 0 --count 40000"),
-    ("QoS 1", "--mode pair --qos 1 --count 40000"),
-    ("QoS 2", "--mode pair --qos 2 --count 5000"),
-    ("QoS 1, MQTT 5", "--mode pair --qos 1 --v5 --count 10000"),
-    ("fan-out 1 to 50", "--mode fan --pubs 1 --subs 50 --count 5000"),
-    ("fan-out 1 to 50, QoS 1", "--mode fan --pubs 1 --subs 50 --qos 1 --count 2000"),
+    ("QoS 0", "--mode pair --qos 0 --count 100000"),
+    ("QoS 1", "--mode pair --qos 1 --count 100000"),
+    ("QoS 2", "--mode pair --qos 2 --count 20000"),
+    ("QoS 1, MQTT 5", "--mode pair --qos 1 --v5 --count 100000"),
+    ("fan-out 1 to 50", "--mode fan --pubs 1 --subs 50 --count 20000"),
+    ("fan-out 1 to 50, QoS 1", "--mode fan --pubs 1 --subs 50 --qos 1 --count 10000"),
     ("calm: 10 × 200/s, QoS 1", "--mode pair --pubs 10 --rate 200 --qos 1 --count 600"),
     ("5000 idle connections", "--mode idle --subs 5000"),
 ];

@@ -9,6 +9,7 @@
 //! | [`cloud`] | CloudEvents, to write and to compare |
 //! | [`ledger`] | what was sent, acknowledged and received, and the promises checked over it |
 //! | [`witness`] | a pair of clients that must not notice what a test does to others |
+//! | [`socket`] | a WebSocket client |
 //! | [`sse`] | server-sent events as a reader reads them |
 //! | [`real`] | other people's clients: mosquitto, Paho, curl, Chromium, the Java client of RocketMQ |
 //! | [`process`], [`util`] | child processes with their output kept; ports, seeds, waiting |
@@ -25,6 +26,7 @@ pub mod ledger;
 pub mod process;
 pub mod raw;
 pub mod real;
+pub mod socket;
 pub mod sse;
 pub mod util;
 pub mod weft;

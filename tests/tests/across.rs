@@ -7,6 +7,7 @@ use std::time::Duration;
 use tests::Weft;
 use tests::cloud::{CloudEvent, STRUCTURED};
 use tests::raw::Client;
+use tests::socket::Socket;
 use tests::sse::{Parser, ServerSentEvent};
 use tests::wire::{Connect, Property, Publish};
 
@@ -16,15 +17,17 @@ enum Way {
     HttpBinary,
     HttpStructured,
     HttpBatch,
+    WebSocket,
     Mqtt5Binary,
     Mqtt5Structured,
     Mqtt311,
 }
 
-const WAYS: [Way; 6] = [
+const WAYS: [Way; 7] = [
     Way::HttpBinary,
     Way::HttpStructured,
     Way::HttpBatch,
+    Way::WebSocket,
     Way::Mqtt5Binary,
     Way::Mqtt5Structured,
     Way::Mqtt311,
@@ -129,6 +132,11 @@ fn events() -> Vec<(&'static str, CloudEvent)> {
 async fn send(weft: &Weft, way: Way, topic: &str, event: &CloudEvent) {
     match way {
         Way::HttpBinary | Way::HttpStructured | Way::HttpBatch => post(weft, way, topic, event).await,
+        Way::WebSocket => {
+            let mut socket = Socket::connect(weft.http, "").await.unwrap();
+            // The topic travels in the event, and comes out as it went in.
+            socket.publish(&event.clone().with("wefttopic", topic)).await;
+        }
         Way::Mqtt5Binary => publish(weft, &Connect::v5("sender"), event.to_publish(topic, 1)).await,
         Way::Mqtt5Structured => {
             let publish_it = Publish::new(topic, event.to_json(), 2);
@@ -181,10 +189,18 @@ struct Got {
     event: CloudEvent,
 }
 
+impl Got {
+    /// From JSON, where an attribute holds the topic.
+    fn of(event: CloudEvent) -> Self {
+        Self { topic: event.get("wefttopic").expect("wefttopic").to_owned(), event: event.without_travel() }
+    }
+}
+
 /// One reader of each protocol.
 struct Readers {
     mqtt5: Client,
     mqtt311: Client,
+    socket: Socket,
     stream: Stream,
 }
 
@@ -194,7 +210,9 @@ impl Readers {
         mqtt5.subscribe(&[("across/#", 2)]).await;
         let (mut mqtt311, _) = Client::connect(weft.mqtt, &Connect::v4("reader-311")).await.unwrap();
         mqtt311.subscribe(&[("across/#", 1)]).await;
-        Self { mqtt5, mqtt311, stream: Stream::open(weft, "across/#").await }
+        let mut socket = Socket::connect(weft.http, "client=reader-ws").await.unwrap();
+        socket.subscribe("across/#").await;
+        Self { mqtt5, mqtt311, socket, stream: Stream::open(weft, "across/#").await }
     }
 
     async fn next(&mut self) -> Vec<(&'static str, Got)> {
@@ -204,6 +222,10 @@ impl Readers {
             let event = CloudEvent::from_publish(&message);
             got.push((name, Got { topic: message.topic, event: event.without_travel() }));
         }
+        let shown = CloudEvent::from_json(self.socket.text().await.as_bytes());
+        let position = shown.get("weftposition").expect("weftposition");
+        self.socket.ask("weft.ack", serde_json::json!({"positions": [position]})).await;
+        got.push(("WebSocket", Got::of(shown)));
         got.push(("server-sent events", self.stream.next().await));
         got
     }
@@ -224,9 +246,7 @@ impl Stream {
         let events = Arc::new(Mutex::new(VecDeque::new()));
         let sink = events.clone();
         let on_event = move |event: ServerSentEvent| {
-            let event = CloudEvent::from_json(event.data.as_bytes());
-            let topic = event.get("wefttopic").expect("wefttopic").to_owned();
-            sink.lock().unwrap().push_back(Got { topic, event: event.without_travel() });
+            sink.lock().unwrap().push_back(Got::of(CloudEvent::from_json(event.data.as_bytes())));
         };
         Self { response, parser: Parser::new(Box::new(on_event)), events }
     }

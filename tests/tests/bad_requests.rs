@@ -3,10 +3,15 @@
 
 use std::time::Duration;
 
+use tests::cloud::CloudEvent;
+use tests::socket::Socket;
 use tests::weft::Setup;
 use tests::{Weft, Witness, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
+use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 const UNDISTURBED: Duration = Duration::from_secs(3);
 
@@ -255,6 +260,94 @@ async fn a_reader_of_a_stream_that_does_not_read_costs_bounded_memory() {
     })
     .await;
     witness.finish(UNDISTURBED).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handshakes_that_are_wrong_are_refused() {
+    let weft = Weft::start().await;
+    let cases = [
+        ("another subprotocol", format!("ws://{}/ws", weft.http), "mqtt", 400),
+        ("the other's subprotocol", format!("ws://{}/mqtt", weft.http), "cloudevents.json", 400),
+        ("an unknown key", format!("ws://{}/ws?clinet=a", weft.http), "cloudevents.json", 400),
+        (
+            "a client id of Weft's own",
+            format!("ws://{}/ws?client=$bridge/a", weft.http),
+            "cloudevents.json",
+            400,
+        ),
+    ];
+    for (name, url, protocol, status) in cases {
+        match Socket::open(&url, protocol).await {
+            Err(Error::Http(answer)) => assert_eq!(answer.status(), status, "{name}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    for path in ["/ws", "/mqtt"] {
+        assert_eq!(weft.get(path).await.unwrap().0, 426, "no handshake at all");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_that_are_wrong_close_with_the_code_of_the_standard() {
+    let weft = Setup::new().config("[websocket]\nmessage_bytes_max = \"64 KiB\"\n").start().await;
+    let witness = Witness::start(weft.mqtt).await;
+    let frame = |first: u8, payload: &[u8]| Message::Frame(raw_frame(first, payload));
+    let cases = [
+        // RFC 6455 §7.4.1: 1002 protocol, 1003 kind of data, 1007 content, 1009 too big.
+        ("a text that is not UTF-8", frame(0x81, b"\xff\xfe"), vec![1007]),
+        ("a reserved opcode", frame(0x83, b"x"), vec![1002]),
+        ("reserved bits", frame(0xf1, b"{}"), vec![1002]),
+        ("a continuation of nothing", frame(0x80, b"{}"), vec![1002]),
+        ("a ping in two frames", frame(0x09, b""), vec![1002]),
+        ("over the limit", Message::text("x".repeat(65 * 1024)), vec![1009]),
+        ("binary data", Message::binary(b"{}".to_vec()), vec![1003]),
+    ];
+    for (name, message, codes) in cases {
+        let mut socket = Socket::connect(weft.http, "").await.unwrap();
+        socket.send(message).await.unwrap();
+        let code = socket.closed().await.map(u16::from);
+        assert!(
+            code.is_some_and(|code| codes.contains(&code)),
+            "{name}: closed with {code:?}, not {codes:?}"
+        );
+    }
+    witness.finish(UNDISTURBED).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_are_wrong_are_answered_and_the_connection_goes_on() {
+    let weft = Weft::start().await;
+    let mut socket = Socket::connect(weft.http, "").await.unwrap();
+    let cases = [
+        r#"{"specversion":"2.0","id":"1","source":"/s","type":"t"}"#,
+        r#"{"specversion":"1.0","source":"/s","type":"t"}"#,
+        r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","wefttopic":"a/#"}"#,
+        r#"{"specversion":"1.0","id":"1","source":"/s","type":"weft.subscribe","data":{"topic":"a/#/b"}}"#,
+        r#"{"specversion":"1.0","id":"1","source":"/s","type":"weft.subscribe","data":{"topik":"a"}}"#,
+        r#"{"specversion":"1.0","id":"1","source":"/s","type":"weft.no-such-thing"}"#,
+        r#"{"specversion":"1.0","id":"1","source":"/s","type":"weft.ack","data":{"positions":["x"]}}"#,
+    ];
+    for text in cases {
+        socket.send(Message::text(text)).await.unwrap();
+        let answer: serde_json::Value = serde_json::from_str(&socket.text().await).unwrap();
+        assert_eq!(answer["type"], "weft.error", "{text}: {answer}");
+        assert_eq!(answer["data"]["kind"], "malformed", "{text}: {answer}");
+        assert!(answer["data"]["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{answer}");
+    }
+    socket.publish(&CloudEvent::new("1", "/s", "t")).await;
+}
+
+/// A frame with any first byte, masked with zeros as a client's has to be.
+fn raw_frame(first: u8, payload: &[u8]) -> Frame {
+    let header = FrameHeader {
+        is_final: first & 0x80 != 0,
+        rsv1: first & 0x40 != 0,
+        rsv2: first & 0x20 != 0,
+        rsv3: first & 0x10 != 0,
+        opcode: OpCode::from(first & 0x0f),
+        mask: Some([0; 4]),
+    };
+    Frame::from_payload(header, payload.to_vec().into())
 }
 
 async fn assert_problem(name: &str, request: reqwest::RequestBuilder, status: u16, problem: &str) {
