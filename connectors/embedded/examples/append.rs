@@ -1,6 +1,6 @@
 //! How fast the log appends, beside a plain file with the same syncs: run by hand, released, on the disk in question.
 //!
-//! `cargo run --release -p weft-embedded --example append -- [FOLDER] [SECONDS]`
+//! `cargo run --release -p weft-embedded --example append -- [FOLDER] [SECONDS] [PREWRITE]`
 //!
 //! Both write records of 256 bytes of data and sync after each 1, 10, 100, 200 or 1000 of them. The plain file is
 //! the limit: prewritten, one buffer that is ready, one write and one `fdatasync` each. The log gets events, encodes and
@@ -34,6 +34,8 @@ fn main() {
         .map_or_else(std::env::temp_dir, PathBuf::from)
         .join(format!("weft-append-{}", std::process::id()));
     let time = Duration::from_secs(arguments.next().map_or(2, |seconds| seconds.parse().unwrap()));
+    let mut options = Options::default();
+    options.prewrite_bytes = arguments.next().map_or(options.prewrite_bytes, |size| size.parse().unwrap());
     std::fs::create_dir_all(&dir).unwrap();
     println!(
         "{:>12}  {:>24}  {:>24}  {:>24}",
@@ -41,8 +43,8 @@ fn main() {
     );
     for batch in [1, 10, 100, 200, 1000] {
         let plain = plain(&dir.join("plain"), batch, time);
-        let one = log(&dir.join("log"), batch, 1, time);
-        let two = log(&dir.join("log"), batch, 2, time);
+        let one = log(&options, &dir.join("log"), batch, 1, time);
+        let two = log(&options, &dir.join("log"), batch, 2, time);
         println!("{batch:>12}  {}  {}  {}", show(&plain), show(&one), show(&two));
     }
     std::fs::remove_dir_all(&dir).unwrap();
@@ -79,8 +81,7 @@ fn plain(path: &Path, batch: u64, time: Duration) -> Row {
     row
 }
 
-fn log(dir: &Path, batch: u64, publishers: usize, time: Duration) -> Row {
-    let options = Options::default();
+fn log(options: &Options, dir: &Path, batch: u64, publishers: usize, time: Duration) -> Row {
     let Opened { store, feed, handle, .. } =
         embedded::open(&options, dir, RealDisk, Health::default()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -1,7 +1,7 @@
 //! What the log asks of a disk, and the real one. Knows no record: bytes, files, folders.
 //!
 //! The log trusts a disk with this and no more: bytes are safe after [`DiskFile::sync`], names after
-//! [`Disk::sync_dir`]. Until then a power cut may keep any part of them, in any order. [`crate::sim::SimDisk`]
+//! [`Disk::sync_dir`]. Until then a power cut may keep any part of them, in any order. `sim::SimDisk`
 //! makes that come true.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -14,7 +14,7 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// An open file.
     type File: DiskFile;
 
-    /// Makes the folder and those above it, for the owner only, if they are not there.
+    /// Makes the folder and those above it, for the owner only, if they are not there; durable.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Opens a file to read and write.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
@@ -57,7 +57,13 @@ impl Disk for RealDisk {
     type File = File;
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+        let new: Vec<&Path> = dir.ancestors().take_while(|path| !path.exists()).collect();
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        for parent in new.iter().filter_map(|path| path.parent()) {
+            let here = parent.as_os_str().is_empty();
+            self.sync_dir(if here { Path::new(".") } else { parent })?;
+        }
+        Ok(())
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {

@@ -42,7 +42,7 @@
 //!
 //! `driver.rs` has the threads; `writer.rs` and `reader.rs` do the work and block on nothing but the disk, so tests
 //! run them without threads; `shared.rs` is what both know. `record.rs` and `body.rs` are sans-io. All disk access is
-//! behind [`disk::Disk`]; [`sim::SimDisk`] is a disk that loses what was not synced.
+//! behind [`disk::Disk`]; `sim::SimDisk` is a disk that loses what was not synced.
 
 mod body;
 mod checkpoint;
