@@ -71,6 +71,14 @@ impl Socket {
         }
     }
 
+    /// The next binary message; panics if there is none within 10 s.
+    pub async fn binary(&mut self) -> Vec<u8> {
+        match self.next().await {
+            Some(Ok(Message::Binary(bytes))) => bytes.to_vec(),
+            other => panic!("instead of binary data: {other:?}"),
+        }
+    }
+
     /// The code that the peer closes with; panics if it does not close within 10 s. `None`: without a code.
     pub async fn closed(&mut self) -> Option<CloseCode> {
         let mut code = None;

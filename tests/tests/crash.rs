@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use tests::actors::{self, Actor, Publishing, Subscribing};
+use tests::cloud::CloudEvent;
 use tests::raw::Client;
+use tests::sse::{Parser, ServerSentEvent};
 use tests::wire::{self, Ack, Connect, Packet, Publish, Version};
 use tests::{Ledger, Promise, Rng, Weft, pause, seed};
 
@@ -125,6 +127,55 @@ async fn retained_messages_survive_a_kill() {
         assert_eq!(found[&format!("kept/{n}")], format!("new {n}"));
     }
     assert!(reader.is_quiet(Duration::from_millis(300)).await, "a cleared message came back");
+}
+
+/// What was answered with 200 is in the stream that is read from the start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_http_answered_survives_a_kill() {
+    let mut rng = Rng::new(seed(4));
+    let mut weft = Weft::start().await;
+    let ledger = Ledger::new();
+    for round in 0..5u64 {
+        let publishers: Vec<_> =
+            (0..4u64).map(|number| tokio::spawn(post(&weft, number, round, &ledger))).collect();
+        pause(rng.millis(100, 600)).await;
+        weft.kill().await;
+        for publisher in publishers {
+            publisher.await.unwrap();
+        }
+        weft.restart().await;
+    }
+    let mut stream =
+        reqwest::get(format!("http://{}/events?topic=posted/%23&from=0", weft.http)).await.unwrap();
+    let sink = ledger.clone();
+    let mut parser = Parser::new(move |event: ServerSentEvent| {
+        let event = CloudEvent::from_json(event.data.as_bytes());
+        sink.received("stream", event.get("wefttopic").unwrap(), &event.data);
+    });
+    while !ledger.missing("stream", |_| true).is_empty() {
+        let chunk = tokio::time::timeout(Duration::from_secs(10), stream.chunk()).await;
+        let chunk = chunk.unwrap_or_else(|_| panic!("missing: {:?}", ledger.missing("stream", |_| true)));
+        parser.bytes(&chunk.unwrap().expect("the stream goes on"));
+    }
+    assert!(ledger.acknowledged() > 100, "only {} were answered", ledger.acknowledged());
+    ledger.check("stream", |_| Some(Promise::ExactlyOnce));
+}
+
+/// Posts one event after the other until Weft is gone.
+fn post(weft: &Weft, number: u64, round: u64, ledger: &Ledger) -> impl Future<Output = ()> + Send + use<> {
+    let (topic, publisher) = (format!("posted/{number}"), format!("http-{number}"));
+    let (url, ledger) = (format!("http://{}/events?topic={topic}", weft.http), ledger.clone());
+    async move {
+        let client = reqwest::Client::new();
+        for n in round * 1_000_000.. {
+            let data = ledger.sent(&topic, &publisher, n);
+            let answer = client.post(&url).header("content-type", "application/json").body(data).send().await;
+            match answer {
+                Ok(answer) if answer.status() == 200 => ledger.acked(&topic, &publisher, n),
+                _ => return,
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,95 @@
+//! Other people's MQTT clients, and MQTT over WebSocket: publish and subscribe at every QoS.
+
+use std::time::Duration;
+
+use rumqttc::v5;
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
+use tests::Weft;
+use tests::raw::Client;
+use tests::socket::Socket;
+use tests::wire::{self, Connect, Publish, Version};
+use tokio_tungstenite::tungstenite::Message;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn rumqttc_of_3_1_1_at_every_qos() {
+    let weft = Weft::start().await;
+    let mut options = MqttOptions::new("rumqttc-4", weft.mqtt.ip().to_string(), weft.mqtt.port());
+    options.set_clean_session(false);
+    let (client, mut events) = AsyncClient::new(options, 10);
+    client.subscribe("rumqttc/+", QoS::ExactlyOnce).await.unwrap();
+    next_of(&mut events, |packet| matches!(packet, Packet::SubAck(_)).then_some(())).await;
+    for (qos, text) in [(QoS::AtMostOnce, "zero"), (QoS::AtLeastOnce, "one"), (QoS::ExactlyOnce, "two")] {
+        client.publish("rumqttc/t", qos, false, text).await.unwrap();
+        let publish = next_of(&mut events, |packet| match packet {
+            Packet::Publish(publish) => Some(publish),
+            _ => None,
+        });
+        let publish = publish.await;
+        assert_eq!((publish.qos, &publish.payload[..]), (qos, text.as_bytes()));
+    }
+}
+
+async fn next_of<T>(events: &mut EventLoop, pick: impl Fn(Packet) -> Option<T>) -> T {
+    let search = async {
+        loop {
+            if let Event::Incoming(packet) = events.poll().await.unwrap()
+                && let Some(found) = pick(packet)
+            {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, search).await.expect("the packet comes")
+}
+
+#[tokio::test]
+async fn rumqttc_of_mqtt_5_at_every_qos() {
+    use v5::mqttbytes::QoS as QoS5;
+    let weft = Weft::start().await;
+    let options = v5::MqttOptions::new("rumqttc-5", weft.mqtt.ip().to_string(), weft.mqtt.port());
+    let (client, mut events) = v5::AsyncClient::new(options, 10);
+    client.subscribe("rumqttc/+", QoS5::ExactlyOnce).await.unwrap();
+    for (qos, text) in [(QoS5::AtMostOnce, "zero"), (QoS5::AtLeastOnce, "one"), (QoS5::ExactlyOnce, "two")] {
+        client.publish("rumqttc/t", qos, false, text).await.unwrap();
+        let search = async {
+            loop {
+                let event = events.poll().await.unwrap();
+                if let v5::Event::Incoming(v5::Incoming::Publish(publish)) = event {
+                    return publish;
+                }
+            }
+        };
+        let publish = tokio::time::timeout(LIMIT, search).await.expect("the message comes");
+        assert_eq!((publish.qos, &publish.payload[..]), (qos, text.as_bytes()));
+    }
+}
+
+/// MQTT 5 §6: frames have no meaning, a packet may lie in several and several packets in one.
+#[tokio::test]
+async fn mqtt_over_websocket_and_over_tcp_are_one() {
+    let weft = Weft::start().await;
+    let (mut tcp, _) = Client::connect(weft.mqtt, &Connect::v4("tcp")).await.unwrap();
+    tcp.subscribe(&[("carriers/#", 2)]).await;
+    let mut socket = Socket::open(&format!("ws://{}/mqtt", weft.http), "mqtt").await.unwrap();
+    let mut bytes = Connect::v5("websocket").encode();
+    bytes.extend(wire::subscribe(Version::V5, 1, &[("carriers/#", 1)]));
+    bytes.extend(Publish { id: 2, ..Publish::new("carriers/a", "from websocket", 1) }.encode(Version::V5));
+    let half = bytes.len() / 2;
+    socket.send(Message::binary(bytes[..half].to_vec())).await.unwrap();
+    socket.send(Message::binary(bytes[half..].to_vec())).await.unwrap();
+    assert_eq!(tcp.message().await.unwrap().unwrap().payload, b"from websocket");
+    tcp.publish(Publish::new("carriers/b", "from tcp", 0)).await.unwrap();
+    let mut input = Vec::new();
+    let mut payloads = Vec::new();
+    while payloads.len() < 2 {
+        input.extend(socket.binary().await);
+        while let Some(packet) = wire::take(&mut input, Version::V5) {
+            if let wire::Packet::Publish(publish) = packet {
+                payloads.push(String::from_utf8(publish.payload).unwrap());
+            }
+        }
+    }
+    assert_eq!(payloads, ["from websocket", "from tcp"]);
+}
