@@ -83,7 +83,7 @@ fn plain(path: &Path, batch: u64, time: Duration) -> Row {
 
 fn log(options: &Options, dir: &Path, batch: u64, publishers: usize, time: Duration) -> Row {
     let Opened { store, feed, handle, .. } =
-        embedded::open(&options, dir, RealDisk, Health::default()).unwrap();
+        embedded::open(options, dir, RealDisk, Health::default()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (start, cpu) = (Instant::now(), cpu());
     let records = runtime.block_on(async {

@@ -18,7 +18,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use event::Health;
@@ -400,7 +400,7 @@ impl<F: DiskFile> Piece<F> {
 
 /// The paths of a data folder that hold state, for tests that damage them.
 #[cfg(any(test, feature = "testing"))]
-pub fn files(disk: &impl Disk, dir: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn files(disk: &impl Disk, dir: &Path) -> io::Result<Vec<std::path::PathBuf>> {
     let mut names = disk.list(dir)?;
     names.retain(|name| name.ends_with(".log") || name.ends_with(checkpoint::EXTENSION));
     names.sort_unstable();
