@@ -242,7 +242,7 @@ impl Subscriber {
             let filters = [(self.plan.filter.as_str(), self.plan.qos)];
             client.send(&wire::subscribe(self.plan.connect.version, 1, &filters)).await?;
         }
-        let mut left = self.plan.flap.as_mut().map_or(u64::MAX, |rng| rng.within(1..400));
+        let mut left = self.plan.flap.as_mut().map_or(u64::MAX, |rng| rng.within(1..1000));
         loop {
             tokio::select! {
                 biased;

@@ -66,7 +66,7 @@ fn publisher(weft: &Weft, number: u32, ledger: &Ledger) -> Actor {
             ("crash/all/q2".to_owned(), 2),
         ],
         window: 20,
-        every: Duration::from_millis(2),
+        every: Duration::from_millis(4),
     };
     actors::publish(weft.mqtt, plan, ledger.clone())
 }
