@@ -287,3 +287,46 @@ impl<D: Disk> Shared<D> {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use event::ByteLimit;
+    use event::store::{Append, Entry};
+
+    use super::*;
+    use crate::recovery::recover;
+    use crate::sim::SimDisk;
+    use crate::{checkpoint, files};
+
+    #[test]
+    fn space_is_freed_by_age_once_all_in_a_segment_is_older() {
+        let options = Options {
+            segment_bytes: ByteLimit::kib(4),
+            retain_age_s: 100,
+            retain_bytes: ByteLimit(0),
+            ..Options::default()
+        };
+        let dir = std::path::Path::new("/data");
+        let disk = SimDisk::new();
+        let (shared, mut writer, _) = recover(disk.clone(), dir, &options, Health::default(), 0).unwrap();
+        let mut last = Position(0);
+        // Each second a record that fills a segment: the segment of second n starts then.
+        for second in 0..10 {
+            let entry = Entry { event: None, note: Bytes::from(vec![1; 3000]) };
+            let batch = writer.append(&mut vec![Append::unanswered(vec![entry])], second * 1000);
+            last = batch.entries[0].position;
+        }
+        let segments = || {
+            files(&disk, dir).unwrap().iter().filter(|path| path.extension() == Some("log".as_ref())).count()
+        };
+        shared.hold(last);
+        shared.free(Free::Retention, 200_000);
+        assert_eq!(segments(), 10, "nothing is freed before there is a checkpoint");
+        checkpoint::keep(&shared, last, b"").unwrap();
+        for (now_ms, left) in [(100_999, 10), (101_000, 9), (105_500, 5), (900_000, 1)] {
+            shared.free(Free::Retention, now_ms);
+            assert_eq!(segments(), left, "at {now_ms}");
+        }
+    }
+}
