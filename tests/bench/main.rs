@@ -51,12 +51,8 @@ struct Options {
 #[tokio::main]
 async fn main() {
     let options = options();
-    let peer = ["-p", "weft-tests", "--features", "peers", "--example", "rumqttd_peer"];
-    let programs = Programs {
-        mqload: mqload().await,
-        weft: options.build(Broker::Weft, &["-p", "weft-bridge", "--bin", "weft"], "weft").await,
-        rumqttd: options.build(Broker::Rumqttd, &peer, "rumqttd_peer").await,
-    };
+    let (weft, rumqttd) = brokers().await;
+    let programs = Programs { mqload: mqload().await, weft, rumqttd };
     println!("| run | broker | msgs/s | p50 ms | p99 ms | broker CPU µs/msg | peak RSS MiB | lost |");
     println!("|---|---|---|---|---|---|---|---|");
     for (name, flags) in ROWS.iter().filter(|(name, _)| name.contains(&options.only)) {
@@ -83,13 +79,6 @@ fn options() -> Options {
         }
     }
     options
-}
-
-impl Options {
-    /// Builds a program if its broker is wanted.
-    async fn build(&self, broker: Broker, what: &[&str], name: &str) -> PathBuf {
-        if self.brokers.contains(&broker) { build(what, name).await } else { PathBuf::new() }
-    }
 }
 
 impl Broker {
@@ -202,13 +191,20 @@ async fn mqload() -> PathBuf {
     target.join("release/mqload")
 }
 
-async fn build(what: &[&str], name: &str) -> PathBuf {
+/// Weft and rumqttd, from one build.
+async fn brokers() -> (PathBuf, PathBuf) {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--message-format", "json"]).args(what).current_dir(root());
-    let output = cargo.stderr(Stdio::inherit()).output().await.unwrap();
-    assert!(output.status.success(), "{name} does not build");
+    cargo.args(["build", "--release", "--message-format", "json", "-p", "weft-bridge", "--bin", "weft"]);
+    cargo.args(["-p", "weft-tests", "--features", "weft-tests/peers", "--example", "rumqttd_peer"]);
+    let output = cargo.current_dir(root()).stderr(Stdio::inherit()).output().await.unwrap();
+    assert!(output.status.success(), "the brokers do not build");
     let text = String::from_utf8_lossy(&output.stdout);
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut programs = lines.filter_map(|line| Some(PathBuf::from(line["executable"].as_str()?)));
-    programs.find(|path| path.file_stem().is_some_and(|stem| stem == name)).expect("cargo names the program")
+    let programs: Vec<PathBuf> =
+        lines.filter_map(|line| Some(PathBuf::from(line["executable"].as_str()?))).collect();
+    let named = |name: &str| {
+        let program = programs.iter().find(|path| path.file_stem().is_some_and(|stem| stem == name));
+        program.expect("cargo names the program").clone()
+    };
+    (named("weft"), named("rumqttd_peer"))
 }
