@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use config::Config;
 use event::Health;
+use event::access::{Gate, OpenGate};
 use event::hub::Hub;
 use metrics_exporter_prometheus::PrometheusHandle;
 use routing::{Core, Recovered};
@@ -73,7 +74,9 @@ impl Bridge {
         connectors.start(&config, &hub, &health)?;
 
         let speak_mqtt = Arc::new(config.mqtt.options);
+        let gate: Arc<dyn Gate> = Arc::new(OpenGate);
         let upgrades = Upgrades {
+            gate: Arc::clone(&gate),
             hub: Arc::clone(&hub),
             websocket: Arc::new(config.websocket),
             mqtt: Arc::clone(&speak_mqtt),
@@ -81,7 +84,7 @@ impl Bridge {
         };
         let events = http_front::router(Arc::clone(&hub), options, drained.clone());
         front.open(events.merge(upgrade::router(upgrades)));
-        let speak_mqtt = Protocol::Mqtt { hub, options: speak_mqtt };
+        let speak_mqtt = Protocol::Mqtt { gate, hub, options: speak_mqtt };
         parts.spawn(listen::run(mqtt, speak_mqtt, drained, patience));
         Ok(Self { addresses, data: config.data, recovered, core, connectors, parts, drain, patience })
     }

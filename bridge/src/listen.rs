@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
+use event::Source;
+use event::access::Gate;
 use event::hub::Hub;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use transport::{Listener, Stream};
+use transport::{Listener, Peer, Stream};
 
 use crate::tasks::Tasks;
 use crate::upgrade::Next;
@@ -15,7 +17,7 @@ use crate::upgrade::Next;
 /// What is spoken on a listener.
 pub(crate) enum Protocol {
     /// MQTT on the bare connection.
-    Mqtt { hub: Arc<dyn Hub>, options: Arc<mqtt::Options> },
+    Mqtt { gate: Arc<dyn Gate>, hub: Arc<dyn Hub>, options: Arc<mqtt::Options> },
     /// HTTP, and over it CloudEvents, WebSocket and the admin pages.
     Http { router: Router, options: Arc<http_front::Options> },
 }
@@ -30,10 +32,10 @@ impl Protocol {
 
     fn serve(&self, stream: Stream, drain: watch::Receiver<bool>, tasks: &mut Tasks) {
         match self {
-            Self::Mqtt { hub, options } => {
-                let transport::Peer { address, listener } = stream.peer();
-                let peer = mqtt::Peer { address: address.to_string(), listener: Arc::from(listener) };
-                tasks.spawn(mqtt::serve(stream, peer, Arc::clone(hub), Arc::clone(options), drain));
+            Self::Mqtt { gate, hub, options } => {
+                let source = source(stream.peer());
+                let (gate, hub, options) = (Arc::clone(gate), Arc::clone(hub), Arc::clone(options));
+                tasks.spawn(mqtt::serve(stream, source, gate, hub, options, drain));
             }
             Self::Http { router, options } => {
                 let next = Next::new(stream.peer());
@@ -48,6 +50,11 @@ impl Protocol {
             }
         }
     }
+}
+
+/// The other end of a connection, as the gate knows it.
+pub(crate) fn source(peer: Peer) -> Source {
+    Source { address: peer.address, listener: Arc::from(peer.listener), certificate: None }
 }
 
 /// Accepts and serves until `drain` turns true; then gives connections `patience` to finish.

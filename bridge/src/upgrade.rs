@@ -10,9 +10,12 @@ use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
+use event::access::Gate;
 use event::hub::Hub;
 use tokio::sync::watch;
 use transport::Peer;
+
+use crate::listen::source;
 
 /// Where a request leaves what its connection goes on with.
 #[derive(Clone)]
@@ -44,6 +47,7 @@ impl Next {
 /// What the handshakes need.
 #[derive(Clone)]
 pub(crate) struct Upgrades {
+    pub(crate) gate: Arc<dyn Gate>,
     pub(crate) hub: Arc<dyn Hub>,
     pub(crate) websocket: Arc<websocket::Options>,
     pub(crate) mqtt: Arc<mqtt::Options>,
@@ -60,7 +64,7 @@ async fn events(
     Extension(next): Extension<Next>,
     request: Request,
 ) -> Response {
-    let Upgrades { hub, websocket: options, mqtt: _, drain } = upgrades;
+    let Upgrades { gate: _, hub, websocket: options, mqtt: _, drain } = upgrades;
     let accepted = websocket::accept_events(request, hub, options, drain);
     if let Some(work) = accepted.then {
         next.set(work);
@@ -73,14 +77,13 @@ async fn packets(
     Extension(next): Extension<Next>,
     request: Request,
 ) -> Response {
-    let Upgrades { hub, websocket: options, mqtt, drain } = upgrades;
+    let Upgrades { gate, hub, websocket: options, mqtt, drain } = upgrades;
     let accepted = websocket::accept_mqtt(request, &options);
     if let Some(carrier) = accepted.then {
-        let Peer { address, listener: _ } = next.0.peer;
-        let peer = mqtt::Peer { address: address.to_string(), listener: Arc::from("websocket") };
+        let source = source(next.0.peer);
         next.set(async move {
             match carrier.await {
-                Ok(stream) => mqtt::serve(stream, peer, hub, mqtt, drain).await,
+                Ok(stream) => mqtt::serve(stream, source, gate, hub, mqtt, drain).await,
                 Err(error) => tracing::debug!(%error, "handshake not finished"),
             }
         });

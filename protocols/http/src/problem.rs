@@ -74,6 +74,9 @@ impl Kind {
             Self::Rejected(RejectKind::Malformed) => {
                 ("urn:weft:problem:malformed", StatusCode::BAD_REQUEST, "The event cannot be kept as it is")
             }
+            Self::Rejected(RejectKind::Unproved) => {
+                ("urn:weft:problem:unproved", StatusCode::UNAUTHORIZED, "Credentials are missing or wrong")
+            }
             Self::Rejected(RejectKind::Denied) => {
                 ("urn:weft:problem:denied", StatusCode::FORBIDDEN, "Not allowed")
             }
@@ -98,7 +101,7 @@ impl Kind {
         match self {
             Self::Rejected(RejectKind::Busy) => Some(1),
             Self::Rejected(RejectKind::Unavailable | RejectKind::Closed) => Some(5),
-            Self::Rejected(RejectKind::Malformed | RejectKind::Denied)
+            Self::Rejected(RejectKind::Malformed | RejectKind::Unproved | RejectKind::Denied)
             | Self::Query
             | Self::Event
             | Self::Version

@@ -17,8 +17,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use event::access::Credentials;
 use event::hub::{self, Close, Closed, Stamps};
-use event::{Principal, TopicFilter, TopicName};
+use event::{ClientId, Principal, TopicFilter, TopicName};
 
 use crate::codec::{Disconnect, Packet, Property, Reason, Version, claims_version_5, encode};
 use crate::output::Output;
@@ -26,7 +27,7 @@ use crate::session::{Deliveries, Received};
 use crate::{Options, Violation};
 
 pub use connect::Bound;
-use connect::Welcome;
+use connect::{Welcome, Wish};
 use publish::{Gathered, Open};
 use subscribe::Request;
 
@@ -39,9 +40,11 @@ pub struct Now {
     pub ms: u64,
 }
 
-/// What the hub has to be asked or told. Answers come back in order.
+/// What the gate or the hub has to be asked or told. Answers come back in order.
 #[derive(Debug)]
 pub enum Action {
+    /// [`event::access::Gate::admit`], answered by [`Connection::handle_admission`].
+    Admit(ClientId, Credentials),
     /// [`hub::Hub::attach`], answered by [`Connection::handle_attached`].
     Attach(Principal, Box<hub::Attach>),
     /// [`hub::Link::publish`]: call [`Connection::handle_admitted`] when it is admitted, and
@@ -397,8 +400,17 @@ impl Connection {
         match &mut self.phase {
             Phase::Waiting(_) | Phase::Over => return None,
             Phase::Attaching(welcome) => {
-                let (who, attach) = welcome.wish.take()?;
-                return Some(Action::Attach(who, attach));
+                return match std::mem::replace(&mut welcome.wish, Wish::Attaching) {
+                    Wish::Admit(client, credentials, attach) => {
+                        welcome.wish = Wish::Admitting(attach);
+                        Some(Action::Admit(client, credentials))
+                    }
+                    Wish::Attach(who, attach) => Some(Action::Attach(who, attach)),
+                    waiting @ (Wish::Admitting(_) | Wish::Attaching) => {
+                        welcome.wish = waiting;
+                        None
+                    }
+                };
             }
             Phase::Open | Phase::Ending(_) => {}
         }

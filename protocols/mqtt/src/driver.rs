@@ -13,8 +13,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
+use event::access::{Asking, Gate};
 use event::hub::{Admission, Attached, Delivery, Granted, Hub, Link, Receipt};
-use event::{Pending, Reject};
+use event::{Pending, Principal, Reject, Source};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -24,20 +25,12 @@ use crate::connection::{Action, Bound, Connection, Now};
 use crate::output::Output;
 use crate::{Options, Violation, meters};
 
-/// Who is at the other end, for logs.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// The remote address.
-    pub address: String,
-    /// The name of the listener it came through.
-    pub listener: Arc<str>,
-}
-
 /// Serves one client over `stream` until it is gone, or `drain` turns true and what was taken is answered.
 /// Not cancel-safe: dropped, the client is lost, and its will is published.
 pub async fn serve<S>(
     stream: S,
-    peer: Peer,
+    source: Source,
+    gate: Arc<dyn Gate>,
     hub: Arc<dyn Hub>,
     options: Arc<Options>,
     drain: watch::Receiver<bool>,
@@ -46,7 +39,7 @@ pub async fn serve<S>(
 {
     let _connected = meters::Connected::new();
     let mut drain = drain;
-    let mut driver = Driver::new(stream, peer, hub, options);
+    let mut driver = Driver::new(stream, source, gate, hub, options);
     {
         let mut timer = pin!(sleep_until(Instant::now()));
         let mut drained = pin!(async move {
@@ -56,19 +49,20 @@ pub async fn serve<S>(
         let mut draining = false;
         poll_fn(|cx| driver.poll(cx, timer.as_mut(), drained.as_mut(), &mut draining)).await;
     }
-    let Driver { connection, peer, .. } = &driver;
+    let Driver { connection, source, .. } = &driver;
     let (client, reason) = (connection.client(), connection.violation());
     if let Some(violation) = reason {
         meters::violation(violation);
     }
     let reason = reason.map(tracing::field::display);
-    tracing::debug!(client, peer = peer.address, listener = %peer.listener, reason, "disconnected");
+    tracing::debug!(client, peer = %source.address, listener = %source.listener, reason, "disconnected");
     driver.finish().await;
 }
 
 struct Driver<S> {
     stream: S,
-    peer: Peer,
+    source: Source,
+    gate: Arc<dyn Gate>,
     hub: Arc<dyn Hub>,
     link: Option<Box<dyn Link>>,
     connection: Connection,
@@ -103,6 +97,7 @@ struct Driver<S> {
 /// What the connection waits for before it takes the next packet.
 enum Held {
     Nothing,
+    Admit(Pending<Principal>),
     Attach(Pending<Attached>),
     Room(Pin<Box<dyn Future<Output = Receipt> + Send>>),
     Subscribe(Pending<Vec<Result<Granted, Reject>>>),
@@ -110,12 +105,13 @@ enum Held {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
-    fn new(stream: S, peer: Peer, hub: Arc<dyn Hub>, options: Arc<Options>) -> Self {
+    fn new(stream: S, source: Source, gate: Arc<dyn Gate>, hub: Arc<dyn Hub>, options: Arc<Options>) -> Self {
         let packet_max = options.max_packet();
         let connection = Connection::new(options, hub.stamps(), Instant::now().into_std());
         Self {
             stream,
-            peer,
+            source,
+            gate,
             hub,
             link: None,
             connection,
@@ -214,6 +210,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     fn poll_held(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
         match &mut self.held {
             Held::Nothing => return false,
+            Held::Admit(admit) => {
+                let Poll::Ready(answer) = admit.as_mut().poll(cx) else { return false };
+                self.connection.handle_admission(answer);
+            }
             Held::Attach(attach) => {
                 let Poll::Ready(answer) = attach.as_mut().poll(cx) else { return false };
                 let answer = answer.map(|attached| {
@@ -222,11 +222,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                     Bound { present, received_ids, unreleased }
                 });
                 self.connection.handle_attached(answer, now);
-                let peer = &self.peer;
+                let source = &self.source;
                 tracing::info!(
                     client = self.connection.client(),
-                    peer = peer.address,
-                    listener = %peer.listener,
+                    peer = %source.address,
+                    listener = %source.listener,
                     accepted = self.link.is_some(),
                     "connect"
                 );
@@ -253,6 +253,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         let mut moved = false;
         while let Some(action) = self.connection.poll_action() {
             moved = true;
+            if let Action::Admit(client, credentials) = action {
+                let asking = Asking { client, source: self.source.clone(), credentials };
+                self.held = Held::Admit(self.gate.admit(asking));
+                continue;
+            }
             if let Action::Attach(who, attach) = action {
                 self.held = Held::Attach(self.hub.attach(who, *attach));
                 continue;
@@ -277,7 +282,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 Action::Release(ids) => self.releases.push_back(link.release(&ids)),
                 Action::Subscribe(wanted) => self.held = Held::Subscribe(link.subscribe(wanted)),
                 Action::Unsubscribe(filters) => self.held = Held::Unsubscribe(link.unsubscribe(filters)),
-                Action::Attach(..) | Action::Close(_) => {}
+                Action::Admit(..) | Action::Attach(..) | Action::Close(_) => {}
             }
         }
         moved

@@ -22,7 +22,7 @@ mod options;
 mod output;
 mod session;
 
-pub use driver::{Peer, serve};
+pub use driver::serve;
 pub use error::Violation;
 pub use options::{DeniedPublish, Options};
 pub use output::Output;

@@ -850,10 +850,10 @@ async fn acks_out_of_their_order_are_violations_and_unknown_ones_are_not() {
 async fn the_future_of_a_connection_is_small() {
     let world = World::new();
     let (_near, far) = tokio::io::duplex(64);
-    let peer = mqtt::Peer { address: "test".into(), listener: "test".into() };
     let drain = tokio::sync::watch::channel(false).1;
     let hub = std::sync::Arc::new(world.hub.clone());
-    let future = mqtt::serve(far, peer, hub, std::sync::Arc::new(Options::default()), drain);
+    let gate = std::sync::Arc::new(event::access::OpenGate);
+    let future = mqtt::serve(far, source(), gate, hub, std::sync::Arc::new(Options::default()), drain);
     let size = size_of_val(&future);
     assert!(size <= 2048, "{size} bytes");
 }

@@ -151,7 +151,7 @@ async fn serve<S>(
 /// How a connection that cannot have what it needs is closed.
 fn code_of(kind: RejectKind) -> CloseCode {
     match kind {
-        RejectKind::Malformed | RejectKind::Denied => CloseCode::Policy,
+        RejectKind::Malformed | RejectKind::Unproved | RejectKind::Denied => CloseCode::Policy,
         RejectKind::Busy | RejectKind::Unavailable => CloseCode::Again,
         RejectKind::Closed => CloseCode::Away,
     }

@@ -156,7 +156,7 @@ impl<'a> ErrorData<'a> {
         let retry_after_ms = match reject.kind {
             RejectKind::Busy => Some(1000),
             RejectKind::Unavailable | RejectKind::Closed => Some(5000),
-            RejectKind::Malformed | RejectKind::Denied => None,
+            RejectKind::Malformed | RejectKind::Unproved | RejectKind::Denied => None,
         };
         Self { of, kind: reject.kind.as_str(), reason: &reject.reason, retry_after_ms }
     }

@@ -2,10 +2,12 @@
 //!
 //! * [`Event`] is a CloudEvent 1.0 with the [`TopicName`] it was published to.
 //! * [`hub`] is what a protocol may ask of the core: attach, publish, subscribe, take deliveries, ack.
+//! * [`access`] is who may come in, and what they may do.
 //! * [`store`] is what the core asks of a connector that keeps events.
 //!
 //! This crate knows no socket, file or clock, no protocol and no store; everything else imports it.
 
+pub mod access;
 pub mod event;
 mod guarantee;
 mod health;
@@ -20,6 +22,7 @@ pub mod store;
 pub mod testing;
 mod topic;
 
+pub use access::{Rights, Source};
 pub use event::{Attributes, Event, Meta, Parts, Value};
 pub use guarantee::{Durability, Guarantee};
 pub use health::Health;

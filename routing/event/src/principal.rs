@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Rights;
+
 /// The name a session goes by. Unique in one Weft; 1 to 65,535 bytes of UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClientId(pub Arc<str>);
@@ -45,11 +47,13 @@ pub struct Principal {
     pub user: Option<Arc<str>>,
     /// Where its publishes come from.
     pub origin: Origin,
+    /// What it may do.
+    pub rights: Rights,
 }
 
 impl Principal {
-    /// An unproved client with this id.
+    /// An unproved client with this id, and all rights.
     pub fn anonymous(client: impl Into<ClientId>) -> Self {
-        Self { client: client.into(), user: None, origin: Origin::Client }
+        Self { client: client.into(), user: None, origin: Origin::Client, rights: Rights::all() }
     }
 }

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 pub enum RejectKind {
     /// The request itself is wrong; sending it again cannot help.
     Malformed,
+    /// Credentials are missing or wrong.
+    Unproved,
     /// Well formed, and not allowed.
     Denied,
     /// A limit is reached; later it may pass.
@@ -22,6 +24,7 @@ impl RejectKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
+            Self::Unproved => "unproved",
             Self::Denied => "denied",
             Self::Busy => "busy",
             Self::Unavailable => "unavailable",

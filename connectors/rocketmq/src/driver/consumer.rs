@@ -240,7 +240,7 @@ impl Consumer {
                 Ok(()) => kept += 1,
                 Err(reject) => match reject.kind {
                     RejectKind::Busy | RejectKind::Unavailable | RejectKind::Closed => again.push(publish),
-                    RejectKind::Malformed | RejectKind::Denied => {
+                    RejectKind::Malformed | RejectKind::Unproved | RejectKind::Denied => {
                         self.client.counters.unusable.increment(1);
                         warn!(reason = %reject, "a message from RocketMQ is refused for good");
                     }

@@ -26,6 +26,8 @@ pub enum Reason {
     UnsupportedProtocolVersion = 0x84,
     /// CONNACK: a client id that is not allowed.
     ClientIdNotValid = 0x85,
+    /// CONNACK: credentials that are missing or wrong.
+    BadUserNameOrPassword = 0x86,
     /// Not allowed to do this.
     NotAuthorized = 0x87,
     /// CONNACK: cannot take clients now.

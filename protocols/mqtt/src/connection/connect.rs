@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use event::access::Credentials;
 use event::hub::{self, Attach};
-use event::{ClientId, Origin, Principal, Reject, RejectKind};
+use event::{ClientId, Principal, Reject, RejectKind};
 
 use super::{Connection, Now, Phase, fits};
 use crate::Violation;
@@ -16,13 +17,26 @@ use crate::session::{Receiving, packet_id};
 /// What the client is told when the hub has bound it.
 #[derive(Debug)]
 pub(super) struct Welcome {
-    /// Taken out when it is given to the hub.
-    pub(super) wish: Option<(Principal, Box<Attach>)>,
+    /// What to ask next.
+    pub(super) wish: Wish,
     /// When the client is told that it cannot be served now.
     pub(super) until: Instant,
     assigned: bool,
     session_expiry_s: Option<u32>,
     keep_alive_s: Option<u16>,
+}
+
+/// What a connection that is not open yet has to ask.
+#[derive(Debug)]
+pub(super) enum Wish {
+    /// The gate.
+    Admit(ClientId, Credentials, Box<Attach>),
+    /// The gate was asked; this follows.
+    Admitting(Box<Attach>),
+    /// The hub.
+    Attach(Principal, Box<Attach>),
+    /// The hub was asked.
+    Attaching,
 }
 
 /// What [`hub::Attached`] says beside the link.
@@ -82,13 +96,29 @@ impl Connection {
         let (keep, session_expiry_s) = self.options.keep(asked);
         self.session_expiry_s = session_expiry_s.unwrap_or(asked);
         let client = ClientId(Arc::clone(&self.client));
-        let who = Principal { client, user: None, origin: Origin::Client };
+        let credentials = match (connect.user, connect.password) {
+            (None, None) => Credentials::None,
+            (user, password) => Credentials::Password { user, password },
+        };
         let attach = Attach { clean: connect.clean, keep, will, keep_all: false };
-        let wish = Some((who, Box::new(attach)));
+        let wish = Wish::Admit(client, credentials, Box::new(attach));
         let until = now.instant + self.options.connect_timeout();
         let welcome = Welcome { wish, until, assigned, session_expiry_s, keep_alive_s };
         self.phase = Phase::Attaching(Box::new(welcome));
         Ok(())
+    }
+
+    /// The gate's answer to [`super::Action::Admit`].
+    pub fn handle_admission(&mut self, answer: Result<Principal, Reject>) {
+        let Phase::Attaching(welcome) = &mut self.phase else { return };
+        match (answer, std::mem::replace(&mut welcome.wish, Wish::Attaching)) {
+            (Ok(who), Wish::Admitting(attach)) => {
+                self.client = Arc::clone(&who.client.0);
+                welcome.wish = Wish::Attach(who, attach);
+            }
+            (Err(reject), Wish::Admitting(_)) => self.reject_connect(reject.kind),
+            (_, other) => welcome.wish = other,
+        }
     }
 
     /// The hub's answer to [`super::Action::Attach`].
@@ -96,15 +126,7 @@ impl Connection {
         let Phase::Attaching(welcome) = &self.phase else { return };
         let bound = match answer {
             Ok(bound) => bound,
-            Err(reject) => {
-                let (reason, code) = match reject.kind {
-                    RejectKind::Malformed => (Reason::ImplementationSpecific, 3),
-                    RejectKind::Denied => (Reason::NotAuthorized, 5),
-                    RejectKind::Busy => (Reason::ServerBusy, 3),
-                    RejectKind::Unavailable | RejectKind::Closed => (Reason::ServerUnavailable, 3),
-                };
-                return self.refuse_connect(reason, Some(code));
-            }
+            Err(reject) => return self.reject_connect(reject.kind),
         };
         match self.version {
             Version::V311 => encode::connack_311(self.output.buffer(), bound.present, 0),
@@ -162,6 +184,18 @@ impl Connection {
         self.keep_alive = (seconds != 0).then(|| Duration::from_millis(u64::from(seconds) * 1500));
         self.last_in = now.instant;
         replaced.then_some(seconds)
+    }
+
+    /// Answers CONNECT with what the gate's or the hub's refusal means in either version.
+    fn reject_connect(&mut self, kind: RejectKind) {
+        let (reason, code) = match kind {
+            RejectKind::Malformed => (Reason::ImplementationSpecific, 3),
+            RejectKind::Unproved => (Reason::BadUserNameOrPassword, 4),
+            RejectKind::Denied => (Reason::NotAuthorized, 5),
+            RejectKind::Busy => (Reason::ServerBusy, 3),
+            RejectKind::Unavailable | RejectKind::Closed => (Reason::ServerUnavailable, 3),
+        };
+        self.refuse_connect(reason, Some(code));
     }
 
     /// Answers CONNECT with a refusal. `code`: what 3.1.1 says; `None`: it only closes.

@@ -217,17 +217,24 @@ impl Connection {
     fn reply_refused(&mut self, reply: Reply, reject: &Reject, now: Now) {
         match (self.version, reject.kind) {
             (Version::V5, RejectKind::Malformed) => self.reply(reply, Reason::PayloadFormatInvalid),
-            (Version::V5, RejectKind::Denied) => self.reply(reply, Reason::NotAuthorized),
+            (Version::V5, RejectKind::Unproved | RejectKind::Denied) => {
+                self.reply(reply, Reason::NotAuthorized)
+            }
             (Version::V5, RejectKind::Busy) => self.reply(reply, Reason::QuotaExceeded),
             (Version::V5, RejectKind::Unavailable) => self.reply(reply, Reason::ImplementationSpecific),
             (Version::V5, RejectKind::Closed) => self.disconnect(Reason::ServerShuttingDown, None),
-            (Version::V311, RejectKind::Denied) if self.options.denied_publish == DeniedPublish::Drop => {
+            (Version::V311, RejectKind::Unproved | RejectKind::Denied)
+                if self.options.denied_publish == DeniedPublish::Drop =>
+            {
                 self.reply(reply, Reason::Success);
             }
             // No ack, and the client is not read for a moment: then it is closed, so that it sends again.
             (Version::V311, RejectKind::Busy) => self.stalled_until = Some(now.instant + BUSY_PAUSE),
             (Version::V311, RejectKind::Closed) => self.end(true),
-            (Version::V311, RejectKind::Malformed | RejectKind::Denied | RejectKind::Unavailable) => {
+            (
+                Version::V311,
+                RejectKind::Malformed | RejectKind::Unproved | RejectKind::Denied | RejectKind::Unavailable,
+            ) => {
                 self.handle_violation(Violation::Refused, &[]);
             }
         }

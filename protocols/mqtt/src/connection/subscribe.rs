@@ -147,7 +147,7 @@ fn granted_reason(guarantee: Guarantee) -> Reason {
 fn refused_reason(kind: RejectKind) -> Reason {
     match kind {
         RejectKind::Malformed => Reason::TopicFilterInvalid,
-        RejectKind::Denied => Reason::NotAuthorized,
+        RejectKind::Unproved | RejectKind::Denied => Reason::NotAuthorized,
         RejectKind::Busy => Reason::QuotaExceeded,
         RejectKind::Unavailable | RejectKind::Closed => Reason::ImplementationSpecific,
     }

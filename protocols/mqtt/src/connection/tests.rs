@@ -36,6 +36,10 @@ impl Bench {
         bench.feed(|out| {
             client::connect(out, version, &Hello { client_id: "c", clean: true, ..Hello::default() })
         });
+        let Some(Action::Admit(client, Credentials::None)) = bench.connection.poll_action() else {
+            panic!("the gate is asked first")
+        };
+        bench.connection.handle_admission(Ok(Principal::anonymous(client)));
         assert!(matches!(bench.connection.poll_action(), Some(Action::Attach(..))));
         bench.connection.handle_attached(Ok(Bound::default()), bench.now());
         assert!(matches!(bench.sent()[..], [ServerPacket::ConnAck { code: 0, .. }]));
@@ -424,7 +428,11 @@ impl Sim {
                 Action::Ack(numbers) => self.acked.extend(numbers),
                 Action::Received(numbers) => self.received.push_back(numbers),
                 Action::Release(ids) => self.releases.push_back(ids),
-                Action::Attach(..) | Action::Subscribe(_) | Action::Unsubscribe(_) | Action::Close(_) => {
+                Action::Admit(..)
+                | Action::Attach(..)
+                | Action::Subscribe(_)
+                | Action::Unsubscribe(_)
+                | Action::Close(_) => {
                     panic!("{action:?}")
                 }
             }

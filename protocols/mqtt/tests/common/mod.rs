@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use event::access::OpenGate;
 use event::testing::FakeHub;
-use event::{Event, Guarantee, Parts, TopicName};
+use event::{Event, Guarantee, Parts, Source, TopicName};
 use mqtt::codec::client::{self, AckKind, Hello, ServerPacket, decode_server};
 use mqtt::codec::encode::PublishHead;
 use mqtt::codec::{FilterOptions, PacketId, Properties, Property, Reason, Version};
-use mqtt::{Options, Peer, serve};
+use mqtt::{Options, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -44,10 +45,10 @@ impl World {
     /// A stream that takes `buffer` bytes in each direction before its end reads them.
     pub fn open_with(&self, version: Version, buffer: usize) -> Scripted {
         let (near, far) = tokio::io::duplex(buffer);
-        let peer = Peer { address: "test".into(), listener: "test".into() };
         let served = serve(
             far,
-            peer,
+            source(),
+            Arc::new(OpenGate),
             Arc::new(self.hub.clone()),
             Arc::new(self.options.clone()),
             self.drain.subscribe(),
@@ -66,6 +67,12 @@ impl World {
     pub fn drain(&self) {
         self.drain.send(true).unwrap();
     }
+}
+
+/// Where scripted clients come from.
+pub fn source() -> Source {
+    let address = ([127, 0, 0, 1], 1).into();
+    Source { address, listener: "test".into(), certificate: None }
 }
 
 /// The client's end of a stream.
