@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use event::access::{Asking, Gate};
 use event::hub::{Admission, Attached, Delivery, Granted, Hub, Link, Receipt};
 use event::{Pending, Principal, Reject, Source};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
@@ -27,36 +28,33 @@ use crate::{Options, Violation, meters};
 
 /// Serves one client over `stream` until it is gone, or `drain` turns true and what was taken is answered.
 /// Not cancel-safe: dropped, the client is lost, and its will is published.
-pub async fn serve<S>(
+pub fn serve<S>(
     stream: S,
     source: Source,
     gate: Arc<dyn Gate>,
     hub: Arc<dyn Hub>,
     options: Arc<Options>,
-    drain: watch::Receiver<bool>,
-) where
+    mut drain: watch::Receiver<bool>,
+) -> impl Future<Output = ()> + Send
+where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let _connected = meters::Connected::new();
-    let mut drain = drain;
+    // Made before the future, so that the future holds what it was made of only once: idle connections are many.
     let mut driver = Driver::new(stream, source, gate, hub, options);
-    {
-        let mut timer = pin!(sleep_until(Instant::now()));
-        let mut drained = pin!(async move {
-            // A sender that is gone says the same as true.
-            drain.wait_for(|stop| *stop).await.map(|_| ()).unwrap_or(());
-        });
-        let mut draining = false;
-        poll_fn(|cx| driver.poll(cx, timer.as_mut(), drained.as_mut(), &mut draining)).await;
+    async move {
+        let _connected = meters::Connected::new();
+        {
+            let mut timer = pin!(sleep_until(Instant::now()));
+            let mut drained = pin!(async {
+                // A sender that is gone says the same as true.
+                drain.wait_for(|stop| *stop).await.map(|_| ()).unwrap_or(());
+            });
+            let mut draining = false;
+            poll_fn(|cx| driver.poll(cx, timer.as_mut(), drained.as_mut(), &mut draining)).await;
+        }
+        driver.report();
+        driver.finish().await;
     }
-    let Driver { connection, source, .. } = &driver;
-    let (client, reason) = (connection.client(), connection.violation());
-    if let Some(violation) = reason {
-        meters::violation(violation);
-    }
-    let reason = reason.map(tracing::field::display);
-    tracing::debug!(client, peer = %source.address, listener = %source.listener, reason, "disconnected");
-    driver.finish().await;
 }
 
 struct Driver<S> {
@@ -132,6 +130,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             bytes_in: 0,
             bytes_out: 0,
         }
+    }
+
+    /// Tells why the connection is over.
+    fn report(&self) {
+        let Self { connection, source, .. } = self;
+        let (client, reason) = (connection.client(), connection.violation());
+        if let Some(violation) = reason {
+            meters::violation(violation);
+        }
+        let reason = reason.map(tracing::field::display);
+        tracing::debug!(client, peer = %source.address, listener = %source.listener, reason, "disconnected");
     }
 
     /// Turns until nothing is ready. Ready when the connection is over.
@@ -378,12 +387,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         if self.failed || !self.burst.is_empty() || !self.connection.wants_packets() {
             return false;
         }
-        let spare = self.input.capacity() - self.input.len();
-        if spare < self.chunk / 4 || spare < CHUNK_MIN / 4 {
-            self.input.reserve(self.chunk);
-        }
-        let room = self.input.capacity() - self.input.len();
-        let read = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
+        let (room, read) = self.poll_input(cx);
         match read {
             Poll::Pending => false,
             Poll::Ready(Ok(read @ 1..)) => {
@@ -401,6 +405,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 true
             }
         }
+    }
+
+    /// Reads into the input. A connection that waits after a rest has no buffer: what comes first comes by way of the stack.
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> (usize, Poll<std::io::Result<usize>>) {
+        if self.input.capacity() == 0 {
+            let mut first = [MaybeUninit::uninit(); CHUNK_MIN];
+            let mut first = ReadBuf::uninit(&mut first);
+            let read = Pin::new(&mut self.stream).poll_read(cx, &mut first);
+            self.input.extend_from_slice(first.filled());
+            return (CHUNK_MIN, read.map_ok(|()| first.filled().len()));
+        }
+        let spare = self.input.capacity() - self.input.len();
+        if spare < self.chunk / 4 || spare < CHUNK_MIN / 4 {
+            self.input.reserve(self.chunk);
+        }
+        let room = self.input.capacity() - self.input.len();
+        (room, pin!(self.stream.read_buf(&mut self.input)).poll(cx))
     }
 
     /// Takes the complete packets off the input, and gives them to the connection.

@@ -210,7 +210,7 @@ impl Hub for Core {
             let mut state = session.state.lock();
             state.keep = request.keep;
             state.detached_ms = None;
-            state.will = request.will.map(|will| (who.clone(), will));
+            state.will = request.will.map(|will| Box::new((who.clone(), will)));
             state.replies.clear();
         }
         drop(registry);
@@ -280,7 +280,8 @@ impl Core {
             keeper::call_off(shared, older.key);
         }
         // [MQTT-3.1.3-9]: a will with a delay is not sent when the session goes on.
-        if let Some((who, will)) = will.filter(|(_, will)| !present || will.delay.is_zero()) {
+        if let Some((who, will)) = will.map(|will| *will).filter(|(_, will)| !present || will.delay.is_zero())
+        {
             keeper::schedule(shared, older.key, who, will.publish, Duration::ZERO);
         }
     }

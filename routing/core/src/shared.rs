@@ -64,14 +64,14 @@ impl Shared {
         for Subscribe { filter, options } in wanted {
             let known = {
                 let mut state = session.state.lock();
-                let known = state.subscriptions.contains_key(filter);
+                let known = state.subscriptions.contains(filter);
                 if !known && state.subscriptions.len() >= self.options.subscriptions as usize {
                     let reason =
                         format!("{} subscriptions, the limit of a session", self.options.subscriptions);
                     grants.push(Err(Reject::new(RejectKind::Busy, reason)));
                     continue;
                 }
-                state.subscriptions.insert(filter.clone(), *options);
+                state.subscriptions.insert(filter, *options);
                 known
             };
             let subscription = Subscription { session: Arc::clone(session), options: *options };
@@ -90,7 +90,7 @@ impl Shared {
     /// Takes subscriptions of `session` away.
     pub(crate) fn unsubscribe(&self, session: &Session, filters: &[TopicFilter]) -> Vec<bool> {
         let remove = |filter: &TopicFilter| {
-            let known = session.state.lock().subscriptions.remove(filter).is_some();
+            let known = session.state.lock().subscriptions.remove(filter);
             if known {
                 self.trie.write().remove(filter, session.key);
                 self.generation.fetch_add(1, Ordering::Release);
@@ -140,7 +140,7 @@ impl Shared {
     ) {
         let subscription = Subscription { session: Arc::clone(session), options };
         self.trie.write().insert(&filter, session.key, subscription);
-        session.state.lock().subscriptions.insert(filter, options);
+        session.state.lock().subscriptions.insert(&filter, options);
     }
 
     /// Ends a session: its subscriptions, its backlog, its place in the registry.
@@ -149,7 +149,7 @@ impl Shared {
         let subscriptions = std::mem::take(&mut session.state.lock().subscriptions);
         if !subscriptions.is_empty() {
             let mut trie = self.trie.write();
-            for filter in subscriptions.keys() {
+            for (filter, _) in subscriptions.iter() {
                 trie.remove(filter, session.key);
             }
             self.generation.fetch_add(1, Ordering::Release);

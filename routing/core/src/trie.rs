@@ -123,6 +123,10 @@ impl<V> Leaf<V> {
         match self.0.binary_search_by_key(&key, |(key, _)| *key) {
             Ok(at) => self.0.get_mut(at).map(|slot| std::mem::replace(&mut slot.1, value)),
             Err(at) => {
+                // Most filters have one subscriber, and there are many of them.
+                if self.0.is_empty() {
+                    self.0.reserve_exact(1);
+                }
                 self.0.insert(at, (key, value));
                 None
             }

@@ -122,6 +122,11 @@ impl TopicFilter {
         Ok(filter)
     }
 
+    /// The filter with bytes of its own: one that is kept for long must not hold the read buffer it came in.
+    pub fn detached(&self) -> Self {
+        Self { text: ByteString::from(&*self.text), start: self.start }
+    }
+
     /// The whole text, `$share/group/` included.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -119,7 +119,7 @@ impl SessionLink {
             }
         }
         drop(registry);
-        if let Some((who, will)) = will.filter(|_| lost && self.accepted) {
+        if let Some((who, will)) = will.map(|will| *will).filter(|_| lost && self.accepted) {
             let delay = if stays { will.delay.min(keep) } else { Duration::ZERO };
             keeper::schedule(&shared, session.key, who, will.publish, delay);
         }

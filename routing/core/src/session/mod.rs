@@ -4,16 +4,18 @@ pub(crate) mod link;
 pub(crate) mod mailbox;
 mod pace;
 pub(crate) mod registry;
+mod subscriptions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use event::hub::{Granted, SubscribeOptions, Will};
-use event::{ClientId, Principal, Reject, TopicFilter};
+use event::hub::{Granted, Will};
+use event::{ClientId, Principal, Reject};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use mailbox::Mailbox;
+pub(crate) use subscriptions::Subscriptions;
 
 /// What outlives a connection.
 #[derive(Debug)]
@@ -33,14 +35,14 @@ pub(crate) struct Session {
 /// The part of a session that changes rarely.
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    pub(crate) subscriptions: BTreeMap<TopicFilter, SubscribeOptions>,
+    pub(crate) subscriptions: Subscriptions,
     /// Exactly-once publishes that are kept and not released.
     pub(crate) received_ids: BTreeSet<u16>,
     pub(crate) keep: Duration,
     /// When its connection ended, milliseconds since 1970; `None` while it has one.
     pub(crate) detached_ms: Option<u64>,
     /// The will of the connection that holds it.
-    pub(crate) will: Option<(Principal, Will)>,
+    pub(crate) will: Option<Box<(Principal, Will)>>,
     /// Answers of the dispatcher to changes of subscriptions, by ticket.
     pub(crate) replies: BTreeMap<u32, Reply>,
     pub(crate) next_ticket: u32,
