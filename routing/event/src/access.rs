@@ -100,6 +100,11 @@ pub trait Rules: Send + Sync {
     /// Whether it may get every event that `filter` matches.
     fn may_subscribe(&self, filter: &TopicFilter) -> bool;
 
+    /// Whether it may look at, and end, what belongs to others: sessions, subscriptions, retained events.
+    fn may_administer(&self) -> bool {
+        false
+    }
+
     /// Rises when answers given before may be wrong.
     fn revision(&self) -> u64;
 }
@@ -123,6 +128,11 @@ impl Rights {
     /// Whether it may get every event that `filter` matches.
     pub fn may_subscribe(&self, filter: &TopicFilter) -> bool {
         self.0.as_ref().is_none_or(|rules| rules.may_subscribe(filter))
+    }
+
+    /// Whether it may look at, and end, what belongs to others: sessions, subscriptions, retained events.
+    pub fn may_administer(&self) -> bool {
+        self.0.as_ref().is_none_or(|rules| rules.may_administer())
     }
 
     /// Rises when answers given before may be wrong.

@@ -16,6 +16,7 @@ pub mod incoming;
 pub mod json;
 mod limit;
 mod principal;
+mod rate;
 mod reject;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
@@ -29,6 +30,7 @@ pub use health::Health;
 pub use incoming::{Draft, Incoming, InvalidEvent};
 pub use limit::{Budget, BudgetPermit, ByteLimit};
 pub use principal::{ClientId, Origin, Principal};
+pub use rate::{Allowance, Bucket, Meter, Rate};
 pub use reject::{Reject, RejectKind};
 pub use topic::{TopicError, TopicFilter, TopicName};
 

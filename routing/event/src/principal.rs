@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Rights;
+use crate::{Allowance, Rights};
 
 /// The name a session goes by. Unique in one Weft; 1 to 65,535 bytes of UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,11 +49,22 @@ pub struct Principal {
     pub origin: Origin,
     /// What it may do.
     pub rights: Rights,
+    /// When its proof ends, such as that of a token, in milliseconds since 1970: end the connection then. `None`: never.
+    pub until_ms: Option<u64>,
+    /// How much it may send: charged by the protocol once for each read.
+    pub allowance: Allowance,
 }
 
 impl Principal {
     /// An unproved client with this id, and all rights.
     pub fn anonymous(client: impl Into<ClientId>) -> Self {
-        Self { client: client.into(), user: None, origin: Origin::Client, rights: Rights::all() }
+        Self {
+            client: client.into(),
+            user: None,
+            origin: Origin::Client,
+            rights: Rights::all(),
+            until_ms: None,
+            allowance: Allowance::unlimited(),
+        }
     }
 }
