@@ -50,10 +50,27 @@ pub(crate) enum Command {
         /// The file
         file: PathBuf,
     },
+    /// Add a user to a password file, change its password, or delete it
+    Passwd(Passwd),
     /// Publish one event over MQTT
     Pub(Publish),
     /// Print the events of topics as they come, over MQTT
     Sub(Subscribe),
+}
+
+/// Whom to let in. The password is asked for, or read from standard input (its first line) if that is no terminal.
+#[derive(Debug, Args)]
+pub(crate) struct Passwd {
+    /// The password file (access.password_file); made if it is not there
+    pub(crate) file: PathBuf,
+    /// The user's name
+    pub(crate) user: String,
+    /// Delete the user
+    #[arg(long, short = 'D', conflicts_with = "scram")]
+    pub(crate) delete: bool,
+    /// Also write what SCRAM-SHA-256 needs, so that MQTT 5 clients can prove the password without sending it
+    #[arg(long)]
+    pub(crate) scram: bool,
 }
 
 /// What to publish.
@@ -105,4 +122,7 @@ pub(crate) struct Peer {
     /// Client id [default: one made by the broker]
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     pub(crate) id: String,
+    /// User name; its password is read from the environment variable WEFT_PASSWORD, or asked for
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) user: Option<String>,
 }

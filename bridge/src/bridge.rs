@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::Access;
 use anyhow::Context as _;
 use config::Config;
 use event::Health;
-use event::access::{Gate, OpenGate};
+use event::access::Gate;
 use event::hub::Hub;
 use metrics_exporter_prometheus::PrometheusHandle;
 use routing::{Core, Recovered};
@@ -44,6 +45,12 @@ pub struct Addresses {
     pub http: SocketAddr,
 }
 
+/// The names of the listeners that only this machine reaches.
+fn loopback(config: &Config) -> impl Iterator<Item = Arc<str>> {
+    let listeners = [("mqtt", config.mqtt.listen), ("http", config.http.listen)];
+    listeners.into_iter().filter(|(_, address)| address.0.ip().is_loopback()).map(|(name, _)| Arc::from(name))
+}
+
 impl Bridge {
     /// Binds the listeners, opens the log, recovers, connects, and takes clients. The admin pages answer from the first
     /// step on. Not cancel-safe: dropped, it ends as in a crash.
@@ -66,6 +73,9 @@ impl Bridge {
         parts.spawn(telemetry::upkeep(metrics, drained.clone()));
         parts.spawn(listen::run(http, speak_http, drained.clone(), patience));
 
+        let access = Access::open(config.access(), loopback(&config), health.clone()).context("access")?;
+        parts.spawn(access.clone().watch(drained.clone()));
+        let gate: Arc<dyn Gate> = Arc::new(access);
         let (mut connectors, stores) = connect::open(&config, &health).await?;
         let recovery =
             Core::recover(config.core.clone(), &config.routes, stores.log, stores.feed, stores.remotes);
@@ -74,7 +84,6 @@ impl Bridge {
         connectors.start(&config, &hub, &health)?;
 
         let speak_mqtt = Arc::new(config.mqtt.options);
-        let gate: Arc<dyn Gate> = Arc::new(OpenGate);
         let upgrades = Upgrades {
             gate: Arc::clone(&gate),
             hub: Arc::clone(&hub),

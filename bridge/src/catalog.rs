@@ -61,6 +61,9 @@ const fn histogram(name: &'static str, labels: &'static str, meaning: &'static s
 /// All of them, by part.
 #[rustfmt::skip]
 pub const METRICS: &[Metric] = &[
+    counter("weft_access_admissions_total", "outcome", "Clients and requests that asked to come in: admitted, unproved, denied, busy, unavailable"),
+    histogram("weft_access_check_seconds", "", "How long the check of one password took"),
+    counter("weft_access_reloads_total", "result", "Changed files of access control: taken, or broken and not taken"),
     counter("weft_bridge_connections_cut_total", "part", "Connections that were still busy when the time to stop was over"),
     counter("weft_bridge_panics_total", "part", "Tasks that ended in a panic; each closed one connection. More than 0 is a bug to report"),
     counter("weft_core_events_in_total", "", "Events that publishers handed to the core"),

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::args::{Peer, Publish, Subscribe};
+use crate::passwd;
 use crate::shutdown::StopSignals;
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -75,7 +76,8 @@ async fn connect(peer: &Peer) -> anyhow::Result<Client<TcpStream>> {
         Ok(stream) => stream.with_context(|| format!("no connection to {addr}"))?,
         Err(_) => bail!("no connection to {addr} within {} s", CONNECT.as_secs()),
     };
-    let hello = Hello { client_id: peer.id.clone(), ..Hello::default() };
+    let password = peer.user.as_ref().map(|_| passwd::of_client()).transpose()?;
+    let hello = Hello { client_id: peer.id.clone(), user: peer.user.clone(), password, ..Hello::default() };
     Client::connect(stream, hello).await.with_context(|| format!("{addr} takes no MQTT 5 client"))
 }
 

@@ -10,6 +10,7 @@ mod client;
 mod connect;
 mod greeting;
 mod listen;
+mod passwd;
 mod process;
 mod shutdown;
 mod start;

@@ -12,7 +12,7 @@ use config::{Flag, Loaded, Mistake, Sources};
 
 use crate::args::{Arguments, Command, Start};
 use crate::shutdown::StopSignals;
-use crate::{Bridge, client, greeting, process, telemetry};
+use crate::{Bridge, client, greeting, passwd, process, telemetry};
 
 /// Read from the current folder when nobody names a file.
 const DEFAULT_FILE: &str = "weft.toml";
@@ -23,6 +23,7 @@ pub fn command_line() -> ExitCode {
     let outcome = match arguments.command {
         None => start(arguments.start),
         Some(Command::Check { file }) => check(file),
+        Some(Command::Passwd(wanted)) => passwd::run(&wanted),
         Some(Command::Pub(publish)) => client::publish(publish),
         Some(Command::Sub(subscribe)) => client::subscribe(subscribe),
     };

@@ -1,5 +1,6 @@
 //! What no single setting shows: settings that do not go together.
 
+use access::Anonymous;
 use embedded::OpenError;
 use event::ByteLimit;
 use rocketmq::OptionsError;
@@ -13,6 +14,7 @@ use crate::{Address, Config};
 pub(crate) fn across(config: &Config, written: &Written) -> Result<(), Mistake> {
     ranges(config, written)?;
     log_level(config, written)?;
+    access(config, written)?;
     listeners(config, written)?;
     store(config, written)?;
     clusters(config, written)?;
@@ -83,14 +85,29 @@ fn log_level(config: &Config, written: &Written) -> Result<(), Mistake> {
     Ok(())
 }
 
+fn access(config: &Config, written: &Written) -> Result<(), Mistake> {
+    if config.allow_anonymous && config.access.anonymous == Anonymous::Never {
+        let hint = "take one of the two away";
+        return Err(written.mistake(
+            &Key::dotted("access.anonymous"),
+            "allow_anonymous says that everybody may connect",
+            hint,
+        ));
+    }
+    Ok(())
+}
+
 fn listeners(config: &Config, written: &Written) -> Result<(), Mistake> {
     let (mqtt, http) = (Key::dotted("mqtt.listen"), Key::dotted("http.listen"));
+    let access = config.access();
+    let asks = access.has_proofs() || access.anonymous == Anonymous::Always;
     for (key, address) in [(&mqtt, config.mqtt.listen), (&http, config.http.listen)] {
-        if !address.0.ip().is_loopback() && !config.allow_anonymous {
+        if !address.0.ip().is_loopback() && !asks {
             return Err(written.mistake(
                 key,
-                "other machines can reach this address, and Weft does not ask yet who connects",
-                "listen on 127.0.0.1, or say that everybody may connect: allow_anonymous = true, or --allow-anonymous",
+                "other machines can reach this address, and nothing says who may connect",
+                "give users passwords (access.password_file, `weft passwd FILE USER`), listen on 127.0.0.1, or say that \
+                 everybody may connect: allow_anonymous = true, or --allow-anonymous",
             ));
         }
     }

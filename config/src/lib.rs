@@ -28,8 +28,8 @@ pub use reference::reference;
 pub struct Config {
     /// Folder of the event log, made if it is not there. Default "weft-data". One Weft at a time uses a folder.
     pub data: PathBuf,
-    /// Let everybody who reaches a listener connect. Default false: all listeners have to be on a loopback address,
-    /// because Weft does not ask yet who connects.
+    /// Let everybody who reaches a listener connect without proof, as `access.anonymous = "always"` does. Default false:
+    /// without a way to prove who one is (`access`), all listeners have to be on a loopback address.
     pub allow_anonymous: bool,
     /// How long connections get to finish when Weft is told to stop, seconds. Default 10; 0..=600. What is not done by
     /// then is cut off; no acknowledged event is lost by that.
@@ -45,6 +45,8 @@ pub struct Config {
     pub websocket: websocket::Options,
     /// Limits of accepted connections, for all listeners.
     pub transport: transport::Options,
+    /// Who may come in, and what they may do.
+    pub access: access::Options,
     /// Sessions, queues and retained events.
     pub core: routing::Options,
     /// The embedded event log.
@@ -81,6 +83,17 @@ pub enum LogFormat {
     Json,
 }
 
+impl Config {
+    /// Who may come in, with `allow_anonymous` among it.
+    pub fn access(&self) -> access::Options {
+        let mut options = self.access.clone();
+        if self.allow_anonymous {
+            options.anonymous = access::Anonymous::Always;
+        }
+        options
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -92,6 +105,7 @@ impl Default for Config {
             http: Listener::default(),
             websocket: websocket::Options::default(),
             transport: transport::Options::default(),
+            access: access::Options::default(),
             core: routing::Options::default(),
             store: embedded::Options::default(),
             rocketmq: BTreeMap::new(),

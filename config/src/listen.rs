@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for Address {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Listener{PORT}")]
 pub struct Listener<O, const PORT: u16> {
-    /// Address to listen on. Port 0 takes a free port. Without `allow_anonymous` it has to be a loopback address.
+    /// Address to listen on. Port 0 takes a free port. Others than loopback addresses need `access` or `allow_anonymous`.
     pub listen: Address,
     /// The protocol's own options.
     #[serde(flatten)]

@@ -1,0 +1,95 @@
+//! The files of access control: read at the start, and again when they change.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::Inner;
+use crate::error::FileError;
+use crate::options::{Options, given};
+use crate::passwords::Users;
+use crate::policy::Policy;
+
+/// What the board of health calls it.
+const PART: &str = "access";
+
+/// Reads all files.
+pub(super) fn read(options: &Options) -> Result<Policy, FileError> {
+    let users = given(&options.password_file).map(read_users).transpose()?;
+    Ok(Policy { revision: 0, users })
+}
+
+fn read_users(path: &Path) -> Result<Arc<Users>, FileError> {
+    let users = Users::parse(&read_text(path)?).map_err(|error| error.in_file(path))?;
+    tracing::info!(file = %path.display(), users = users.len(), "password file read");
+    Ok(Arc::new(users))
+}
+
+fn read_text(path: &Path) -> Result<String, FileError> {
+    std::fs::read_to_string(path)
+        .map_err(|error| FileError::Read { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// Reads the files again whenever one has changed, or on SIGHUP, until `drain` turns true. Cancel-safe.
+pub(super) async fn watch(inner: &Arc<Inner>, mut drain: watch::Receiver<bool>) {
+    let paths: Vec<PathBuf> = [&inner.options.password_file]
+        .into_iter()
+        .filter_map(|path| given(path))
+        .map(Path::to_owned)
+        .collect();
+    let mut looks = tokio::time::interval(Duration::from_secs(u64::from(inner.options.reload_s.max(1))));
+    let mut hangup = signal(SignalKind::hangup()).ok();
+    let mut seen = look(&paths);
+    loop {
+        let asked = tokio::select! {
+            biased;
+            _ = drain.wait_for(|drain| *drain) => return,
+            () = hung_up(&mut hangup) => true,
+            _ = looks.tick() => false,
+        };
+        let now = look(&paths);
+        if !asked && now == seen {
+            continue;
+        }
+        seen = now;
+        let options = inner.options.clone();
+        let Ok(outcome) = tokio::task::spawn_blocking(move || read(&options)).await else { continue };
+        let result = match outcome {
+            Ok(policy) => {
+                inner.current.replace(policy);
+                inner.health.up(PART);
+                tracing::info!("access files read again");
+                "taken"
+            }
+            Err(error) => {
+                tracing::error!(%error, "access files not taken; what was read before still holds");
+                inner.health.down(PART, format!("{error}; what was read before still holds"));
+                "broken"
+            }
+        };
+        metrics::counter!("weft_access_reloads_total", "result" => result).increment(1);
+    }
+}
+
+async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
+    match hangup {
+        Some(hangup) => {
+            hangup.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// What shows that a file is another, or has changed; `None`: it is not there.
+type Look = Option<(SystemTime, u64)>;
+
+fn look(paths: &[PathBuf]) -> Vec<Look> {
+    let one = |path: &PathBuf| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.modified().ok()?, meta.len()))
+    };
+    paths.iter().map(one).collect()
+}
