@@ -212,7 +212,8 @@ const LEAVES: [&str; 7] = [
 ];
 
 /// Modules that decide and do not act, by the names that all leaves use.
-const SANS_IO: [&str; 13] = [
+const SANS_IO: [&str; 14] = [
+    "acl",
     "passwords",
     "scram",
     "codec",

@@ -108,7 +108,8 @@ impl Inner {
             None => Proof::None,
             Some(_) => Proof::PasswordFile,
         };
-        let who = Who { user: proved.clone(), address: source.address.ip().to_canonical(), proof };
+        let address = source.address.ip().to_canonical();
+        let who = Who { user: proved.clone(), client: client.clone(), address, proof, acl: None };
         let rights = Rights::by(Arc::new(Grant::new(who, Arc::clone(&self.current))));
         Ok(Principal { user: proved, rights, ..Principal::anonymous(client) })
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use event::access::Rules;
-use event::{TopicFilter, TopicName};
+use event::{ClientId, TopicFilter, TopicName};
 
+use crate::acl::{Acl, Program, Subject};
 use crate::policy::{Current, Policy};
 
 /// How a user was proved.
@@ -22,8 +23,11 @@ pub(crate) enum Proof {
 #[derive(Clone, Debug)]
 pub(crate) struct Who {
     pub(crate) user: Option<Arc<str>>,
+    pub(crate) client: ClientId,
     pub(crate) address: IpAddr,
     pub(crate) proof: Proof,
+    /// Rules that came with the proof, in place of those of the file.
+    pub(crate) acl: Option<Arc<Acl>>,
 }
 
 /// The rights of one principal.
@@ -38,9 +42,16 @@ pub(crate) struct Grant {
 #[derive(Debug)]
 struct Decided {
     revision: u64,
-    /// It is still somebody: a user that was deleted may do nothing.
-    known: bool,
+    may: May,
     administers: bool,
+}
+
+#[derive(Debug)]
+enum May {
+    Everything,
+    /// A user that was deleted.
+    Nothing,
+    What(Arc<Program>),
 }
 
 impl Grant {
@@ -66,18 +77,38 @@ impl Decided {
             (Proof::PasswordFile, ..) => false,
             (Proof::None, ..) => true,
         };
-        let administers = known && who.user.is_none() && who.address.is_loopback();
-        Self { revision: policy.revision, known, administers }
+        let subject =
+            Subject { user: who.user.as_deref(), client: who.client.as_str(), address: who.address };
+        let may = match who.acl.as_ref().or(policy.acl.as_ref()) {
+            _ if !known => May::Nothing,
+            None => May::Everything,
+            Some(acl) => May::What(acl.program(subject)),
+        };
+        let administers = match &policy.acl {
+            _ if !known => false,
+            Some(acl) => acl.administers(who.user.as_deref()),
+            // As long as nobody says who administers, it is whoever sits at this machine.
+            None => who.user.is_none() && who.address.is_loopback(),
+        };
+        Self { revision: policy.revision, may, administers }
     }
 }
 
 impl Rules for Grant {
-    fn may_publish(&self, _topic: &TopicName) -> bool {
-        self.decided().known
+    fn may_publish(&self, topic: &TopicName) -> bool {
+        match &self.decided().may {
+            May::Everything => true,
+            May::Nothing => false,
+            May::What(program) => program.may_publish(topic),
+        }
     }
 
-    fn may_subscribe(&self, _filter: &TopicFilter) -> bool {
-        self.decided().known
+    fn may_subscribe(&self, filter: &TopicFilter) -> bool {
+        match &self.decided().may {
+            May::Everything => true,
+            May::Nothing => false,
+            May::What(program) => program.may_subscribe(filter),
+        }
     }
 
     fn may_administer(&self) -> bool {

@@ -16,6 +16,9 @@ pub struct Options {
     /// File of users, one `user:hash` a line, made by `weft passwd FILE USER`. Default "", none. Argon2id, SCRAM-SHA-256,
     /// and the `$7$` hashes of mosquitto are read.
     pub password_file: PathBuf,
+    /// File of rules: who may publish and subscribe what. Default "", none: who comes in may do everything. README tells
+    /// how to write it. With a file, what no rule allows is denied, and only its `admins` may use the admin pages.
+    pub acl_file: PathBuf,
     /// How many passwords are checked at a time. Default 0: half of the processors, at least 1; 0..=64. Each check takes
     /// some 20 MiB and 20 ms; more at a time slow down the events of those who are in.
     #[schemars(range(max = 64))]
@@ -54,6 +57,7 @@ impl Default for Options {
         Self {
             anonymous: Anonymous::Loopback,
             password_file: PathBuf::new(),
+            acl_file: PathBuf::new(),
             hash_threads: 0,
             hash_queue: 1024,
             cache_s: 60,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
+use crate::acl::Acl;
 use crate::passwords::Users;
 
 /// What the files say.
@@ -14,6 +15,8 @@ pub(crate) struct Policy {
     pub(crate) revision: u64,
     /// The users of the password file, if there is one.
     pub(crate) users: Option<Arc<Users>>,
+    /// The rules of the ACL file, if there is one.
+    pub(crate) acl: Option<Arc<Acl>>,
 }
 
 /// The policy that holds now.

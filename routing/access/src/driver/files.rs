@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::Inner;
+use crate::acl::Acl;
 use crate::error::FileError;
 use crate::options::{Options, given};
 use crate::passwords::Users;
@@ -19,13 +20,20 @@ const PART: &str = "access";
 /// Reads all files.
 pub(super) fn read(options: &Options) -> Result<Policy, FileError> {
     let users = given(&options.password_file).map(read_users).transpose()?;
-    Ok(Policy { revision: 0, users })
+    let acl = given(&options.acl_file).map(read_acl).transpose()?;
+    Ok(Policy { revision: 0, users, acl })
 }
 
 fn read_users(path: &Path) -> Result<Arc<Users>, FileError> {
     let users = Users::parse(&read_text(path)?).map_err(|error| error.in_file(path))?;
     tracing::info!(file = %path.display(), users = users.len(), "password file read");
     Ok(Arc::new(users))
+}
+
+fn read_acl(path: &Path) -> Result<Arc<Acl>, FileError> {
+    let acl = Acl::parse(&read_text(path)?).map_err(|error| error.in_file(path))?;
+    tracing::info!(file = %path.display(), rules = acl.len(), "ACL file read");
+    Ok(Arc::new(acl))
 }
 
 fn read_text(path: &Path) -> Result<String, FileError> {
@@ -35,11 +43,8 @@ fn read_text(path: &Path) -> Result<String, FileError> {
 
 /// Reads the files again whenever one has changed, or on SIGHUP, until `drain` turns true. Cancel-safe.
 pub(super) async fn watch(inner: &Arc<Inner>, mut drain: watch::Receiver<bool>) {
-    let paths: Vec<PathBuf> = [&inner.options.password_file]
-        .into_iter()
-        .filter_map(|path| given(path))
-        .map(Path::to_owned)
-        .collect();
+    let files = [&inner.options.password_file, &inner.options.acl_file];
+    let paths: Vec<PathBuf> = files.into_iter().filter_map(|path| given(path)).map(Path::to_owned).collect();
     let mut looks = tokio::time::interval(Duration::from_secs(u64::from(inner.options.reload_s.max(1))));
     let mut hangup = signal(SignalKind::hangup()).ok();
     let mut seen = look(&paths);
