@@ -91,7 +91,7 @@ impl Bridge {
             mqtt: Arc::clone(&speak_mqtt),
             drain: drained.clone(),
         };
-        let events = http_front::router(Arc::clone(&hub), options, drained.clone());
+        let events = http_front::router(Arc::clone(&gate), Arc::clone(&hub), options, drained.clone());
         front.open(events.merge(upgrade::router(upgrades)));
         let speak_mqtt = Protocol::Mqtt { gate, hub, options: speak_mqtt };
         parts.spawn(listen::run(mqtt, speak_mqtt, drained, patience));

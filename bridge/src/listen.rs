@@ -39,7 +39,8 @@ impl Protocol {
             }
             Self::Http { router, options } => {
                 let next = Next::new(stream.peer());
-                let router = router.clone().layer(Extension(next.clone()));
+                let router =
+                    router.clone().layer(Extension(next.clone())).layer(Extension(source(stream.peer())));
                 let options = Arc::clone(options);
                 tasks.spawn(async move {
                     http_front::serve_connection(stream, router, &options, drain).await;

@@ -60,6 +60,8 @@ impl StreamRequest {
                 "topic" => filters.push(filter(&value)?),
                 // A browser sends the header when it reconnects: that is later than the query, so it wins.
                 "from" | "last-event-id" => last = last.or(Some(value)),
+                // For the gate.
+                "access_token" => {}
                 _ => return Err(unknown(&name, &value, "topic=FILTER, from=POSITION")),
             }
         }

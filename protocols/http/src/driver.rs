@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,11 +13,12 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use bytes::Bytes;
+use event::access::{Asking, Credentials, Gate};
 use event::hub::{
     Admission, Attach, Close, Delivery, Hub, Link, Outcome, RetainedWanted, Room, Subscribe, SubscribeOptions,
 };
 use event::store::Position;
-use event::{Budget, Guarantee, Principal, Reject, RejectKind, TopicFilter};
+use event::{Budget, ClientId, Guarantee, Principal, Reject, RejectKind, Source, TopicFilter};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -27,22 +29,29 @@ use tokio::time::{Instant, Interval, timeout, timeout_at};
 use tower::Service as _;
 
 use crate::Options;
-use crate::binding::{PUBLISHER, PublishQuery, StreamRequest, publishes};
+use crate::binding::{PublishQuery, StreamRequest, publishes};
 use crate::origin::From;
 use crate::problem::{Kind, Problem, Refused};
 use crate::sse;
 
 struct Front {
+    gate: Arc<dyn Gate>,
     hub: Arc<dyn Hub>,
     options: Arc<Options>,
     drain: watch::Receiver<bool>,
     bodies: Budget,
 }
 
-/// `/events`, to be merged with other routes. `drain` turning true ends the event streams.
-pub fn router(hub: Arc<dyn Hub>, options: Arc<Options>, drain: watch::Receiver<bool>) -> Router {
+/// `/events`, to be merged with other routes. `gate` is asked about each request; where it comes from is its extension
+/// [`Source`]. `drain` turning true ends the event streams.
+pub fn router(
+    gate: Arc<dyn Gate>,
+    hub: Arc<dyn Hub>,
+    options: Arc<Options>,
+    drain: watch::Receiver<bool>,
+) -> Router {
     let bodies = Budget::new(options.bodies_bytes_max, u32::MAX);
-    let front = Front { hub, options, drain, bodies };
+    let front = Front { gate, hub, options, drain, bodies };
     Router::new().route("/events", any(events)).with_state(Arc::new(front))
 }
 
@@ -111,8 +120,10 @@ async fn events(State(front): State<Arc<Front>>, request: Request) -> Response {
             let (head, _) = request.into_parts();
             stream(&front, &head).await
         }
-        Method::HEAD => StreamRequest::parse(request.uri(), request.headers(), &front.options)
-            .map(|_| stream_of(Body::empty())),
+        Method::HEAD => {
+            let (head, _) = request.into_parts();
+            would_stream(&front, &head).await
+        }
         Method::OPTIONS => Ok(StatusCode::NO_CONTENT.into_response()),
         _ => Err(Problem::new(Kind::Method, format!("{method} is not among {METHODS}"))),
     };
@@ -127,6 +138,9 @@ async fn events(State(front): State<Arc<Front>>, request: Request) -> Response {
     metrics::counter!("weft_http_requests_total", &labels).increment(1);
     response
 }
+
+/// What requests without a session are called. Clients cannot take names that begin with `$`.
+const CLIENT: &str = "$http";
 
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
@@ -162,13 +176,30 @@ fn allow(response: &mut Response, origin: HeaderValue, preflight: bool) {
 }
 
 /// `*` is every header but `Authorization`; older browsers know only names.
-const REQUEST_HEADERS: &str = "*, content-type, last-event-id, ce-specversion, ce-id, ce-source, ce-type, ce-subject, \
+const REQUEST_HEADERS: &str = "*, authorization, content-type, last-event-id, ce-specversion, ce-id, ce-source, ce-type, ce-subject, \
                                ce-time, ce-dataschema, ce-wefttopic";
+
+/// Asks the gate about a request that goes by the name of `client`. Cancel-safe.
+async fn admit(front: &Front, head: &http::request::Parts, client: &str) -> Result<Principal, Problem> {
+    let header = head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let query = head.uri.query().filter(|_| head.method != Method::POST);
+    let credentials = Credentials::of_request(header, query)?;
+    let source = head.extensions.get::<Source>().cloned().unwrap_or_else(nowhere);
+    let who = front.gate.admit(Asking { client: ClientId::from(client), source, credentials }).await?;
+    let wait = who.allowance.wait(Instant::now().into_std());
+    if wait.is_zero() { Ok(who) } else { Err(Problem::too_fast(wait)) }
+}
+
+/// A request that does not say where it comes from comes from no place that is trusted.
+fn nowhere() -> Source {
+    Source { address: (Ipv4Addr::UNSPECIFIED, 0).into(), listener: Arc::from("http"), certificate: None }
+}
 
 /// Answers when all events are kept, or says which are not.
 async fn publish(front: &Front, request: Request) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     let query = PublishQuery::parse(&head.uri)?;
+    let who = admit(front, &head, CLIENT).await?;
     let limit = front.options.body_bytes_max.as_usize();
     let announced =
         head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -186,10 +217,12 @@ async fn publish(front: &Front, request: Request) -> Result<Response, Problem> {
             _ => Problem::new(Kind::Event, "the body did not arrive whole"),
         })?,
     };
+    let body_bytes = body.len() as u64;
     let batch = publishes(&head.headers, body, &query, &front.options, &mut front.hub.stamps(), now_ms())?;
+    who.allowance.charge(batch.len().max(1) as u64, body_bytes, Instant::now().into_std());
     let ids: Vec<String> = batch.iter().map(|publish| publish.event.id().into_owned()).collect();
     if !batch.is_empty() {
-        let outcome = keep(front, batch, Instant::now() + patience).await?;
+        let outcome = keep(front, &who, batch, Instant::now() + patience).await?;
         refusals(outcome, &ids)?;
     }
     metrics::counter!("weft_http_events_received_total").increment(ids.len() as u64);
@@ -197,8 +230,13 @@ async fn publish(front: &Front, request: Request) -> Result<Response, Problem> {
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-async fn keep(front: &Front, batch: Vec<event::hub::Publish>, deadline: Instant) -> Result<Outcome, Reject> {
-    let receipt = match front.hub.publish(&Principal::anonymous(PUBLISHER), batch) {
+async fn keep(
+    front: &Front,
+    who: &Principal,
+    batch: Vec<event::hub::Publish>,
+    deadline: Instant,
+) -> Result<Outcome, Reject> {
+    let receipt = match front.hub.publish(who, batch) {
         Admission::Admitted(receipt) => receipt,
         Admission::Waiting(room) => timeout_at(deadline, room)
             .await
@@ -241,7 +279,11 @@ fn now_ms() -> u64 {
 async fn stream(front: &Front, head: &http::request::Parts) -> Result<Response, Problem> {
     let StreamRequest { filters, after } = StreamRequest::parse(&head.uri, &head.headers, &front.options)?;
     let client = format!("$sse/{:016x}", front.hub.stamps().take());
-    let attached = front.hub.attach(Principal::anonymous(&*client), Attach::default()).await?;
+    let who = admit(front, head, &client).await?;
+    who.allowance.charge(1, 0, Instant::now().into_std());
+    let end =
+        who.until_ms.map(|until| Instant::now() + Duration::from_millis(until.saturating_sub(now_ms())));
+    let attached = front.hub.attach(who, Attach::default()).await?;
     let mut stream = EventStream {
         link: Some(attached.link),
         hub: Arc::clone(&front.hub),
@@ -252,6 +294,7 @@ async fn stream(front: &Front, head: &http::request::Parts) -> Result<Response, 
         acks: Vec::new(),
         heartbeat: tokio::time::interval(Duration::from_secs(u64::from(front.options.heartbeat_s).max(1))),
         drain: front.drain.clone(),
+        end,
     };
     metrics::counter!("weft_http_streams_opened_total").increment(1);
     let retained = if after.is_some() { RetainedWanted::Never } else { RetainedWanted::Always };
@@ -271,6 +314,13 @@ async fn stream(front: &Front, head: &http::request::Parts) -> Result<Response, 
         Some((Ok::<_, Infallible>(chunk), stream))
     };
     Ok(stream_of(Body::from_stream(futures_util::stream::unfold(stream, next))))
+}
+
+/// What a stream would be answered with, without one.
+async fn would_stream(front: &Front, head: &http::request::Parts) -> Result<Response, Problem> {
+    StreamRequest::parse(&head.uri, &head.headers, &front.options)?;
+    admit(front, head, CLIENT).await?;
+    Ok(stream_of(Body::empty()))
 }
 
 fn stream_of(body: Body) -> Response {
@@ -299,6 +349,8 @@ struct EventStream {
     acks: Vec<u64>,
     heartbeat: Interval,
     drain: watch::Receiver<bool>,
+    /// When the reader's proof of who it is ends.
+    end: Option<Instant>,
 }
 
 enum Phase {
@@ -356,6 +408,7 @@ impl EventStream {
         tokio::select! {
             biased;
             _ = self.drain.wait_for(|drain| *drain) => return None,
+            () = ended(self.end) => return None,
             open = poll_fn(|cx| link.poll_deliveries(cx, CHUNK, &mut self.taken)) => open.ok()?,
             _ = self.heartbeat.tick() => out.extend_from_slice(&sse::HEARTBEAT),
         }
@@ -369,6 +422,14 @@ impl EventStream {
         }
         metrics::counter!("weft_http_events_sent_total").increment(sent);
         Some(())
+    }
+}
+
+/// Resolves at `end`. Cancel-safe.
+async fn ended(end: Option<Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,10 +1,12 @@
 //! Refusals as problem details (RFC 9457). The `type` of each is stable; programs may depend on it.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use event::{InvalidEvent, Reject, RejectKind};
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::Serialize;
 
 /// A refusal.
@@ -14,6 +16,8 @@ pub(crate) struct Problem {
     detail: String,
     kept: Vec<String>,
     refused: Vec<Refused>,
+    /// When to try again, in seconds, if that is known better than by the kind.
+    retry_after: Option<u64>,
 }
 
 /// One event of a batch that was not kept.
@@ -97,7 +101,7 @@ impl Kind {
     }
 
     /// When to try again, in seconds.
-    fn retry_after(self) -> Option<u32> {
+    fn retry_after(self) -> Option<u64> {
         match self {
             Self::Rejected(RejectKind::Busy) => Some(1),
             Self::Rejected(RejectKind::Unavailable | RejectKind::Closed) => Some(5),
@@ -117,7 +121,7 @@ impl Kind {
 
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), kept: Vec::new(), refused: Vec::new() }
+        Self { kind, detail: detail.into(), kept: Vec::new(), refused: Vec::new(), retry_after: None }
     }
 
     /// It is about the event at `index` of a batch.
@@ -130,7 +134,15 @@ impl Problem {
     pub(crate) fn partly(first: &Reject, kept: Vec<String>, refused: Vec<Refused>) -> Self {
         let detail =
             format!("{} of {} events were not kept: {first}", refused.len(), refused.len() + kept.len());
-        Self { kind: Kind::Rejected(first.kind), detail, kept, refused }
+        Self { kept, refused, ..Self::new(Kind::Rejected(first.kind), detail) }
+    }
+
+    /// Too much was sent; after `wait` there may be more.
+    pub(crate) fn too_fast(wait: Duration) -> Self {
+        let kind = Kind::Rejected(RejectKind::Busy);
+        let detail = "more was sent than this client or user may send; nothing of this request was kept";
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self { retry_after: Some(seconds.max(1)), ..Self::new(kind, detail) }
     }
 }
 
@@ -171,14 +183,19 @@ impl IntoResponse for Problem {
             refused: Vec<Refused>,
         }
         let (ty, status, title) = self.kind.row();
-        let retry_after = self.kind.retry_after();
+        let retry_after = self.retry_after.or(self.kind.retry_after());
         let Self { detail, kept, refused, .. } = self;
         let details = Details { ty, title, status: status.as_u16(), detail, kept, refused };
         let mut response = Response::new(Body::from(serde_json::to_vec(&details).unwrap_or_default()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, http::HeaderValue::from_static("application/problem+json"));
-        headers.insert(CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            for challenge in [r#"Basic realm="weft", charset="UTF-8""#, r#"Bearer realm="weft""#] {
+                headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            }
+        }
         if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use base64::Engine as _;
 use bytes::Bytes;
 use bytestring::ByteString;
 
@@ -64,6 +65,41 @@ pub enum Credentials {
     },
     /// A bearer token (RFC 6750).
     Token(ByteString),
+}
+
+impl Credentials {
+    /// What an HTTP request shows: its `Authorization` header (RFC 9110 §11.6.2) with Basic (RFC 7617) or Bearer
+    /// (RFC 6750 §2.1), or else `access_token` of its query (RFC 6750 §2.3) from browsers, which cannot set a header for
+    /// a WebSocket or an event stream.
+    ///
+    /// # Errors
+    /// The header is neither of the two.
+    pub fn of_request(authorization: Option<&[u8]>, query: Option<&str>) -> Result<Self, Reject> {
+        let Some(authorization) = authorization else {
+            let mut pairs = query.unwrap_or_default().split('&');
+            let token = pairs.find_map(|pair| pair.strip_prefix("access_token="));
+            return Ok(token.map_or(Self::None, |token| Self::Token(token.into())));
+        };
+        let text = std::str::from_utf8(authorization).ok();
+        let found = text.and_then(|text| text.split_once(' ')).and_then(|(scheme, rest)| {
+            let rest = rest.trim();
+            match scheme {
+                _ if scheme.eq_ignore_ascii_case("bearer") => Some(Self::Token(rest.into())),
+                _ if scheme.eq_ignore_ascii_case("basic") => Self::basic(rest),
+                _ => None,
+            }
+        });
+        let reason = "Authorization is neither Basic with a user and a password nor Bearer with a token";
+        found.ok_or_else(|| Reject::new(crate::RejectKind::Unproved, reason))
+    }
+
+    fn basic(text: &str) -> Option<Self> {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+        let at = bytes.iter().position(|byte| *byte == b':')?;
+        let (user, password) = (bytes.get(..at)?, bytes.get(at + 1..)?);
+        let user = std::str::from_utf8(user).ok()?;
+        Some(Self::Password { user: Some(user.into()), password: Some(Bytes::copy_from_slice(password)) })
+    }
 }
 
 /// Shows which kind it is, and never the secret: credentials must not get into logs.
@@ -158,5 +194,26 @@ impl Gate for OpenGate {
 
     fn exchange(&self, _asking: Asking, _method: &str) -> Option<Box<dyn Exchange>> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_7617_and_6750_name_and_token_are_read() {
+        let read = |header: &str| Credentials::of_request(Some(header.as_bytes()), Some("access_token=no"));
+        let Ok(Credentials::Password { user, password }) = read("basic QWxhZGRpbjpvcGVuOnNlc2FtZQ==") else {
+            panic!("not read")
+        };
+        assert_eq!((user.as_deref(), password.as_deref()), (Some("Aladdin"), Some(&b"open:sesame"[..])));
+        assert!(matches!(read("Bearer a.b.c"), Ok(Credentials::Token(token)) if token == "a.b.c"));
+        for wrong in ["Basic", "Basic !", "Basic QWxhZGRpbg==", "Digest x", ""] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        let query = |query| Credentials::of_request(None, query).unwrap();
+        assert!(matches!(query(Some("a=b&access_token=t")), Credentials::Token(token) if token == "t"));
+        assert!(matches!(query(Some("a=b")), Credentials::None) && matches!(query(None), Credentials::None));
     }
 }

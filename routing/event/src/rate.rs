@@ -121,6 +121,13 @@ impl Allowance {
         wait
     }
 
+    /// How long to read nothing, zero if something may be read now.
+    pub fn wait(&self, now: Instant) -> Duration {
+        let meters = self.0.iter().flat_map(|meters| meters.iter());
+        let buckets = meters.flat_map(|meter| meter.packets.iter().chain(&meter.bytes));
+        buckets.map(|bucket| bucket.wait(now)).max().unwrap_or(Duration::ZERO)
+    }
+
     /// Whether there is any limit: without one, no clock has to be read to charge it.
     pub fn is_limited(&self) -> bool {
         self.0.is_some()
@@ -175,7 +182,9 @@ mod tests {
         let other = Allowance::of(vec![user]);
         assert_eq!(one.charge(10, 1000, now), Duration::ZERO);
         assert_eq!(one.charge(0, 500, now), Duration::from_millis(500));
+        assert_eq!(one.wait(now), Duration::from_millis(500));
         assert_eq!(other.charge(1, 1 << 40, now), Duration::from_millis(100));
+        assert_eq!(other.wait(now), Duration::from_millis(100));
         assert_eq!(Allowance::unlimited().charge(u64::MAX, u64::MAX, now), Duration::ZERO);
         assert!(one.is_limited() && !Allowance::of(Vec::new()).is_limited());
     }

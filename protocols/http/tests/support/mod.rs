@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use event::access::{Gate, OpenGate};
 use event::hub::Publish;
 use event::testing::FakeHub;
 use event::{Event, Guarantee, Parts, TopicName};
@@ -26,12 +27,16 @@ impl Server {
     }
 
     pub async fn start_with(options: Options) -> Self {
+        Self::start_behind(Arc::new(OpenGate), options).await
+    }
+
+    pub async fn start_behind(gate: Arc<dyn Gate>, options: Options) -> Self {
         let hub = FakeHub::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (drain, draining) = watch::channel(false);
         let options = Arc::new(options);
-        let router = router(Arc::new(hub.clone()), Arc::clone(&options), draining.clone());
+        let router = router(gate, Arc::new(hub.clone()), Arc::clone(&options), draining.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (router, options, draining) = (router.clone(), Arc::clone(&options), draining.clone());
