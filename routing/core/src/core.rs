@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use event::hub::{Admission, Attach, Attached, Closed, Hub, Publish, Replayed, Stamps};
+use event::hub::{Admission, Attach, Attached, Closed, Hub, Publish, Replayed, Stamps, Will};
 use event::store::{Append, Entry, Feed, Position, Store};
 use event::{Durability, Guarantee, Pending, Principal, Reject, RejectKind, TopicFilter};
 use parking_lot::{Mutex, RwLock};
@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::notes::{Change, Note};
 use crate::publish::Publisher;
 use crate::retained::Retained;
+use crate::rights::denied;
 use crate::session::Session;
 use crate::session::link::SessionLink;
 use crate::session::mailbox::Totals;
@@ -174,6 +175,11 @@ impl Hub for Core {
         if shared.is_stopping() {
             return Box::pin(std::future::ready(Err(Reject::closed())));
         }
+        let forbidden = |will: &Will| !who.rights.may_publish(will.publish.event.topic());
+        if request.will.as_ref().is_some_and(forbidden) {
+            let reject = denied("not allowed to publish to the topic of the will");
+            return Box::pin(std::future::ready(Err(reject)));
+        }
         let mut registry = shared.registry.lock();
         let older = registry.client(&who.client).cloned();
         if older.is_none() && registry.len() >= shared.options.sessions as usize {
@@ -230,13 +236,16 @@ impl Hub for Core {
                 receipt.await.whole()?;
             }
             link.accepted = true;
+            if present {
+                link.revoke();
+            }
             let received_ids = session.state.lock().received_ids.iter().copied().collect();
             Ok(Attached { link, present, received_ids, unreleased })
         })
     }
 
     fn publish(&self, who: &Principal, batch: Vec<Publish>) -> Admission {
-        Publisher::default().publish(&self.shared, who.origin, None, batch)
+        Publisher::default().publish(&self.shared, who, None, batch)
     }
 
     fn replay(&self, filters: Vec<TopicFilter>, after: Position, until: Position) -> Pending<Replayed> {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use event::Event;
+use event::access::Rights;
 use event::hub::Subscribe;
 use event::store::{Batch, Committed, Feed, Position};
 use event::{Guarantee, TopicName};
@@ -112,7 +113,8 @@ impl Dispatcher {
     }
 
     fn matched(&mut self, topic: &TopicName) -> Arc<Matched> {
-        self.matcher.find(&self.shared, topic)
+        // What is in the log was allowed.
+        self.matcher.find(&self.shared, &Rights::all(), topic).0
     }
 
     /// Hands the run to its subscribers.
@@ -227,7 +229,7 @@ impl Dispatcher {
     }
 
     fn reply(&self, session: &Session, ticket: u32, reply: Reply, replay: bool) {
-        if !replay {
+        if !replay && ticket != 0 {
             session.state.lock().replies.insert(ticket, reply);
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event::hub::{Admission, Publish};
-use event::{Event, Origin, Principal};
+use event::{Event, Principal};
 
 use crate::notes::Change;
 use crate::publish::Publisher;
@@ -65,7 +65,7 @@ async fn publish_wills(shared: &Arc<Shared>) {
     };
     for will in due {
         let publish = Publish { event: as_of(&will.publish.event, now_ms), ..will.publish };
-        match Publisher::default().publish(shared, Origin::Client, None, vec![publish]) {
+        match Publisher::default().publish(shared, &will.who, None, vec![publish]) {
             Admission::Admitted(_) => {}
             Admission::Waiting(admitted) => drop(admitted.await),
         }

@@ -13,6 +13,7 @@ mod notes;
 mod options;
 mod publish;
 mod retained;
+mod rights;
 mod session;
 mod shared;
 mod table;

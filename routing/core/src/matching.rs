@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use event::TopicName;
+use event::access::Rights;
 use event::hub::SubscribeOptions;
 use foldhash::fast::RandomState;
 
@@ -51,30 +52,47 @@ impl Matched {
 /// Remembers what topics matched.
 #[derive(Debug, Default)]
 pub(crate) struct Matcher {
-    known: HashMap<Box<str>, Arc<Matched>, RandomState>,
+    /// With whether the publisher may publish to it.
+    known: HashMap<Box<str>, (Arc<Matched>, bool), RandomState>,
     generation: u64,
+    /// Of the rights that were asked.
+    revision: u64,
 }
 
 /// Topics remembered by one publisher; more, and it starts anew.
 const KNOWN_MAX: usize = 512;
 
 impl Matcher {
-    /// Who wants `topic` now.
-    pub(crate) fn find(&mut self, shared: &Shared, topic: &TopicName) -> Arc<Matched> {
+    /// Forgets what was allowed if the rights changed since. Once for each batch.
+    pub(crate) fn follow(&mut self, rights: &Rights) {
+        let revision = rights.revision();
+        if revision != self.revision {
+            self.known.clear();
+            self.revision = revision;
+        }
+    }
+
+    /// Who wants `topic` now, and whether one with these `rights`, always the same ones, may publish to it.
+    pub(crate) fn find(
+        &mut self,
+        shared: &Shared,
+        rights: &Rights,
+        topic: &TopicName,
+    ) -> (Arc<Matched>, bool) {
         let generation = shared.generation.load(Ordering::Acquire);
         if generation != self.generation {
             self.known.clear();
             self.generation = generation;
         }
-        if let Some(matched) = self.known.get(topic.as_str()) {
-            return Arc::clone(matched);
+        if let Some((matched, allowed)) = self.known.get(topic.as_str()) {
+            return (Arc::clone(matched), *allowed);
         }
         if self.known.len() >= KNOWN_MAX {
             self.known.clear();
         }
-        let matched = Arc::new(look_up(shared, topic));
-        self.known.insert(Box::from(topic.as_str()), Arc::clone(&matched));
-        matched
+        let found = (Arc::new(look_up(shared, topic)), rights.may_publish(topic));
+        self.known.insert(Box::from(topic.as_str()), (Arc::clone(&found.0), found.1));
+        found
     }
 }
 

@@ -77,7 +77,7 @@ pub(crate) enum Change {
     Ended { session: u64 },
     /// It subscribed. `ticket` finds the one who waits for the answer.
     Subscribed { session: u64, ticket: u32, wanted: Vec<(TopicFilter, SubscribeOptions)> },
-    /// It unsubscribed.
+    /// It unsubscribed; `ticket` 0: nobody waits for the answer.
     Unsubscribed { session: u64, ticket: u32, filters: Vec<TopicFilter> },
     /// These deliveries are done, as first number and count; numbers below `sent` may have been sent.
     Acked { session: u64, sent: u64, ranges: Vec<(u64, u32)> },

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use event::hub::{Admission, Outcome, Publish, Receipt};
 use event::store::{Append, Entry, Store};
-use event::{Durability, Guarantee, Origin, Reject, RejectKind};
+use event::{Durability, Guarantee, Origin, Principal, Reject, RejectKind};
 
 use crate::matching::{Matched, Matcher};
 use crate::notes::EventNote;
+use crate::rights::denied;
 use crate::session::Session;
 use crate::session::mailbox::Item;
 use crate::shared::Shared;
@@ -45,11 +46,11 @@ struct Sorted {
 }
 
 impl Publisher {
-    /// Publishes a batch. `session` is the durable session that remembers ids of exactly-once publishes.
+    /// Publishes a batch of `who`, always the same one. `session` is the durable session that remembers ids of exactly-once publishes.
     pub(crate) fn publish(
         &mut self,
         shared: &Arc<Shared>,
-        origin: Origin,
+        who: &Principal,
         session: Option<&Session>,
         batch: Vec<Publish>,
     ) -> Admission {
@@ -57,7 +58,8 @@ impl Publisher {
             return Admission::Admitted(Receipt::ready(Outcome::Refused(Reject::closed())));
         }
         shared.metrics.events_in.increment(batch.len() as u64);
-        let sorted = self.sort(shared, origin, session.filter(|session| session.durable), batch);
+        self.matcher.follow(&who.rights);
+        let sorted = self.sort(shared, who, session.filter(|session| session.durable), batch);
         let behind = sorted.behind.clone();
         let admission = admit(shared, sorted);
         if behind.is_empty() { admission } else { wait_for_readers(shared, behind, admission) }
@@ -66,7 +68,7 @@ impl Publisher {
     fn sort(
         &mut self,
         shared: &Arc<Shared>,
-        origin: Origin,
+        who: &Principal,
         session: Option<&Session>,
         batch: Vec<Publish>,
     ) -> Sorted {
@@ -75,13 +77,17 @@ impl Publisher {
         let mut run: Vec<Item> = Vec::new();
         let mut run_of: Option<Arc<Matched>> = None;
         for (place, publish) in batch.into_iter().enumerate() {
+            let (matched, allowed) = self.matcher.find(shared, &who.rights, publish.event.topic());
+            if !allowed {
+                sorted.refused.push((place, denied("not allowed to publish to this topic")));
+                continue;
+            }
             if publish.retain && !shared.has_room_to_retain(&publish.event) {
                 let reason = "the limit of retained events is reached; raise core.retained_events or core.retained_bytes";
                 sorted.refused.push((place, Reject::new(RejectKind::Busy, reason)));
                 continue;
             }
-            let matched = self.matcher.find(shared, publish.event.topic());
-            let remote = matched.route.remote.filter(|_| origin == Origin::Client);
+            let remote = matched.route.remote.filter(|_| who.origin == Origin::Client);
             if let Some(remote) = remote {
                 sorted.add_remote(remote, place, &publish, session);
                 continue;

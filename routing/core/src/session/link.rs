@@ -14,6 +14,7 @@ use super::{Reply, Session};
 use crate::keeper;
 use crate::notes::{Change, ranges};
 use crate::publish::Publisher;
+use crate::rights;
 use crate::shared::{Shared, now_ms};
 
 /// Numbers, and the events that are being read for them.
@@ -35,11 +36,16 @@ pub(crate) struct SessionLink {
     /// The client knows that it is connected.
     pub(crate) accepted: bool,
     ended: bool,
+    /// Of the rights when subscriptions were compared with them.
+    revision: u64,
+    /// Subscriptions of this session were ended by rules: what waits for it may not be allowed any more.
+    revoked: bool,
 }
 
 impl SessionLink {
     pub(crate) fn new(shared: Arc<Shared>, session: Arc<Session>, who: Principal, holder: u64) -> Self {
         Self {
+            revision: who.rights.revision(),
             shared,
             session,
             who,
@@ -50,6 +56,21 @@ impl SessionLink {
             unrecorded: Vec::new(),
             accepted: false,
             ended: false,
+            revoked: false,
+        }
+    }
+
+    /// Ends subscriptions that are not allowed.
+    pub(crate) fn revoke(&mut self) {
+        self.revision = self.who.rights.revision();
+        self.revoked |= rights::revoke(&self.shared, &self.session, &self.who.rights);
+    }
+
+    /// Leaves out of what was taken, from place `start` on, what is not allowed any more.
+    fn leave_out(&mut self, start: usize, taken: &mut Vec<Delivery>) {
+        if self.revoked {
+            let numbers = rights::leave_out(&self.session, &self.who.rights, taken, start);
+            self.ack(&numbers);
         }
     }
 
@@ -139,18 +160,19 @@ impl SessionLink {
 
 impl Link for SessionLink {
     fn publish(&mut self, batch: Vec<Publish>) -> Admission {
-        self.publisher.publish(&self.shared, self.who.origin, Some(&self.session), batch)
+        self.publisher.publish(&self.shared, &self.who, Some(&self.session), batch)
     }
 
-    fn subscribe(&mut self, wanted: Vec<Subscribe>) -> Pending<Vec<Result<Granted, Reject>>> {
+    fn subscribe(&mut self, mut wanted: Vec<Subscribe>) -> Pending<Vec<Result<Granted, Reject>>> {
         if wanted.iter().any(|wanted| wanted.filter.share().is_some()) {
             let reject = Reject::new(RejectKind::Denied, "shared subscriptions are not supported yet");
             return Box::pin(std::future::ready(Err(reject)));
         }
-        if !self.session.durable {
+        let refused = rights::refuse(&self.who.rights, &mut wanted);
+        if !self.session.durable || wanted.is_empty() {
             let dispatched = self.shared.dispatched.lock();
             let granted = self.shared.subscribe(&self.session, &wanted, *dispatched);
-            return Box::pin(std::future::ready(Ok(granted)));
+            return Box::pin(std::future::ready(Ok(rights::answers(granted, &refused))));
         }
         let ticket = self.session.take_ticket();
         let wanted = wanted.into_iter().map(|Subscribe { filter, options }| (filter, options)).collect();
@@ -159,7 +181,7 @@ impl Link for SessionLink {
         Box::pin(async move {
             receipt.await.whole()?;
             match session.state.lock().replies.remove(&ticket) {
-                Some(Reply::Granted(granted)) => Ok(granted),
+                Some(Reply::Granted(granted)) => Ok(rights::answers(granted, &refused)),
                 Some(Reply::Ended(_)) | None => Err(Reject::closed()),
             }
         })
@@ -189,6 +211,9 @@ impl Link for SessionLink {
         out: &mut Vec<Delivery>,
     ) -> Poll<Result<(), Closed>> {
         let before = out.len();
+        if self.who.rights.revision() != self.revision {
+            self.revoke();
+        }
         loop {
             self.poll_loading(cx);
             let shared = &self.shared;
@@ -214,7 +239,11 @@ impl Link for SessionLink {
                 if drained {
                     self.session.drained.notify_waiters();
                 }
-                shared.metrics.delivered.increment((out.len() - before) as u64);
+                self.leave_out(before, out);
+                if out.len() == before {
+                    continue;
+                }
+                self.shared.metrics.delivered.increment((out.len() - before) as u64);
                 return Poll::Ready(Ok(()));
             }
             if !self.load.is_empty() && self.loading.is_none() {
@@ -272,7 +301,8 @@ impl Drop for SessionLink {
 impl Session {
     fn take_ticket(&self) -> u32 {
         let mut state = self.state.lock();
-        state.next_ticket = state.next_ticket.wrapping_add(1);
+        // 0 is for changes that nobody waits for.
+        state.next_ticket = state.next_ticket.checked_add(1).unwrap_or(1);
         state.next_ticket
     }
 }

@@ -1,0 +1,87 @@
+//! Rights on the way in: which wishes of a batch are not allowed, and subscriptions that rules, once changed, end.
+
+use event::access::Rights;
+use event::hub::{Delivery, Granted, Subscribe};
+use event::{Reject, RejectKind, TopicFilter};
+
+use crate::notes::Change;
+use crate::session::Session;
+use crate::shared::Shared;
+
+/// A refusal for who may not do what it asks.
+pub(crate) fn denied(what: &'static str) -> Reject {
+    Reject::new(RejectKind::Denied, what)
+}
+
+/// Takes out of `wanted` what is not allowed; gives the places it had, rising.
+pub(crate) fn refuse(rights: &Rights, wanted: &mut Vec<Subscribe>) -> Vec<usize> {
+    let mut refused = Vec::new();
+    let mut place = 0;
+    wanted.retain(|wish| {
+        let allowed = rights.may_subscribe(&wish.filter);
+        if !allowed {
+            refused.push(place);
+        }
+        place += 1;
+        allowed
+    });
+    refused
+}
+
+/// The answers to all wishes: those to the allowed ones, with refusals at the places that [`refuse`] gave.
+pub(crate) fn answers(
+    mut granted: Vec<Result<Granted, Reject>>,
+    refused: &[usize],
+) -> Vec<Result<Granted, Reject>> {
+    // Places rise, so each insert finds all before it in place.
+    for place in refused {
+        let at = (*place).min(granted.len());
+        granted.insert(at, Err(denied("not allowed to subscribe to this filter")));
+    }
+    granted
+}
+
+/// Ends the subscriptions of `session` that `rights` do not allow, and tells whether there was one.
+pub(crate) fn revoke(shared: &Shared, session: &Session, rights: &Rights) -> bool {
+    let over: Vec<TopicFilter> = {
+        let state = session.state.lock();
+        let all = state.subscriptions.iter().map(|(filter, _)| filter);
+        all.filter(|filter| !rights.may_subscribe(filter)).cloned().collect()
+    };
+    if over.is_empty() {
+        return false;
+    }
+    tracing::info!(client_id = %session.client, ended = over.len(), "subscriptions ended: not allowed any more");
+    if session.durable {
+        // Until the dispatcher passes it, the connection leaves out what is not allowed. A store without room loses the
+        // record; then the next attach ends them.
+        shared.append_unanswered(&Change::Unsubscribed { session: session.key, ticket: 0, filters: over });
+    } else {
+        shared.unsubscribe(session, &over);
+    }
+    true
+}
+
+/// Takes out of `deliveries`, from place `start` on, what no subscription that is allowed wants. Gives the numbers of
+/// those that have to be acked in the subscriber's place.
+pub(crate) fn leave_out(
+    session: &Session,
+    rights: &Rights,
+    deliveries: &mut Vec<Delivery>,
+    start: usize,
+) -> Vec<u64> {
+    let state = session.state.lock();
+    let allowed: Vec<&TopicFilter> =
+        state.subscriptions.iter().map(|(filter, _)| filter).filter(|f| rights.may_subscribe(f)).collect();
+    let mut numbers = Vec::new();
+    let mut place = 0;
+    deliveries.retain(|delivery| {
+        place += 1;
+        let wanted = place <= start || allowed.iter().any(|filter| filter.matches(delivery.event.topic()));
+        if !wanted {
+            numbers.extend(delivery.number);
+        }
+        wanted
+    });
+    numbers
+}
