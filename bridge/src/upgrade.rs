@@ -64,8 +64,9 @@ async fn events(
     Extension(next): Extension<Next>,
     request: Request,
 ) -> Response {
-    let Upgrades { gate: _, hub, websocket: options, mqtt: _, drain } = upgrades;
-    let accepted = websocket::accept_events(request, hub, options, drain);
+    let Upgrades { gate, hub, websocket: options, mqtt: _, drain } = upgrades;
+    let source = source(next.0.peer);
+    let accepted = websocket::accept_events(request, source, gate, hub, options, drain).await;
     if let Some(work) = accepted.then {
         next.set(work);
     }

@@ -6,18 +6,20 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use event::access::{self, Gate};
 use event::hub::{
     Admission, Attach, Close, Closed, Delivery, Hub, Link, Outcome, Publish, Receipt, Replayed, Stamps,
 };
-use event::{ClientId, Principal, Reject, RejectKind};
+use event::{Allowance, ClientId, Principal, Reject, RejectKind, Source};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt as _, StreamExt as _};
-use http::{Request, Response, StatusCode};
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
@@ -58,31 +60,52 @@ pub fn accept_mqtt<B>(
     Accepted { response, then: Some(then) }
 }
 
-/// Answers a handshake for CloudEvents; what follows serves the connection until it ends. `drain` turning true ends it
-/// once what it published is answered.
-pub fn accept_events<B>(
+/// Answers a handshake for CloudEvents from `source`, if `gate` lets it in; what follows serves the connection until it
+/// ends. `drain` turning true ends it once what it published is answered. Cancel-safe.
+pub async fn accept_events<B>(
     request: Request<B>,
+    source: Source,
+    gate: Arc<dyn Gate>,
     hub: Arc<dyn Hub>,
     options: Arc<Options>,
     drain: watch::Receiver<bool>,
 ) -> Accepted<impl Future<Output = ()> + Send + use<B>> {
-    let session = |response| {
-        let query = SessionQuery::parse(request.uri(), &options);
-        query.map(|query| (response, query)).map_err(|reason| Refusal::new(StatusCode::BAD_REQUEST, reason))
-    };
-    let answer = handshake::answer(request.method(), request.headers(), "cloudevents.json", &options);
-    let (response, query) = match answer.and_then(session) {
-        Ok(accepted) => accepted,
+    let asked = match ask(&request, source, &*hub, &options) {
+        Ok(asked) => asked,
         Err(refusal) => return Accepted { response: refusal.into_response(), then: None },
     };
     let upgraded = hyper::upgrade::on(request);
+    let (response, query, asking) = asked;
+    let who = match gate.admit(asking).await {
+        Ok(who) => who,
+        Err(reject) => return Accepted { response: Refusal::by_gate(reject).into_response(), then: None },
+    };
     let then = async move {
         match upgraded.await {
-            Ok(io) => serve(TokioIo::new(io), query, hub, &options, drain).await,
+            Ok(io) => serve(TokioIo::new(io), query, who, hub, &options, drain).await,
             Err(error) => tracing::debug!(%error, "handshake not finished"),
         }
     };
     Accepted { response, then: Some(then) }
+}
+
+/// What is answered if the gate lets it in, which session it wants, and what the gate is asked.
+fn ask<B>(
+    request: &Request<B>,
+    source: Source,
+    hub: &dyn Hub,
+    options: &Options,
+) -> Result<(Response<String>, SessionQuery, access::Asking), Refusal> {
+    let (uri, headers) = (request.uri(), request.headers());
+    let response = handshake::answer(request.method(), headers, "cloudevents.json", options)?;
+    let query =
+        SessionQuery::parse(uri, options).map_err(|reason| Refusal::new(StatusCode::BAD_REQUEST, reason))?;
+    let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    let credentials =
+        access::Credentials::of_request(authorization, uri.query()).map_err(Refusal::by_gate)?;
+    let made = || ClientId::from(&*format!("$ws/{:016x}", hub.stamps().take()));
+    let client = query.client.clone().unwrap_or_else(made);
+    Ok((response, query, access::Asking { client, source, credentials }))
 }
 
 fn config(options: &Options) -> WebSocketConfig {
@@ -95,6 +118,7 @@ fn config(options: &Options) -> WebSocketConfig {
 async fn serve<S>(
     io: S,
     query: SessionQuery,
+    who: Principal,
     hub: Arc<dyn Hub>,
     options: &Options,
     drain: watch::Receiver<bool>,
@@ -104,14 +128,16 @@ async fn serve<S>(
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config(options))).await;
     let (sink, stream) = socket.split();
     metrics::counter!("weft_websocket_connections_opened_total").increment(1);
-    let mut stamps = hub.stamps();
+    let stamps = hub.stamps();
     let acks = query.client.is_some();
-    let client = query.client.unwrap_or_else(|| ClientId::from(&*format!("$ws/{:016x}", stamps.take())));
-    let connection = Connection::new(Arc::clone(&client.0), acks, options);
+    let connection = Connection::new(Arc::clone(&who.client.0), acks, options);
     let request = Attach { clean: query.clean, keep: query.keep, ..Attach::default() };
-    let attached = hub.attach(Principal::anonymous(client), request).await;
+    let allowance = who.allowance.clone();
+    let ends =
+        who.until_ms.map(|until| Instant::now() + Duration::from_millis(until.saturating_sub(now_ms())));
+    let attached = hub.attach(who, request).await;
     let period = Duration::from_secs(u64::from(options.ping_s.max(1)));
-    let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+    let mut ping = tokio::time::interval_at(Instant::now() + period, period);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut driver = Driver {
         sink,
@@ -135,6 +161,9 @@ async fn serve<S>(
         ping,
         heard: true,
         pinged: false,
+        allowance,
+        paused: None,
+        ends,
     };
     match attached {
         Ok(attached) => driver.link = Some(attached.link),
@@ -192,6 +221,11 @@ struct Driver<S> {
     /// The client said something since the last tick of `ping`.
     heard: bool,
     pinged: bool,
+    allowance: Allowance,
+    /// Until then nothing is read, because more came than is allowed.
+    paused: Option<Instant>,
+    /// When the proof of who it is ends.
+    ends: Option<Instant>,
 }
 
 /// What happened.
@@ -205,6 +239,8 @@ enum Turn {
     Delivered(Result<(), Closed>),
     Read(Option<Result<Message, Error>>),
     Ping { reads: bool },
+    Resume,
+    Expired,
 }
 
 /// How a connection ends.
@@ -251,6 +287,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             open = poll_fn(|cx| waits::poll_deliveries(cx, &mut self.link, room, &mut self.taken)), if takes => Turn::Delivered(open),
             message = self.stream.next(), if reads => Turn::Read(message),
             _ = self.ping.tick() => Turn::Ping { reads },
+            () = at(self.paused) => Turn::Resume,
+            () = at(self.ends) => Turn::Expired,
         }
     }
 
@@ -276,6 +314,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             Turn::Piece(piece) => self.replayed(piece),
             Turn::Delivered(open) => return self.delivered(open),
             Turn::Read(message) => self.read(message),
+            Turn::Resume => self.paused = None,
+            Turn::Expired => {
+                let reason = "the proof of who you are has expired".to_owned();
+                return Some(End::Close(CloseCode::Policy, reason));
+            }
             Turn::Ping { reads } => return self.is_dead(reads).then_some(End::Lost),
         }
         None
@@ -287,6 +330,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             && self.asking.is_none()
             && self.replay.is_none()
             && self.out.len() < OUT_MAX
+            && self.paused.is_none()
             && !self.draining
     }
 
@@ -357,8 +401,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         self.heard = true;
         let now_ms = now_ms();
         let mut next = Some(first);
+        let (mut frames, mut bytes) = (0, 0);
         for _ in 0..FRAMES {
-            let Some(message) = next.take().or_else(|| self.stream.next().now_or_never()) else { return };
+            let Some(message) = next.take().or_else(|| self.stream.next().now_or_never()) else { break };
+            if let Some(Ok(message)) = &message {
+                frames += 1;
+                bytes += message.len() as u64;
+            }
             self.end = match message {
                 Some(Ok(Message::Text(text))) => {
                     self.connection.handle_text(text.into(), &mut self.stamps, now_ms);
@@ -380,6 +429,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             if self.end.is_some() {
                 return;
             }
+        }
+        if self.allowance.is_limited() {
+            let now = Instant::now();
+            let wait = self.allowance.charge(frames, bytes, now.into_std());
+            self.paused = Some(now + wait).filter(|_| !wait.is_zero());
         }
     }
 
@@ -455,6 +509,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             }
         };
         timeout(Duration::from_secs(2), goodbye).await.unwrap_or_default();
+    }
+}
+
+/// Resolves at `when`. Cancel-safe.
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use event::ClientId;
+use event::{ClientId, Reject, RejectKind};
 use http::header::{
-    CONNECTION, CONTENT_TYPE, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, CONTENT_TYPE, HOST, HeaderName, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -25,11 +25,37 @@ impl Refusal {
         Self { status, reason: reason.into() }
     }
 
+    /// What the gate's refusal is in HTTP (RFC 9110 §15.5).
+    pub(crate) fn by_gate(reject: Reject) -> Self {
+        let status = match reject.kind {
+            RejectKind::Malformed => StatusCode::BAD_REQUEST,
+            RejectKind::Unproved => StatusCode::UNAUTHORIZED,
+            RejectKind::Denied => StatusCode::FORBIDDEN,
+            RejectKind::Busy => StatusCode::TOO_MANY_REQUESTS,
+            RejectKind::Unavailable | RejectKind::Closed => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, reject.reason)
+    }
+
     pub(crate) fn into_response(self) -> Response<String> {
         let mut response = Response::new(self.reason + "\n");
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                for challenge in [r#"Basic realm="weft", charset="UTF-8""#, r#"Bearer realm="weft""#] {
+                    headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+                }
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            _ => {}
+        }
         if self.status == StatusCode::UPGRADE_REQUIRED {
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -129,6 +155,8 @@ impl SessionQuery {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match (name, value) {
                 ("client", _) => client = Some(client_id(value)?),
+                // For the gate.
+                ("access_token", _) => {}
                 ("clean", "true" | "false") => clean = value == "true",
                 ("keep", _) => {
                     keep = value.parse().map_err(|_| format!("keep={value} is no number of seconds"))?

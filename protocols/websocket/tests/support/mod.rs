@@ -13,9 +13,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use event::access::{Gate, OpenGate};
 use event::hub::Publish;
 use event::testing::FakeHub;
-use event::{Event, Guarantee, Parts, TopicName};
+use event::{Event, Guarantee, Parts, Source, TopicName};
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -40,28 +41,34 @@ impl Server {
 
     /// `/mqtt` echoes what the carrier yields; all else is for CloudEvents.
     pub async fn start_with(options: Options) -> Self {
+        Self::start_behind(Arc::new(OpenGate), options).await
+    }
+
+    pub async fn start_behind(gate: Arc<dyn Gate>, options: Options) -> Self {
         let hub = FakeHub::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (drain, draining) = watch::channel(false);
         let (options, events) = (Arc::new(options), hub.clone());
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok((stream, peer)) = listener.accept().await {
                 let (hub, options, draining) = (events.clone(), Arc::clone(&options), draining.clone());
+                let gate = Arc::clone(&gate);
                 let service =
                     hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                        let response = if request.uri().path() == "/mqtt" {
-                            let accepted = accept_mqtt(request, &options);
-                            accepted.then.map(|carrier| tokio::spawn(echo(carrier)));
-                            accepted.response
-                        } else {
-                            let hub = Arc::new(hub.clone());
-                            let accepted =
-                                accept_events(request, hub, Arc::clone(&options), draining.clone());
+                        let (hub, gate) = (Arc::new(hub.clone()), Arc::clone(&gate));
+                        let (options, draining) = (Arc::clone(&options), draining.clone());
+                        let source = Source { address: peer, listener: Arc::from("test"), certificate: None };
+                        async move {
+                            if request.uri().path() == "/mqtt" {
+                                let accepted = accept_mqtt(request, &options);
+                                accepted.then.map(|carrier| tokio::spawn(echo(carrier)));
+                                return Ok::<_, std::convert::Infallible>(accepted.response);
+                            }
+                            let accepted = accept_events(request, source, gate, hub, options, draining).await;
                             accepted.then.map(tokio::spawn);
-                            accepted.response
-                        };
-                        async { Ok::<_, std::convert::Infallible>(response) }
+                            Ok(accepted.response)
+                        }
                     });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service);
