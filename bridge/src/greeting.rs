@@ -30,7 +30,7 @@ pub(crate) fn text(bridge: &Bridge, file: Option<&Path>, program: &str) -> Strin
 }
 
 fn found(recovered: routing::Recovered) -> String {
-    let routing::Recovered { sessions, backlog, retained, records: _ } = recovered;
+    let routing::Recovered { sessions, backlog, retained, records: _, wills: _ } = recovered;
     match (sessions, backlog, retained) {
         (0, 0, 0) => "no sessions yet".to_owned(),
         _ => {

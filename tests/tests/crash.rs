@@ -7,7 +7,7 @@ use tests::actors::{self, Actor, Publishing, Subscribing};
 use tests::cloud::CloudEvent;
 use tests::raw::Client;
 use tests::sse::{Parser, ServerSentEvent};
-use tests::wire::{self, Ack, Connect, Packet, Publish, Version};
+use tests::wire::{self, Ack, Connect, Packet, Property, Publish, Version};
 use tests::{Ledger, Promise, Rng, Weft, pause, seed};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,6 +99,39 @@ async fn a_session_that_is_away_finds_everything_in_order() {
         assert_eq!(message.qos, 1 + u8::try_from(n % 2).unwrap());
     }
     assert!(reader.is_quiet(Duration::from_millis(300)).await, "more than was published");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wills_survive_a_kill_and_come_once() {
+    let mut weft = Weft::start().await;
+    let watcher = Connect::v5("watcher").persistent();
+    let (mut reader, _) = Client::connect(weft.mqtt, &watcher).await.unwrap();
+    reader.subscribe(&[("wills/+", 2)]).await;
+    let will = |name: &str| Connect::v5(name).will(Publish::new(&format!("wills/{name}"), name, 2));
+    let delayed = |name: &str, delay_s: u32| Connect {
+        will_properties: vec![Property::Four(0x18, delay_s)],
+        ..will(name).persistent()
+    };
+    let (_lost, _) = Client::connect(weft.mqtt, &will("lost")).await.unwrap();
+    let (mut left, _) = Client::connect(weft.mqtt, &will("left")).await.unwrap();
+    left.send(&wire::DISCONNECT).await.unwrap();
+    assert_eq!(left.closed().await, None);
+    let (_late, _) = Client::connect(weft.mqtt, &delayed("late", 2)).await.unwrap();
+    let (_back, _) = Client::connect(weft.mqtt, &delayed("back", 600)).await.unwrap();
+    let mut got = Vec::new();
+    for _ in 0..3 {
+        weft.kill().await;
+        weft.restart().await;
+        let (_back, present) = Client::connect(weft.mqtt, &delayed("back", 600)).await.unwrap();
+        assert!(present);
+        (reader, _) = Client::connect(weft.mqtt, &watcher).await.unwrap();
+        while got.len() < 2 {
+            let message = reader.message().await.unwrap().expect("a will");
+            got.push(String::from_utf8(message.payload).unwrap());
+        }
+        assert!(reader.is_quiet(Duration::from_millis(500)).await, "a will came twice, or one called off");
+    }
+    assert_eq!(got, ["lost", "late"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

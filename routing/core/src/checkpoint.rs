@@ -16,9 +16,10 @@ use crate::retained::Kept;
 use crate::session::Session;
 use crate::session::mailbox::{Slot, SlotState};
 use crate::shared::Shared;
+use crate::wills::{self, Standing};
 
 /// The version of [`Image`] that this code writes.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// Retained events that stand so many checkpoints back are appended again, so that their segments can be freed.
 const MOVE_AFTER: u64 = 4;
 
@@ -29,6 +30,7 @@ struct Image {
     sessions: Vec<SessionImage>,
     /// Retained events by record; the log holds them.
     retained: Vec<(Position, Guarantee)>,
+    wills: Vec<WillImage>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -43,6 +45,18 @@ struct SessionImage {
     first: u64,
     sent: u64,
     slots: Vec<SlotImage>,
+}
+
+/// The log holds the event.
+#[derive(Serialize, Deserialize)]
+struct WillImage {
+    will: u64,
+    position: Position,
+    session: Option<u64>,
+    client: ClientId,
+    delay_ms: u64,
+    guarantee: Guarantee,
+    retain: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,7 +107,9 @@ pub(crate) async fn now(shared: &Arc<Shared>) -> Result<(), Reject> {
 async fn keep(shared: &Shared, position: Position, image: Bytes, needed: Position) -> Result<(), Reject> {
     shared.store.checkpoint(position, image).await?;
     shared.store.hold(needed);
-    move_retained(shared, position).await;
+    let old = Position(position.0.saturating_sub(MOVE_AFTER * shared.options.checkpoint_bytes.0));
+    move_retained(shared, old).await;
+    wills::move_old(shared, old).await;
     Ok(())
 }
 
@@ -101,7 +117,8 @@ async fn keep(shared: &Shared, position: Position, image: Bytes, needed: Positio
 fn take(shared: &Shared) -> (Position, Bytes, Position) {
     let dispatched = shared.dispatched.lock();
     let mut needed = *dispatched;
-    let mut image = Image { version: VERSION, stamp: 0, sessions: Vec::new(), retained: Vec::new() };
+    let mut image =
+        Image { version: VERSION, stamp: 0, sessions: Vec::new(), retained: Vec::new(), wills: Vec::new() };
     image.stamp = shared.stamps.clone().take();
     let registry = shared.registry.lock();
     for session in registry.sessions().filter(|session| session.durable) {
@@ -113,8 +130,27 @@ fn take(shared: &Shared) -> (Position, Bytes, Position) {
         needed = needed.min(kept.position);
         image.retained.push((kept.position, kept.guarantee));
     });
+    // A will whose record the dispatcher has not passed is behind the checkpoint, and replayed.
+    for (will, position, standing) in shared.wills.lock().recorded() {
+        needed = needed.min(position);
+        image.wills.push(WillImage::new(will, position, standing));
+    }
     let bytes = postcard::to_allocvec(&image).unwrap_or_default();
     (*dispatched, Bytes::from(bytes), needed)
+}
+
+impl WillImage {
+    fn new(will: u64, position: Position, standing: &Standing) -> Self {
+        Self {
+            will,
+            position,
+            session: standing.session,
+            client: standing.who.client.clone(),
+            delay_ms: u64::try_from(standing.will.delay.as_millis()).unwrap_or(u64::MAX),
+            guarantee: standing.will.publish.guarantee,
+            retain: standing.will.publish.retain,
+        }
+    }
 }
 
 fn session_image(session: &Session) -> SessionImage {
@@ -169,10 +205,31 @@ pub(crate) async fn restore(shared: &Shared, position: Position, image: &[u8]) -
             }
         }
     }
+    restore_wills(shared, image.wills).await?;
     for session in image.sessions {
         restore_session(shared, session);
     }
     Ok(image.stamp)
+}
+
+async fn restore_wills(shared: &Shared, mut images: Vec<WillImage>) -> Result<(), Reject> {
+    images.sort_unstable_by_key(|image| image.position);
+    for some in images.chunks(1024) {
+        let events = shared.store.read(some.iter().map(|image| image.position).collect()).await?;
+        let mut wills = shared.wills.lock();
+        for (image, event) in some.iter().zip(events) {
+            let WillImage { will, position, session, ref client, delay_ms, guarantee, retain } = *image;
+            match event {
+                Some(event) => {
+                    let publish = (event, guarantee, retain);
+                    let client = client.clone();
+                    wills.add(will, Standing::recovered(client, session, delay_ms, publish, position));
+                }
+                None => tracing::error!(position = position.0, "a will is gone from the log"),
+            }
+        }
+    }
+    Ok(())
 }
 
 fn restore_session(shared: &Shared, image: SessionImage) {
@@ -196,11 +253,10 @@ fn restore_session(shared: &Shared, image: SessionImage) {
 }
 
 /// Appends retained events that stand far back again, so that the log can free what is before them.
-async fn move_retained(shared: &Shared, position: Position) {
-    let old = position.0.saturating_sub(MOVE_AFTER * shared.options.checkpoint_bytes.0);
+async fn move_retained(shared: &Shared, old: Position) {
     let mut entries = Vec::new();
     shared.retained.read().each(&mut |kept: &Kept| {
-        if kept.position.0 < old {
+        if kept.position < old {
             let note = EventNote {
                 retain: true,
                 state_only: true,

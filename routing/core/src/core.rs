@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use event::hub::{Admission, Attach, Attached, Closed, Hub, Publish, Replayed, Stamps, Will};
@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::dispatch::Dispatcher;
 use crate::metrics::Metrics;
 use crate::notes::{Change, Note};
-use crate::publish::Publisher;
+use crate::publish::{Marks, Publisher};
 use crate::retained::Retained;
 use crate::rights::denied;
 use crate::session::Session;
@@ -24,6 +24,7 @@ use crate::session::mailbox::Totals;
 use crate::shared::{Shared, now_ms};
 use crate::table::RouteTable;
 use crate::trie::Trie;
+use crate::wills::{self, Standing};
 use crate::{Options, RouteOptions, checkpoint, dispatch, keeper};
 
 /// How much of the log one step of recovery or replay reads.
@@ -46,6 +47,8 @@ pub struct Recovered {
     pub backlog: usize,
     /// Retained events.
     pub retained: usize,
+    /// Wills of clients that were lost with Weft, or before.
+    pub wills: usize,
 }
 
 impl Core {
@@ -101,11 +104,13 @@ impl Core {
             sessions: shared.registry.lock().len(),
             backlog: shared.totals.backlog.load(Ordering::Relaxed),
             retained: shared.retained.read().count(),
+            wills: shared.wills.lock().len(),
         };
         for session in shared.registry.lock().sessions() {
             // Who was connected when Weft went down is away since now.
             session.state.lock().detached_ms.get_or_insert_with(now_ms);
         }
+        wills::after_crash(&shared);
         let dispatcher = Dispatcher::new(Arc::clone(&shared));
         let tasks = vec![
             tokio::spawn(dispatch::run(dispatcher, feed)),
@@ -117,7 +122,8 @@ impl Core {
     /// Refuses what comes, tells connections that Weft stops, and keeps a checkpoint. The store may be closed after it.
     pub async fn stop(&self) {
         let shared = &self.shared;
-        keeper::publish_all_wills(shared).await;
+        // Those whose delay is not over wait in the log (MQTT 5 §3.1.2.5): their clients may come back to the next run.
+        wills::publish_due(shared).await;
         shared.stopping.store(true, Ordering::Release);
         shared.wills_changed.notify_one();
         let sessions: Vec<Arc<Session>> = shared.registry.lock().sessions().cloned().collect();
@@ -207,6 +213,7 @@ impl Hub for Core {
         if !present {
             registry.insert(Arc::clone(&session));
         }
+        let will = request.will.map(|will| shared.add_will(&who, will, &session));
         let unreleased = {
             let mut mailbox = session.mailbox.lock();
             mailbox.pace.start(Instant::now());
@@ -216,7 +223,7 @@ impl Hub for Core {
             let mut state = session.state.lock();
             state.keep = request.keep;
             state.detached_ms = None;
-            state.will = request.will.map(|will| Box::new((who.clone(), will)));
+            state.will = will.as_ref().map(|(id, _)| *id);
             state.replies.clear();
         }
         drop(registry);
@@ -229,7 +236,9 @@ impl Hub for Core {
                 fresh: !present,
             });
         }
-        let receipt = change.map(|change| shared.append(&change, Durability::Synced));
+        let change = change.map(|change| Entry { event: None, note: change.encode() });
+        let entries: Vec<Entry> = change.into_iter().chain(will.map(|(_, entry)| entry)).collect();
+        let receipt = (!entries.is_empty()).then(|| shared.append_entries(entries, Durability::Synced));
         let mut link = Box::new(SessionLink::new(Arc::clone(shared), Arc::clone(&session), who, holder));
         Box::pin(async move {
             if let Some(receipt) = receipt {
@@ -245,7 +254,7 @@ impl Hub for Core {
     }
 
     fn publish(&self, who: &Principal, batch: Vec<Publish>) -> Admission {
-        Publisher::default().publish(&self.shared, who, None, batch)
+        Publisher::default().publish(&self.shared, who, Marks::default(), batch)
     }
 
     fn replay(&self, filters: Vec<TopicFilter>, after: Position, until: Position) -> Pending<Replayed> {
@@ -285,13 +294,8 @@ impl Core {
         if let Some(reader) = reader {
             reader.wake();
         }
-        if present {
-            keeper::call_off(shared, older.key);
-        }
-        // [MQTT-3.1.3-9]: a will with a delay is not sent when the session goes on.
-        if let Some((who, will)) = will.map(|will| *will).filter(|(_, will)| !present || will.delay.is_zero())
-        {
-            keeper::schedule(shared, older.key, who, will.publish, Duration::ZERO);
+        if let Some(will) = will {
+            wills::taken_over(shared, will, present);
         }
     }
 }
@@ -299,8 +303,12 @@ impl Core {
 impl Shared {
     /// Appends a change of state now, in the order of calls, and tells when it is kept and dispatched.
     pub(crate) fn append(&self, change: &Change, durability: Durability) -> event::hub::Receipt {
-        let entry = Entry { event: None, note: change.encode() };
-        let (append, receipt) = Append::new(vec![entry], durability);
+        self.append_entries(vec![Entry { event: None, note: change.encode() }], durability)
+    }
+
+    /// As [`Self::append`], for records that belong together.
+    fn append_entries(&self, entries: Vec<Entry>, durability: Durability) -> event::hub::Receipt {
+        let (append, receipt) = Append::new(entries, durability);
         match self.store.try_append(append) {
             Ok(()) => receipt,
             Err(append) => {
@@ -311,6 +319,15 @@ impl Shared {
                 })
             }
         }
+    }
+
+    /// Adds the will of a client that connects. Gives its number and its record.
+    fn add_will(&self, who: &Principal, will: Will, session: &Session) -> (u64, Entry) {
+        let id = self.stamps.clone().take();
+        let standing = Standing::new(who.clone(), will, session.durable.then_some(session.key));
+        let entry = standing.entry(id, false);
+        self.wills.lock().add(id, standing);
+        (id, entry)
     }
 
     /// Appends a change of state that nobody waits for; false when there is no room.

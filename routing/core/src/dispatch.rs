@@ -15,6 +15,7 @@ use crate::notes::{Change, EventNote, Note};
 use crate::session::mailbox::Item;
 use crate::session::{Reply, Session};
 use crate::shared::Shared;
+use crate::wills::Standing;
 use crate::{checkpoint, keeper};
 
 /// Applies records to the shared state.
@@ -76,7 +77,7 @@ impl Dispatcher {
             Some(Note::Event(note)) => self.event(record.position, record.event, note),
             Some(Note::Change(change)) => {
                 self.flush();
-                self.change(record.position, change, replay);
+                self.change(record.position, record.event, change, replay);
             }
             None => tracing::error!(
                 position = record.position.0,
@@ -90,6 +91,9 @@ impl Dispatcher {
             && let Some(session) = self.session(key)
         {
             session.state.lock().received_ids.insert(id);
+        }
+        if let Some(will) = note.will {
+            self.shared.wills.lock().remove(will);
         }
         let Some(event) = event else { return };
         self.stamp = self.stamp.max(event.parts().stamp);
@@ -143,8 +147,24 @@ impl Dispatcher {
         self.run.clear();
     }
 
-    fn change(&mut self, position: Position, change: Change, replay: bool) {
+    fn change(&mut self, position: Position, event: Option<Event>, change: Change, replay: bool) {
         match change {
+            Change::Will { will, session, client, delay_ms, guarantee, retain, moved } => {
+                self.stamp = self.stamp.max(will);
+                let mut wills = self.shared.wills.lock();
+                // One that was called off or published while it was moved does not come back.
+                if !wills.recorded_at(will, position)
+                    && replay
+                    && !moved
+                    && let Some(event) = event
+                {
+                    let publish = (event, guarantee, retain);
+                    wills.add(will, Standing::recovered(client, session, delay_ms, publish, position));
+                }
+            }
+            Change::WillOff { will } => {
+                self.shared.wills.lock().remove(will);
+            }
             Change::Subscribed { session, ticket, wanted } => {
                 let Some(session) = self.session(session) else { return };
                 let wanted: Vec<Subscribe> =
@@ -224,7 +244,10 @@ impl Dispatcher {
                     }
                 }
             }
-            Change::Subscribed { .. } | Change::Unsubscribed { .. } => {}
+            Change::Subscribed { .. }
+            | Change::Unsubscribed { .. }
+            | Change::Will { .. }
+            | Change::WillOff { .. } => {}
         }
     }
 

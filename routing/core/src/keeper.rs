@@ -3,34 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use event::hub::{Admission, Publish};
-use event::{Event, Principal};
-
 use crate::notes::Change;
-use crate::publish::Publisher;
 use crate::shared::{Shared, now_ms};
-
-/// A will and when it is published.
-pub(crate) struct DueWill {
-    at_ms: u64,
-    /// The session that can still come back and call it off.
-    session: u64,
-    who: Principal,
-    publish: Publish,
-}
-
-/// Publishes a will after `delay`.
-pub(crate) fn schedule(shared: &Shared, session: u64, who: Principal, publish: Publish, delay: Duration) {
-    let at_ms = now_ms().saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
-    shared.wills.lock().push(DueWill { at_ms, session, who, publish });
-    shared.wills_changed.notify_one();
-}
-
-/// The session is taken up again: its will that is not due is called off \[MQTT-3.1.3-9\].
-pub(crate) fn call_off(shared: &Shared, session: u64) {
-    let now_ms = now_ms();
-    shared.wills.lock().retain(|will| will.session != session || will.at_ms <= now_ms);
-}
+use crate::wills;
 
 /// Works until Weft stops. Cancel-safe but for wills that are being published.
 pub(crate) async fn run(shared: Arc<Shared>) {
@@ -39,48 +14,14 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     while !shared.is_stopping() {
         tokio::select! {
             biased;
-            () = shared.wills_changed.notified() => {}
+            () = wills::wait(&shared) => wills::publish_due(&shared).await,
             _ = tick.tick() => {
                 end_sessions(&shared);
+                wills::record(&shared);
                 gauges(&shared);
             }
         }
-        publish_wills(&shared).await;
     }
-}
-
-/// Publishes every will now: Weft stops, and nobody will be here to publish them later.
-pub(crate) async fn publish_all_wills(shared: &Arc<Shared>) {
-    for will in &mut *shared.wills.lock() {
-        will.at_ms = 0;
-    }
-    publish_wills(shared).await;
-}
-
-async fn publish_wills(shared: &Arc<Shared>) {
-    let now_ms = now_ms();
-    let due: Vec<DueWill> = {
-        let mut wills = shared.wills.lock();
-        wills.extract_if(.., |will| will.at_ms <= now_ms).collect()
-    };
-    for will in due {
-        let publish = Publish { event: as_of(&will.publish.event, now_ms), ..will.publish };
-        match Publisher::default().publish(shared, &will.who, None, vec![publish]) {
-            Admission::Admitted(_) => {}
-            Admission::Waiting(admitted) => drop(admitted.await),
-        }
-        tracing::debug!(client_id = %will.who.client, "will published");
-    }
-}
-
-/// The event of a will, made when the client came, as if made now: its life begins when it is published (MQTT 5 §3.1.3.2.4).
-fn as_of(event: &Event, now_ms: u64) -> Event {
-    let mut parts = event.parts().clone();
-    if parts.expires_ms != 0 {
-        parts.expires_ms = now_ms.saturating_add(parts.expires_ms.saturating_sub(parts.received_ms));
-    }
-    parts.received_ms = now_ms;
-    Event::new(parts)
 }
 
 fn end_sessions(shared: &Shared) {

@@ -20,6 +20,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod trie;
+mod wills;
 
 pub use crate::core::{Core, Recovered};
 pub use options::Options;

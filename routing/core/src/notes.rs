@@ -3,8 +3,8 @@
 //! A note starts with its kind.
 //!
 //! ```text
-//! 0x01 flags [id: u16 session: u64] [moved from: u64]   an event; all little-endian
-//! 0x02 postcard(Change)                                 a change of state
+//! 0x01 flags [id: u16 session: u64] [moved from: u64] [will: u64]   an event; all little-endian
+//! 0x02 postcard(Change)                                              a change of state
 //! ```
 //!
 //! | bit of flags | meaning |
@@ -15,6 +15,7 @@
 //! | 4 | state only: nobody is owed it (a retained event that was moved, or whose delivery goes another way) |
 //! | 5 | id and session of an exactly-once publish follow |
 //! | 6 | a retained event, moved here from an older position that follows; valid if that is still the current one |
+//! | 7 | the event of a will whose number follows: the will is over |
 
 use bytes::{BufMut, Bytes, BytesMut};
 use event::hub::SubscribeOptions;
@@ -30,6 +31,7 @@ const LIVE_DONE: u8 = 1 << 3;
 const STATE_ONLY: u8 = 1 << 4;
 const HAS_ID: u8 = 1 << 5;
 const MOVED: u8 = 1 << 6;
+const WILL: u8 = 1 << 7;
 
 /// Notes without fields behind the flags.
 static PLAIN: [[u8; 2]; 16] = [
@@ -64,6 +66,8 @@ pub(crate) struct EventNote {
     pub(crate) id: Option<(u16, u64)>,
     /// Where this retained event stood before.
     pub(crate) moved: Option<Position>,
+    /// The will that this event is.
+    pub(crate) will: Option<u64>,
 }
 
 /// A change of state, as one record.
@@ -85,6 +89,18 @@ pub(crate) enum Change {
     Received { session: u64, numbers: Vec<u64> },
     /// The publisher released these ids.
     Released { session: u64, ids: Vec<u16> },
+    /// A client came with a will; its event is in the same record. `moved`: an older record of it stands further back.
+    Will {
+        will: u64,
+        session: Option<u64>,
+        client: ClientId,
+        delay_ms: u64,
+        guarantee: Guarantee,
+        retain: bool,
+        moved: bool,
+    },
+    /// A will was called off.
+    WillOff { will: u64 },
 }
 
 /// A note, read.
@@ -96,7 +112,15 @@ pub(crate) enum Note {
 
 impl EventNote {
     pub(crate) fn new(guarantee: Guarantee) -> Self {
-        Self { guarantee, retain: false, live_done: false, state_only: false, id: None, moved: None }
+        Self {
+            guarantee,
+            retain: false,
+            live_done: false,
+            state_only: false,
+            id: None,
+            moved: None,
+            will: None,
+        }
     }
 
     /// The bytes; for most events one of a few constants, without an allocation.
@@ -112,13 +136,14 @@ impl EventNote {
             (self.state_only, STATE_ONLY),
             (self.id.is_some(), HAS_ID),
             (self.moved.is_some(), MOVED),
+            (self.will.is_some(), WILL),
         ] {
             flags |= if set { bit } else { 0 };
         }
         if let Some(note) = PLAIN.get(usize::from(flags)) {
             return Bytes::from_static(note);
         }
-        let mut out = BytesMut::with_capacity(20);
+        let mut out = BytesMut::with_capacity(28);
         out.put_slice(&[EVENT, flags]);
         if let Some((id, session)) = self.id {
             out.put_u16_le(id);
@@ -126,6 +151,9 @@ impl EventNote {
         }
         if let Some(from) = self.moved {
             out.put_u64_le(from.0);
+        }
+        if let Some(will) = self.will {
+            out.put_u64_le(will);
         }
         out.freeze()
     }
@@ -146,6 +174,10 @@ impl EventNote {
             0 => None,
             _ => Some(Position(u64::from_le_bytes(take(&mut rest)?))),
         };
+        let will = match flags & WILL {
+            0 => None,
+            _ => Some(u64::from_le_bytes(take(&mut rest)?)),
+        };
         Some(Self {
             guarantee,
             retain: flags & RETAIN != 0,
@@ -153,6 +185,7 @@ impl EventNote {
             state_only: flags & STATE_ONLY != 0,
             id,
             moved,
+            will,
         })
     }
 }
@@ -206,7 +239,7 @@ mod tests {
     #[test]
     fn event_notes_read_back() {
         for guarantee in [Guarantee::AtMostOnce, Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
-            for bits in 0..32u8 {
+            for bits in 0..64u8 {
                 let note = EventNote {
                     guarantee,
                     retain: bits & 1 != 0,
@@ -214,6 +247,7 @@ mod tests {
                     state_only: bits & 4 != 0,
                     id: (bits & 8 != 0).then_some((7, u64::MAX)),
                     moved: (bits & 16 != 0).then_some(Position(99)),
+                    will: (bits & 32 != 0).then_some(5),
                 };
                 assert_eq!(Note::decode(&note.encode()), Some(Note::Event(note)));
             }

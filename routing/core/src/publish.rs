@@ -22,6 +22,15 @@ pub(crate) struct Publisher {
     matcher: Matcher,
 }
 
+/// Who else has to remember an event.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Marks<'a> {
+    /// The session that remembers ids of exactly-once publishes, if it is durable.
+    pub(crate) session: Option<&'a Session>,
+    /// The will that the event is.
+    pub(crate) will: Option<u64>,
+}
+
 /// What one store gets of a batch.
 #[derive(Default)]
 struct Share {
@@ -46,12 +55,12 @@ struct Sorted {
 }
 
 impl Publisher {
-    /// Publishes a batch of `who`, always the same one. `session` is the durable session that remembers ids of exactly-once publishes.
+    /// Publishes a batch of `who`, always the same one.
     pub(crate) fn publish(
         &mut self,
         shared: &Arc<Shared>,
         who: &Principal,
-        session: Option<&Session>,
+        marks: Marks<'_>,
         batch: Vec<Publish>,
     ) -> Admission {
         if shared.is_stopping() {
@@ -59,7 +68,7 @@ impl Publisher {
         }
         shared.metrics.events_in.increment(batch.len() as u64);
         self.matcher.follow(&who.rights);
-        let sorted = self.sort(shared, who, session.filter(|session| session.durable), batch);
+        let sorted = self.sort(shared, who, marks, batch);
         let behind = sorted.behind.clone();
         let admission = admit(shared, sorted);
         if behind.is_empty() { admission } else { wait_for_readers(shared, behind, admission) }
@@ -69,7 +78,7 @@ impl Publisher {
         &mut self,
         shared: &Arc<Shared>,
         who: &Principal,
-        session: Option<&Session>,
+        marks: Marks<'_>,
         batch: Vec<Publish>,
     ) -> Sorted {
         let mut sorted =
@@ -89,12 +98,12 @@ impl Publisher {
             }
             let remote = matched.route.remote.filter(|_| who.origin == Origin::Client);
             if let Some(remote) = remote {
-                sorted.add_remote(remote, place, &publish, session);
+                sorted.add_remote(remote, place, &publish, marks);
                 continue;
             }
             let live = publish.guarantee == Guarantee::AtMostOnce;
-            if !live || publish.retain || matched.keep_all {
-                sorted.add_local(place, &publish, session, matched.route.durability(publish.guarantee));
+            if !live || publish.retain || matched.keep_all || marks.will.is_some() {
+                sorted.add_local(place, &publish, marks, matched.route.durability(publish.guarantee));
             }
             if live && !matched.targets.is_empty() {
                 if !run_of.as_ref().is_some_and(|known| Arc::ptr_eq(known, &matched))
@@ -113,18 +122,21 @@ impl Publisher {
     }
 }
 
+impl Marks<'_> {
+    /// The publisher's id of this publish with the session that remembers it.
+    fn id(self, publish: &Publish) -> Option<(u16, u64)> {
+        let session = self.session.filter(|session| session.durable);
+        publish.id.zip(session.map(|session| session.key))
+    }
+}
+
 impl Sorted {
-    fn add_local(
-        &mut self,
-        place: usize,
-        publish: &Publish,
-        session: Option<&Session>,
-        durability: Durability,
-    ) {
+    fn add_local(&mut self, place: usize, publish: &Publish, marks: Marks<'_>, durability: Durability) {
         let mut note = EventNote::new(publish.guarantee);
         note.retain = publish.retain;
         note.live_done = publish.guarantee == Guarantee::AtMostOnce;
-        note.id = publish.id.zip(session.map(|session| session.key));
+        note.id = marks.id(publish);
+        note.will = marks.will;
         let answered = publish.guarantee != Guarantee::AtMostOnce || publish.retain;
         self.local.push(place, Entry { event: Some(publish.event.clone()), note: note.encode() });
         if answered {
@@ -132,7 +144,7 @@ impl Sorted {
         }
     }
 
-    fn add_remote(&mut self, remote: usize, place: usize, publish: &Publish, session: Option<&Session>) {
+    fn add_remote(&mut self, remote: usize, place: usize, publish: &Publish, marks: Marks<'_>) {
         let at = self.remote.iter().position(|(index, _)| *index == remote).unwrap_or_else(|| {
             self.remote.push((remote, Share::default()));
             self.remote.len() - 1
@@ -141,13 +153,14 @@ impl Sorted {
         if publish.guarantee != Guarantee::AtMostOnce {
             share.durability = Some(Durability::Remote);
         }
-        // The remote holds the event; retained state and ids of publishers are kept here.
-        let id = publish.id.zip(session.map(|session| session.key));
-        if publish.retain || id.is_some() {
+        // The remote holds the event; retained state, ids of publishers and the end of wills are kept here.
+        let id = marks.id(publish);
+        if publish.retain || id.is_some() || marks.will.is_some() {
             let note = EventNote {
                 retain: publish.retain,
                 state_only: true,
                 id,
+                will: marks.will,
                 ..EventNote::new(publish.guarantee)
             };
             let event = publish.retain.then(|| publish.event.clone());

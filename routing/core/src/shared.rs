@@ -12,7 +12,6 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::Options;
-use crate::keeper::DueWill;
 use crate::metrics::Metrics;
 use crate::retained::{Kept, Retained};
 use crate::session::Session;
@@ -20,6 +19,7 @@ use crate::session::mailbox::{Slot, SlotState, Totals};
 use crate::session::registry::Registry;
 use crate::table::RouteTable;
 use crate::trie::Trie;
+use crate::wills::Wills;
 
 /// A subscription in the trie.
 #[derive(Debug)]
@@ -44,8 +44,8 @@ pub(crate) struct Shared {
     pub(crate) retained: RwLock<Retained>,
     pub(crate) totals: Totals,
     pub(crate) stamps: Stamps,
-    pub(crate) wills: Mutex<Vec<DueWill>>,
-    /// Rung when there is a will to publish.
+    pub(crate) wills: Mutex<Wills>,
+    /// Rung when a will is due at another time.
     pub(crate) wills_changed: Notify,
     pub(crate) stopping: AtomicBool,
     pub(crate) metrics: Metrics,

@@ -333,41 +333,6 @@ async fn a_stopped_core_says_so() {
 }
 
 #[tokio::test]
-async fn the_life_of_a_will_begins_when_it_is_published() {
-    let core = core().await;
-    let mut to = attach(&core, "to", Duration::ZERO).await;
-    subscribe(&mut *to.link, "will", SubscribeOptions::new(AtLeastOnce)).await;
-    let mut parts = event("will", "x").parts().clone();
-    // Made in 1970, of use for a minute: over long ago, were it not published now.
-    (parts.received_ms, parts.expires_ms) = (1000, 61_000);
-    let will = Will { publish: publish(event::Event::new(parts), AtLeastOnce), delay: Duration::ZERO };
-    let request = Attach { will: Some(will), ..Attach::default() };
-    drop(core.attach(Principal::anonymous("from"), request).await.unwrap());
-    assert_eq!(texts(&take(&mut *to.link, 1).await), ["x"]);
-}
-
-#[tokio::test]
-async fn wills_that_wait_are_published_before_the_stop() {
-    let store = MemoryStore::new();
-    let (core, _) = start(&store, options()).await;
-    let to = {
-        let mut to = attach(&core, "to", FOREVER).await;
-        subscribe(&mut *to.link, "will", SubscribeOptions::new(AtLeastOnce)).await;
-        to
-    };
-    drop(to);
-    let will = Will {
-        publish: publish(event_by("from", "will", "late"), AtLeastOnce),
-        delay: Duration::from_secs(9),
-    };
-    let request = Attach { will: Some(will), keep: FOREVER, ..Attach::default() };
-    drop(core.attach(Principal::anonymous("from"), request).await.unwrap());
-    core.stop().await;
-    let (core, _) = start(&store, options()).await;
-    assert_eq!(texts(&take(&mut *attach(&core, "to", FOREVER).await.link, 1).await), ["late"]);
-}
-
-#[tokio::test]
 async fn it_passes_the_contract_of_hubs() {
     event::testing::hub_contract::all(core).await;
 }

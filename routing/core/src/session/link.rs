@@ -13,9 +13,10 @@ use event::{Durability, Event, Pending, Principal, Reject, RejectKind, TopicFilt
 use super::{Reply, Session};
 use crate::keeper;
 use crate::notes::{Change, ranges};
-use crate::publish::Publisher;
+use crate::publish::{Marks, Publisher};
 use crate::rights;
 use crate::shared::{Shared, now_ms};
+use crate::wills;
 
 /// Numbers, and the events that are being read for them.
 type Loading = (Vec<u64>, Pending<Vec<Option<Event>>>);
@@ -125,7 +126,7 @@ impl SessionLink {
             let mut state = session.state.lock();
             state.keep = keep.unwrap_or(state.keep);
             state.detached_ms = Some(now_ms());
-            (state.keep, state.will.take())
+            (state.keep, state.will)
         };
         let stays = session.durable && !keep.is_zero();
         if stays {
@@ -140,9 +141,12 @@ impl SessionLink {
             }
         }
         drop(registry);
-        if let Some((who, will)) = will.map(|will| *will).filter(|_| lost && self.accepted) {
-            let delay = if stays { will.delay.min(keep) } else { Duration::ZERO };
-            keeper::schedule(&shared, session.key, who, will.publish, delay);
+        match will {
+            Some(will) if lost && self.accepted => {
+                wills::lost(&shared, will, if stays { keep } else { Duration::ZERO });
+            }
+            Some(will) => wills::call_off(&shared, will),
+            None => {}
         }
     }
 
@@ -160,7 +164,12 @@ impl SessionLink {
 
 impl Link for SessionLink {
     fn publish(&mut self, batch: Vec<Publish>) -> Admission {
-        self.publisher.publish(&self.shared, &self.who, Some(&self.session), batch)
+        self.publisher.publish(
+            &self.shared,
+            &self.who,
+            Marks { session: Some(&self.session), will: None },
+            batch,
+        )
     }
 
     fn subscribe(&mut self, mut wanted: Vec<Subscribe>) -> Pending<Vec<Result<Granted, Reject>>> {

@@ -9,8 +9,8 @@ mod subscriptions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use event::hub::{Granted, Will};
-use event::{ClientId, Principal, Reject};
+use event::hub::Granted;
+use event::{ClientId, Reject};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -41,8 +41,8 @@ pub(crate) struct State {
     pub(crate) keep: Duration,
     /// When its connection ended, milliseconds since 1970; `None` while it has one.
     pub(crate) detached_ms: Option<u64>,
-    /// The will of the connection that holds it.
-    pub(crate) will: Option<Box<(Principal, Will)>>,
+    /// The will of the connection that holds it, or held it last.
+    pub(crate) will: Option<u64>,
     /// Answers of the dispatcher to changes of subscriptions, by ticket.
     pub(crate) replies: BTreeMap<u32, Reply>,
     pub(crate) next_ticket: u32,
