@@ -8,6 +8,7 @@
 //! publishes before it are answered, and holds back all that comes behind it until it is answered itself: so a client
 //! that publishes, subscribes and publishes sees what the order of its packets says.
 
+mod auth;
 mod connect;
 mod deliver;
 mod publish;
@@ -17,6 +18,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use bytestring::ByteString;
 use event::access::Credentials;
 use event::hub::{self, Close, Closed, Stamps};
 use event::{ClientId, Principal, TopicFilter, TopicName};
@@ -26,6 +29,7 @@ use crate::output::Output;
 use crate::session::{Deliveries, Received};
 use crate::{Options, Violation};
 
+use auth::Authentication;
 pub use connect::Bound;
 use connect::{Welcome, Wish};
 use publish::{Gathered, Open};
@@ -45,6 +49,22 @@ pub struct Now {
 pub enum Action {
     /// [`event::access::Gate::admit`], answered by [`Connection::handle_admission`].
     Admit(ClientId, Credentials),
+    /// [`event::access::Gate::exchange`] and its first step, answered by [`Connection::handle_step`], or
+    /// [`Connection::handle_unknown_method`].
+    Authenticate {
+        /// The client id.
+        client: ClientId,
+        /// What it shows beside the exchange.
+        credentials: Credentials,
+        /// The name of the method.
+        method: ByteString,
+        /// What the client says first.
+        data: Bytes,
+    },
+    /// [`event::access::Exchange::step`], answered by [`Connection::handle_step`].
+    Step(Bytes),
+    /// [`hub::Link::renew`].
+    Renew(Principal),
     /// [`hub::Hub::attach`], answered by [`Connection::handle_attached`].
     Attach(Principal, Box<hub::Attach>),
     /// [`hub::Link::publish`]: call [`Connection::handle_admitted`] when it is admitted, and
@@ -102,6 +122,9 @@ pub struct Connection {
     stuck_since: Option<Instant>,
     stalled_until: Option<Instant>,
     drain_until: Option<Instant>,
+    proof_end: Option<Instant>,
+    /// Of clients that named a method.
+    authentication: Option<Box<Authentication>>,
 
     aliases: Vec<Option<TopicName>>,
     received: Received,
@@ -155,6 +178,8 @@ impl Connection {
             stuck_since: None,
             stalled_until: None,
             drain_until: None,
+            proof_end: None,
+            authentication: None,
             aliases: Vec::new(),
             received: Received::default(),
             open_in: 0,
@@ -224,7 +249,8 @@ impl Connection {
     pub fn wants_packets(&self) -> bool {
         match self.phase {
             Phase::Waiting(_) => true,
-            Phase::Attaching(_) | Phase::Ending(_) | Phase::Over => false,
+            Phase::Attaching(_) => self.authentication.as_ref().is_some_and(|it| it.is_of_client()),
+            Phase::Ending(_) | Phase::Over => false,
             Phase::Open => {
                 !self.admitting
                     && self.request.is_none()
@@ -258,13 +284,17 @@ impl Connection {
             | Packet::Unsubscribe(_)
             | Packet::PingReq
             | Packet::Disconnect(_)
-            | Packet::Auth => self.tally.other_in += 1,
+            | Packet::Auth(_) => self.tally.other_in += 1,
         }
         let connected = matches!(self.phase, Phase::Open);
         match packet {
-            Packet::Connect(_) if connected => return Err(Violation::ConnectTwice),
-            Packet::Connect(connect) => self.handle_connect(*connect, now)?,
-            _ if !connected => return Err(Violation::ConnectFirst),
+            Packet::Connect(connect) if matches!(self.phase, Phase::Waiting(_)) => {
+                self.handle_connect(*connect, now)?;
+            }
+            Packet::Connect(_) => return Err(Violation::ConnectTwice),
+            Packet::Auth(auth) => self.handle_auth(auth)?,
+            Packet::Disconnect(_) if !connected => self.end(false),
+            _ if !connected => return Err(Violation::AuthFirst),
             Packet::Publish(publish) => self.handle_publish(publish, now)?,
             Packet::PubAck(ack) => self.handle_puback(ack)?,
             Packet::PubRec(ack) => self.handle_pubrec(ack)?,
@@ -277,7 +307,6 @@ impl Connection {
                 encode::pingresp(self.output.buffer());
             }
             Packet::Disconnect(disconnect) => self.handle_disconnect(disconnect)?,
-            Packet::Auth => return Err(Violation::Auth),
         }
         self.debug_assert_invariants();
         Ok(())
@@ -296,7 +325,12 @@ impl Connection {
                     self.end(true);
                 }
             }
-            Phase::Open | Phase::Attaching(_) => {
+            // Only enhanced authentication, which is of version 5, reads before CONNACK.
+            Phase::Attaching(_) => {
+                self.violation = Some(violation);
+                self.refuse_as_5(violation.reason(), &violation.to_string());
+            }
+            Phase::Open => {
                 self.violation = Some(violation);
                 self.disconnect(violation.reason(), Some(&violation.to_string()));
             }
@@ -365,6 +399,7 @@ impl Connection {
                 at(self.keep_alive.map(|keep_alive| self.last_in + keep_alive));
                 at(self.stuck_since.map(|since| since + self.options.write_timeout()));
                 at(self.stalled_until);
+                at(self.proof_end);
             }
         }
         next
@@ -380,6 +415,10 @@ impl Connection {
         }
         let violation = match &self.phase {
             Phase::Waiting(until) if *until <= now => Violation::ConnectTimeout,
+            // Behind it is what the client had to say next in its exchange.
+            Phase::Attaching(welcome) if welcome.until <= now && self.wants_packets() => {
+                Violation::ConnectTimeout
+            }
             Phase::Attaching(welcome) if welcome.until <= now => {
                 return self.refuse_connect(Reason::ServerUnavailable, Some(3));
             }
@@ -390,6 +429,7 @@ impl Connection {
                 Violation::WriteTimeout
             }
             Phase::Open if due(self.stalled_until) => Violation::Refused,
+            Phase::Open if due(self.proof_end) => Violation::ProofEnded,
             Phase::Waiting(_) | Phase::Attaching(_) | Phase::Open | Phase::Ending(_) | Phase::Over => return,
         };
         self.handle_violation(violation, &[]);
@@ -397,6 +437,12 @@ impl Connection {
 
     /// What to ask or tell the hub next; `None` when there is nothing now.
     pub fn poll_action(&mut self) -> Option<Action> {
+        if let Some(authentication) = &mut self.authentication
+            && matches!(self.phase, Phase::Attaching(_) | Phase::Open)
+            && let Some(action) = authentication.action()
+        {
+            return Some(action);
+        }
         match &mut self.phase {
             Phase::Waiting(_) | Phase::Over => return None,
             Phase::Attaching(welcome) => {

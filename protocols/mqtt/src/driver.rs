@@ -14,9 +14,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use event::access::{Asking, Gate};
+use event::access::{Asking, Credentials, Exchange, Gate, Step};
 use event::hub::{Admission, Attached, Delivery, Granted, Hub, Link, Receipt};
-use event::{Pending, Principal, Reject, Source};
+use event::{Allowance, ClientId, Pending, Principal, Reject, Source};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -78,6 +78,11 @@ struct Driver<S> {
     shrink_at: Option<Instant>,
 
     held: Held,
+    proving: Option<Box<Proving>>,
+    /// How much the client may send.
+    allowance: Allowance,
+    /// The client sent more than it may: until then it is not read.
+    paused_until: Option<Instant>,
     publishes: VecDeque<Receipt>,
     releases: VecDeque<Receipt>,
     received: VecDeque<Receipt>,
@@ -102,6 +107,13 @@ enum Held {
     Unsubscribe(Pending<Vec<bool>>),
 }
 
+/// Enhanced authentication on its way. The client may go on meanwhile if it is connected.
+struct Proving {
+    exchange: Box<dyn Exchange>,
+    /// The gate's answer; `None`: it is the client's turn.
+    step: Option<Pending<Step>>,
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     fn new(stream: S, source: Source, gate: Arc<dyn Gate>, hub: Arc<dyn Hub>, options: Arc<Options>) -> Self {
         let packet_max = options.max_packet();
@@ -120,6 +132,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             chunk: CHUNK_MIN,
             shrink_at: None,
             held: Held::Nothing,
+            proving: None,
+            allowance: Allowance::unlimited(),
+            paused_until: None,
             publishes: VecDeque::new(),
             releases: VecDeque::new(),
             received: VecDeque::new(),
@@ -156,7 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             *draining = true;
             self.connection.handle_drain(now.instant);
         }
-        if !self.connection.wants_packets() {
+        if self.paused_until.is_some() || !self.connection.wants_packets() {
             // What is not read cannot have come.
             self.connection.handle_input(now.instant);
         }
@@ -164,6 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             let mut moved = self.poll_receipts(cx, now);
             moved |= self.poll_deliveries(cx, now);
             moved |= self.poll_held(cx, now);
+            moved |= self.poll_proof(cx, now);
             moved |= self.perform_actions();
             if self.connection.is_over() {
                 self.count();
@@ -221,7 +237,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             Held::Nothing => return false,
             Held::Admit(admit) => {
                 let Poll::Ready(answer) = admit.as_mut().poll(cx) else { return false };
-                self.connection.handle_admission(answer);
+                if let Ok(who) = &answer {
+                    self.allowance = who.allowance.clone();
+                }
+                self.connection.handle_admission(answer, now);
             }
             Held::Attach(attach) => {
                 let Poll::Ready(answer) = attach.as_mut().poll(cx) else { return false };
@@ -258,43 +277,91 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         true
     }
 
+    fn poll_proof(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
+        let Some(proving) = &mut self.proving else { return false };
+        let Some(step) = &mut proving.step else { return false };
+        let Poll::Ready(answer) = step.as_mut().poll(cx) else { return false };
+        proving.step = None;
+        if let Ok(Step::Done(who, _)) = &answer {
+            self.allowance = who.allowance.clone();
+        }
+        if !matches!(answer, Ok(Step::More(_))) {
+            self.proving = None;
+        }
+        self.connection.handle_step(answer, now);
+        true
+    }
+
+    /// Starts a proof of several steps.
+    fn prove(&mut self, client: ClientId, credentials: Credentials, method: &str, data: Bytes) {
+        let asking = Asking { client, source: self.source.clone(), credentials };
+        match self.gate.exchange(asking, method) {
+            None => self.connection.handle_unknown_method(),
+            Some(mut exchange) => {
+                let step = Some(exchange.step(data));
+                self.proving = Some(Box::new(Proving { exchange, step }));
+            }
+        }
+    }
+
     fn perform_actions(&mut self) -> bool {
         let mut moved = false;
         while let Some(action) = self.connection.poll_action() {
             moved = true;
-            if let Action::Admit(client, credentials) = action {
-                let asking = Asking { client, source: self.source.clone(), credentials };
-                self.held = Held::Admit(self.gate.admit(asking));
-                continue;
-            }
-            if let Action::Attach(who, attach) = action {
-                self.held = Held::Attach(self.hub.attach(who, *attach));
-                continue;
-            }
-            if let Action::Close(close) = action {
-                if let Some(link) = self.link.take() {
-                    link.close(close);
-                }
-                break;
-            }
-            let Some(link) = &mut self.link else { continue };
             match action {
-                Action::Publish(batch) => match link.publish(batch) {
-                    Admission::Admitted(receipt) => {
-                        self.publishes.push_back(receipt);
-                        self.connection.handle_admitted();
+                Action::Admit(client, credentials) => {
+                    let asking = Asking { client, source: self.source.clone(), credentials };
+                    self.held = Held::Admit(self.gate.admit(asking));
+                }
+                Action::Authenticate { client, credentials, method, data } => {
+                    self.prove(client, credentials, &method, data);
+                }
+                Action::Step(data) => {
+                    if let Some(proving) = &mut self.proving {
+                        proving.step = Some(proving.exchange.step(data));
                     }
-                    Admission::Waiting(room) => self.held = Held::Room(room),
-                },
-                Action::Ack(numbers) => link.ack(&numbers),
-                Action::Received(numbers) => self.received.push_back(link.received(&numbers)),
-                Action::Release(ids) => self.releases.push_back(link.release(&ids)),
-                Action::Subscribe(wanted) => self.held = Held::Subscribe(link.subscribe(wanted)),
-                Action::Unsubscribe(filters) => self.held = Held::Unsubscribe(link.unsubscribe(filters)),
-                Action::Admit(..) | Action::Attach(..) | Action::Close(_) => {}
+                }
+                Action::Attach(who, attach) => self.held = Held::Attach(self.hub.attach(who, *attach)),
+                Action::Close(close) => {
+                    if let Some(link) = self.link.take() {
+                        link.close(close);
+                    }
+                    break;
+                }
+                Action::Renew(_)
+                | Action::Publish(_)
+                | Action::Ack(_)
+                | Action::Received(_)
+                | Action::Release(_)
+                | Action::Subscribe(_)
+                | Action::Unsubscribe(_) => self.perform_in_session(action),
             }
         }
         moved
+    }
+
+    fn perform_in_session(&mut self, action: Action) {
+        let Some(link) = &mut self.link else { return };
+        match action {
+            Action::Renew(who) => link.renew(who),
+            Action::Publish(batch) => match link.publish(batch) {
+                Admission::Admitted(receipt) => {
+                    self.publishes.push_back(receipt);
+                    self.connection.handle_admitted();
+                }
+                Admission::Waiting(room) => self.held = Held::Room(room),
+            },
+            Action::Ack(numbers) => link.ack(&numbers),
+            Action::Received(numbers) => self.received.push_back(link.received(&numbers)),
+            Action::Release(ids) => self.releases.push_back(link.release(&ids)),
+            Action::Subscribe(wanted) => self.held = Held::Subscribe(link.subscribe(wanted)),
+            Action::Unsubscribe(filters) => self.held = Held::Unsubscribe(link.unsubscribe(filters)),
+            Action::Admit(..)
+            | Action::Authenticate { .. }
+            | Action::Step(_)
+            | Action::Attach(..)
+            | Action::Close(_) => {}
+        }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
@@ -340,10 +407,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
 
     fn poll_timer(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>, now: Now) -> bool {
         let next = self.connection.poll_timeout().map(Instant::from_std);
-        let next = match (next, self.shrink_at) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
+        let next = [next, self.shrink_at, self.paused_until].into_iter().flatten().min();
         let Some(next) = next else { return false };
         // A timer that fires early costs less than moving it each time something comes.
         if self.armed.is_none_or(|armed| armed > next) {
@@ -360,6 +424,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         if self.shrink_at.is_some_and(|at| at.into_std() <= now) {
             self.shrink();
         }
+        self.paused_until.take_if(|until| until.into_std() <= now);
         true
     }
 
@@ -384,7 +449,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         if self.feed(now) {
             return true;
         }
-        if self.failed || !self.burst.is_empty() || !self.connection.wants_packets() {
+        let paused = self.paused_until.is_some();
+        if self.failed || paused || !self.burst.is_empty() || !self.connection.wants_packets() {
             return false;
         }
         let (room, read) = self.poll_input(cx);
@@ -397,7 +463,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                     self.chunk = (self.chunk * 4).min(CHUNK_MAX);
                 }
                 self.shrink_at.get_or_insert(Instant::from_std(now.instant) + IDLE);
-                self.split(now);
+                self.split(read, now);
                 true
             }
             Poll::Ready(Ok(0) | Err(_)) => {
@@ -424,11 +490,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         (room, pin!(self.stream.read_buf(&mut self.input)).poll(cx))
     }
 
-    /// Takes the complete packets off the input, and gives them to the connection.
-    fn split(&mut self, now: Now) {
+    /// Takes the complete packets off the input, of which `read` bytes came now, and gives them to the connection.
+    fn split(&mut self, read: usize, now: Now) {
         let found = scan(&self.input, self.packet_max, self.connection.version().is_some());
         self.burst = self.input.split_to(found.complete).freeze();
         self.bad = found.violation;
+        if self.allowance.is_limited() {
+            let bytes = u64::try_from(read).unwrap_or(u64::MAX);
+            let wait = self.allowance.charge(u64::from(found.packets), bytes, now.instant);
+            self.paused_until = (!wait.is_zero()).then(|| Instant::from_std(now.instant + wait));
+        }
         self.feed(now);
         if found.next > self.input.capacity() {
             // Memory follows what really came, so a length alone takes none.

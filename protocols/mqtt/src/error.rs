@@ -117,6 +117,18 @@ pub enum Violation {
     /// AUTH without an authentication method in CONNECT.
     #[error("[MQTT-4.12.0-7] AUTH without an authentication method")]
     Auth,
+    /// AUTH where none is expected.
+    #[error("[MQTT 5 §4.12] an AUTH packet that is not due now")]
+    AuthOrder,
+    /// AUTH with another method than CONNECT, or none.
+    #[error("[MQTT-4.12.0-5] AUTH without the authentication method of CONNECT")]
+    AuthMethod,
+    /// Another packet before enhanced authentication was done.
+    #[error("[MQTT-3.1.2-30] another packet than AUTH or DISCONNECT before CONNACK")]
+    AuthFirst,
+    /// The proof of who the client is has ended.
+    #[error("the proof of who the client is has ended: prove it anew")]
+    ProofEnded,
     /// Nothing heard.
     #[error("[MQTT-3.1.2-22] nothing came for one and a half times the keep alive")]
     KeepAlive,
@@ -167,7 +179,10 @@ impl Violation {
             | Self::AckOrder(_)
             | Self::PacketIdInUse(_)
             | Self::SessionExpiry
-            | Self::Auth => Reason::ProtocolError,
+            | Self::Auth
+            | Self::AuthOrder
+            | Self::AuthMethod
+            | Self::AuthFirst => Reason::ProtocolError,
             Self::TooLarge { .. } => Reason::PacketTooLarge,
             Self::Topic(TopicError::NotUtf8 | TopicError::Null) => Reason::MalformedPacket,
             Self::Topic(_) => Reason::TopicNameInvalid,
@@ -177,6 +192,7 @@ impl Violation {
             Self::KeepAlive => Reason::KeepAliveTimeout,
             Self::ConnectTimeout => Reason::ProtocolError,
             Self::WriteTimeout => Reason::AdministrativeAction,
+            Self::ProofEnded => Reason::MaximumConnectTime,
             Self::Refused | Self::Unkept => Reason::ImplementationSpecific,
         }
     }
@@ -188,11 +204,11 @@ impl Violation {
             Self::Utf8 | Self::Null => "text",
             Self::Topic(_) | Self::NoTopic | Self::TopicAlias(_) => "topic",
             Self::ProtocolName | Self::ProtocolLevel(_) => "version",
-            Self::ConnectFlags(_)
-            | Self::ConnectFirst
-            | Self::ConnectTwice
-            | Self::Auth
-            | Self::SessionExpiry => "connect",
+            Self::ConnectFlags(_) | Self::ConnectFirst | Self::ConnectTwice | Self::SessionExpiry => {
+                "connect"
+            }
+            Self::Auth | Self::AuthOrder | Self::AuthMethod | Self::AuthFirst => "auth",
+            Self::ProofEnded => "proof_ended",
             Self::NoFilter | Self::SubscriptionOptions(_) | Self::NoLocalShared => "subscribe",
             Self::PropertyUnknown(_)
             | Self::PropertyPlace(_)

@@ -103,6 +103,25 @@ async fn a_repeated_topic_is_asked_for_once_until_the_rules_change() {
 }
 
 #[tokio::test]
+async fn who_proves_anew_has_the_new_rights() {
+    let core = core().await;
+    let (open, closed) = (Arc::new(Scripted::default()), Arc::new(Scripted::default()));
+    closed.denied.lock().push("a");
+    let mut client = join(&core, "c", &open, Duration::ZERO).await;
+    subscribe(&mut *client.link, "a", SubscribeOptions::new(AtLeastOnce)).await;
+    let send = async |client: &mut Attached| {
+        settle(client.link.publish(vec![publish(event_by("c", "a", "x"), AtLeastOnce)])).await.whole()
+    };
+    send(&mut client).await.unwrap();
+    assert_eq!(take(&mut *client.link, 1).await.len(), 1);
+    client.link.renew(someone("c", &closed));
+    assert_eq!(send(&mut client).await.unwrap_err().kind, RejectKind::Denied);
+    let other = core.publish(&Principal::anonymous("http"), vec![publish(event("a", "x"), AtLeastOnce)]);
+    settle(other).await.whole().unwrap();
+    nothing(&mut *client.link).await;
+}
+
+#[tokio::test]
 async fn what_may_not_be_subscribed_is_refused_at_its_place() {
     let store = MemoryStore::new();
     let (core, _) = start(&store, options()).await;

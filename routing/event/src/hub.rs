@@ -71,6 +71,9 @@ pub trait Link: Send {
     /// PUBCOMP may leave and the ids may be used anew.
     fn release(&mut self, ids: &[u16]) -> Receipt;
 
+    /// The client proved anew who it is (MQTT 5 §4.12.1): it has the rights of `who` from now on. `who` is the same client.
+    fn renew(&mut self, who: Principal);
+
     /// Ends the connection in an orderly way.
     fn close(self: Box<Self>, how: Close);
 }

@@ -203,6 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             | ServerPacket::PubComp(_)
             | ServerPacket::SubAck(..)
             | ServerPacket::UnsubAck(..)
+            | ServerPacket::Auth(_)
             | ServerPacket::PingResp => {}
         }
         Ok(())

@@ -2,17 +2,17 @@
 
 use bytes::{Buf, BytesMut};
 
-use super::decode::{read_ack, read_disconnect, read_publish};
+use super::decode::{read_ack, read_auth, read_disconnect, read_publish};
 use super::encode::{Each, PublishHead, publish as write_publish, with_length, write_properties};
 use super::property::Place;
 use super::reader::Reader;
 use super::write::{Sink, write_binary, write_text};
 use super::{
-    Ack, FilterOptions, Header, PacketId, Properties, Property, Publish, Version, Visit, kind, reason,
+    Ack, Auth, FilterOptions, Header, PacketId, Properties, Property, Publish, Version, Visit, kind, reason,
 };
 use crate::Violation;
 
-pub use super::encode::{AckKind, ack};
+pub use super::encode::{AckKind, ack, auth};
 
 /// A packet that a server sends.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +44,8 @@ pub enum ServerPacket {
     PingResp,
     /// DISCONNECT, version 5 only.
     Disconnect(u8),
+    /// AUTH, version 5 only.
+    Auth(Auth),
 }
 
 /// Takes the first packet of a server off `input`; `None` when there is no complete one.
@@ -91,6 +93,7 @@ pub fn decode_server(input: &mut BytesMut, version: Version) -> Result<Option<Se
         kind::DISCONNECT if version == Version::V5 => {
             ServerPacket::Disconnect(read_disconnect(r, &whole, version)?.code)
         }
+        kind::AUTH if version == Version::V5 => ServerPacket::Auth(read_auth(r, &whole)?),
         other => return Err(Violation::PacketType(other)),
     }))
 }

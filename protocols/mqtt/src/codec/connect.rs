@@ -41,8 +41,14 @@ pub struct Connect {
     pub max_packet_bytes: Option<NonZeroU32>,
     /// Request Problem Information: reason strings are wanted.
     pub problem_information: bool,
-    /// An Authentication Method is there: extended authentication is wanted.
-    pub authentication: bool,
+    /// Request Response Information: a place for answers is wanted.
+    pub response_information: bool,
+    /// Topic Alias Maximum: how many aliases the client takes.
+    pub topic_alias_max: u16,
+    /// Authentication Method: enhanced authentication is wanted.
+    pub method: Option<ByteString>,
+    /// Authentication Data.
+    pub method_data: Bytes,
 }
 
 /// The will of a client (MQTT 5 §3.1.2.5).
@@ -93,7 +99,10 @@ pub(crate) fn read(mut r: Reader<'_>, whole: &Bytes) -> Result<Connect, Violatio
         receive_max: NonZeroU16::MAX,
         max_packet_bytes: None,
         problem_information: true,
-        authentication: false,
+        response_information: false,
+        topic_alias_max: 0,
+        method: None,
+        method_data: Bytes::new(),
     };
     if version == Version::V5 {
         read_properties(&mut connect, &Properties::read(&mut r, whole, Place::CONNECT)?)?;
@@ -137,7 +146,7 @@ fn check_flags(flags: u8, version: Version) -> Result<(), Violation> {
 }
 
 fn read_properties(connect: &mut Connect, properties: &Properties) -> Result<(), Violation> {
-    let mut authentication_data = false;
+    let mut data = None;
     for property in properties.iter() {
         if let Property::SessionExpiry(seconds) = property {
             connect.session_expiry_s = seconds;
@@ -147,16 +156,21 @@ fn read_properties(connect: &mut Connect, properties: &Properties) -> Result<(),
             connect.max_packet_bytes = Some(most);
         } else if let Property::RequestProblemInformation(wanted) = property {
             connect.problem_information = wanted;
-        } else if let Property::AuthenticationMethod(_) = property {
-            connect.authentication = true;
-        } else if let Property::AuthenticationData(_) = property {
-            authentication_data = true;
+        } else if let Property::RequestResponseInformation(wanted) = property {
+            connect.response_information = wanted;
+        } else if let Property::TopicAliasMaximum(most) = property {
+            connect.topic_alias_max = most;
+        } else if let Property::AuthenticationMethod(method) = property {
+            connect.method = Some(properties.share(method));
+        } else if let Property::AuthenticationData(bytes) = property {
+            data = Some(properties.share_data(bytes));
         }
     }
-    match authentication_data && !connect.authentication {
-        true => Err(Violation::AuthenticationData),
-        false => Ok(()),
+    if data.is_some() && connect.method.is_none() {
+        return Err(Violation::AuthenticationData);
     }
+    connect.method_data = data.unwrap_or_default();
+    Ok(())
 }
 
 fn read_will(r: &mut Reader<'_>, whole: &Bytes, flags: u8, version: Version) -> Result<Will, Violation> {

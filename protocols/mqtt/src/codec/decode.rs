@@ -1,12 +1,13 @@
 //! Takes packets of clients off a buffer of complete packets.
 
 use bytes::{Buf, Bytes};
+use bytestring::ByteString;
 use event::{Guarantee, TopicName};
 
 use super::property::Place;
 use super::reader::{Reader, share_text, varint_len};
 use super::{
-    Ack, Disconnect, FilterOptions, Header, Packet, PacketId, Properties, Property, Publish, Subscribe,
+    Ack, Auth, Disconnect, FilterOptions, Header, Packet, PacketId, Properties, Property, Publish, Subscribe,
     Unsubscribe, Version, connect, kind, reason,
 };
 use crate::Violation;
@@ -45,10 +46,7 @@ fn read_body(header: Header, r: Reader<'_>, whole: &Bytes, version: Version) -> 
             Packet::PingReq
         }
         kind::DISCONNECT => Packet::Disconnect(read_disconnect(r, whole, version)?),
-        kind::AUTH if version == Version::V5 => {
-            read_auth(r, whole)?;
-            Packet::Auth
-        }
+        kind::AUTH if version == Version::V5 => Packet::Auth(read_auth(r, whole)?),
         kind::AUTH => return Err(Violation::PacketType(kind::AUTH)),
         kind::CONNECT => return Err(Violation::ConnectTwice),
         _ => return Err(Violation::WrongDirection),
@@ -201,14 +199,24 @@ pub(crate) fn read_disconnect(
     Ok(disconnect)
 }
 
-fn read_auth(mut r: Reader<'_>, whole: &Bytes) -> Result<(), Violation> {
+/// Nothing says success.
+pub(crate) fn read_auth(mut r: Reader<'_>, whole: &Bytes) -> Result<Auth, Violation> {
+    let mut auth = Auth { code: 0, method: ByteString::new(), data: Bytes::new() };
     if r.is_empty() {
-        return Ok(());
+        return Ok(auth);
     }
-    let code = r.u8()?;
-    if !matches!(code, 0x00 | 0x18 | 0x19) {
-        return Err(Violation::ReasonCode(code));
+    auth.code = r.u8()?;
+    if !matches!(auth.code, 0x00 | 0x18 | 0x19) {
+        return Err(Violation::ReasonCode(auth.code));
     }
-    Properties::read(&mut r, whole, Place::AUTH)?;
-    r.end()
+    let properties = Properties::read(&mut r, whole, Place::AUTH)?;
+    for property in properties.iter() {
+        if let Property::AuthenticationMethod(method) = property {
+            auth.method = properties.share(method);
+        } else if let Property::AuthenticationData(data) = property {
+            auth.data = properties.share_data(data);
+        }
+    }
+    r.end()?;
+    Ok(auth)
 }

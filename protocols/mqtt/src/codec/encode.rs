@@ -104,6 +104,17 @@ pub fn disconnect(out: &mut BytesMut, reason: Reason, properties: &[Property<'_>
     with_length(out, body);
 }
 
+/// AUTH of either end.
+pub fn auth(out: &mut BytesMut, reason: Reason, properties: &[Property<'_>]) {
+    out.put(&[kind::AUTH << 4]);
+    let body = |sink: &mut dyn FnMut(&[u8])| {
+        let mut sink = Each(sink);
+        sink.put(&[reason.byte()]);
+        write_properties(&mut sink, properties);
+    };
+    with_length(out, body);
+}
+
 /// What stands before the payload of a PUBLISH, but for the properties.
 #[derive(Clone, Copy, Debug)]
 pub struct PublishHead<'a> {

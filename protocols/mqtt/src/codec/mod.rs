@@ -83,7 +83,7 @@ pub enum Packet {
     /// DISCONNECT.
     Disconnect(Disconnect),
     /// AUTH.
-    Auth,
+    Auth(Auth),
 }
 
 /// PUBLISH (MQTT 5 §3.3).
@@ -157,6 +157,17 @@ pub struct Disconnect {
     pub session_expiry: Option<u32>,
 }
 
+/// AUTH (MQTT 5 §3.15).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// The reason code: 0x00 success, 0x18 continue, 0x19 authenticate anew.
+    pub code: u8,
+    /// The Authentication Method; empty when it is left out.
+    pub method: ByteString,
+    /// The Authentication Data.
+    pub data: Bytes,
+}
+
 /// The types of packets.
 pub(crate) mod kind {
     pub(crate) const CONNECT: u8 = 1;
@@ -219,6 +230,8 @@ impl Header {
 pub struct Scan {
     /// How many bytes are complete packets.
     pub complete: usize,
+    /// How many packets these are.
+    pub packets: u32,
     /// How many bytes the packet behind them needs in all, as far as known; 0 when not known.
     pub next: usize,
     /// What is wrong behind them, if something is.
@@ -228,7 +241,7 @@ pub struct Scan {
 /// Looks at the fixed headers in `input`. `max`: the largest packet allowed, bytes. `connected`: CONNECT was there, so
 /// that nothing else is waited for before.
 pub fn scan(input: &[u8], max: u32, connected: bool) -> Scan {
-    let mut scan = Scan { complete: 0, next: 0, violation: None };
+    let mut scan = Scan { complete: 0, packets: 0, next: 0, violation: None };
     let mut connected = connected;
     while let Some(rest) = input.get(scan.complete..) {
         if !connected && rest.first().is_some_and(|first| first >> 4 != kind::CONNECT) {
@@ -254,6 +267,7 @@ pub fn scan(input: &[u8], max: u32, connected: bool) -> Scan {
             return scan;
         }
         scan.complete = scan.complete.saturating_add(total);
+        scan.packets = scan.packets.saturating_add(1);
         connected = true;
     }
     scan

@@ -14,6 +14,10 @@ pub enum Reason {
     DisconnectWithWill = 0x04,
     /// UNSUBACK: there was no such subscription.
     NoSubscriptionExisted = 0x11,
+    /// AUTH: the other end goes on.
+    ContinueAuthentication = 0x18,
+    /// AUTH by a client that proves anew who it is.
+    ReAuthenticate = 0x19,
     /// No more precise code fits.
     Unspecified = 0x80,
     /// A packet that cannot be read.
@@ -62,6 +66,8 @@ pub enum Reason {
     AdministrativeAction = 0x98,
     /// The payload is not what its properties say.
     PayloadFormatInvalid = 0x99,
+    /// DISCONNECT: the proof of who the client is has ended.
+    MaximumConnectTime = 0xa0,
     /// Shared subscriptions are not supported.
     SharedNotSupported = 0x9e,
 }

@@ -94,12 +94,12 @@ fn mqtt_2_1_3_reserved_flags_are_refused() {
 fn scan_finds_whole_packets_and_refuses_large_ones_before_their_body() {
     let ping = [0xc0, 0];
     let two = [&ping[..], &ping, &[0x30]].concat();
-    assert_eq!(scan(&two, 1024, true), Scan { complete: 4, next: 0, violation: None });
+    assert_eq!(scan(&two, 1024, true), Scan { complete: 4, packets: 2, next: 0, violation: None });
     let cut = [&ping[..], &[0x30, 100, 0]].concat();
-    assert_eq!(scan(&cut, 1024, true), Scan { complete: 2, next: 102, violation: None });
+    assert_eq!(scan(&cut, 1024, true), Scan { complete: 2, packets: 1, next: 102, violation: None });
     let large = [&ping[..], &[0x30, 0xff, 0x07]].concat();
     let violation = Some(Violation::TooLarge { len: 1026, max: 1025 });
-    assert_eq!(scan(&large, 1025, true), Scan { complete: 2, next: 0, violation });
+    assert_eq!(scan(&large, 1025, true), Scan { complete: 2, packets: 1, next: 0, violation });
     assert_eq!(scan(&large, 1026, true).violation, None);
     assert_eq!(scan(&ping, 1024, false).violation, Some(Violation::ConnectFirst));
     let flags = [&ping[..], &[0xc1]].concat();
@@ -268,8 +268,11 @@ fn packets_without_body_and_of_the_other_direction() {
     for first in [0x20, 0x90, 0xb0, 0xd0] {
         assert_eq!(one(V5, &[first, 2, 0, 1]), Err(Violation::WrongDirection));
     }
-    assert_eq!(one(V5, &[0xf0, 0]), Ok(Packet::Auth));
-    assert_eq!(one(V5, &packet(0xf0, b"\x18\x05\x15\0\x02ab")), Ok(Packet::Auth));
+    let auth = |code, method: &str, data: &'static [u8]| {
+        Ok(Packet::Auth(Auth { code, method: method.into(), data: Bytes::from_static(data) }))
+    };
+    assert_eq!(one(V5, &[0xf0, 0]), auth(0, "", b""));
+    assert_eq!(one(V5, &packet(0xf0, b"\x18\x09\x15\0\x02ab\x16\0\x01c")), auth(0x18, "ab", b"c"));
     assert_eq!(one(V5, &packet(0xf0, b"\x01\0")), Err(Violation::ReasonCode(1)));
     assert_eq!(one(V311, &[0xf0, 0]), Err(Violation::PacketType(15)));
     assert_eq!(one(V311, &packet(0x10, b"\0\x04MQTT\x04\x02\0\0\0\0")), Err(Violation::ConnectTwice));

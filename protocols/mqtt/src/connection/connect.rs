@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use event::access::Credentials;
 use event::hub::{self, Attach};
 use event::{ClientId, Principal, Reject, RejectKind};
 
+use super::auth::Authentication;
 use super::{Connection, Now, Phase, fits};
 use crate::Violation;
 use crate::binding::{self, Arrival, Unbound};
@@ -24,6 +26,8 @@ pub(super) struct Welcome {
     assigned: bool,
     session_expiry_s: Option<u32>,
     keep_alive_s: Option<u16>,
+    /// What goes with the success of enhanced authentication.
+    pub(super) proof: Bytes,
 }
 
 /// What a connection that is not open yet has to ask.
@@ -53,10 +57,6 @@ pub struct Bound {
 impl Connection {
     pub(super) fn handle_connect(&mut self, connect: Connect, now: Now) -> Result<(), Violation> {
         self.version = connect.version;
-        if connect.authentication {
-            self.refuse_connect(Reason::BadAuthenticationMethod, None);
-            return Ok(());
-        }
         let assigned = connect.client_id.is_empty();
         // Names with `$` are those of bridges [MQTT-3.1.3-5]; an empty one needs Clean Session in 3.1.1 [MQTT-3.1.3-8].
         if connect.client_id.starts_with('$') || (assigned && !connect.clean && self.version == Version::V311)
@@ -101,20 +101,30 @@ impl Connection {
             (user, password) => Credentials::Password { user, password },
         };
         let attach = Attach { clean: connect.clean, keep, will, keep_all: false };
-        let wish = Wish::Admit(client, credentials, Box::new(attach));
+        let attach = Box::new(attach);
+        let wish = match connect.method {
+            None => Wish::Admit(client, credentials, attach),
+            Some(method) => {
+                let data = connect.method_data;
+                self.authentication = Some(Box::new(Authentication::new(&method, client, credentials, data)));
+                Wish::Admitting(attach)
+            }
+        };
         let until = now.instant + self.options.connect_timeout();
-        let welcome = Welcome { wish, until, assigned, session_expiry_s, keep_alive_s };
+        let welcome = Welcome { wish, until, assigned, session_expiry_s, keep_alive_s, proof: Bytes::new() };
         self.phase = Phase::Attaching(Box::new(welcome));
         Ok(())
     }
 
     /// The gate's answer to [`super::Action::Admit`].
-    pub fn handle_admission(&mut self, answer: Result<Principal, Reject>) {
+    pub fn handle_admission(&mut self, answer: Result<Principal, Reject>, now: Now) {
         let Phase::Attaching(welcome) = &mut self.phase else { return };
         match (answer, std::mem::replace(&mut welcome.wish, Wish::Attaching)) {
             (Ok(who), Wish::Admitting(attach)) => {
                 self.client = Arc::clone(&who.client.0);
+                let until_ms = who.until_ms;
                 welcome.wish = Wish::Attach(who, attach);
+                self.set_proof_end(until_ms, now);
             }
             (Err(reject), Wish::Admitting(_)) => self.reject_connect(reject.kind),
             (_, other) => welcome.wish = other,
@@ -144,6 +154,9 @@ impl Connection {
                 }
                 if let Some(seconds) = welcome.keep_alive_s {
                     properties.push(Property::ServerKeepAlive(seconds));
+                }
+                if let Some(authentication) = &self.authentication {
+                    properties.extend(authentication.properties(&welcome.proof));
                 }
                 if welcome.assigned {
                     properties.push(Property::AssignedClientId(&self.client));

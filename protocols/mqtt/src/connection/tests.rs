@@ -39,7 +39,7 @@ impl Bench {
         let Some(Action::Admit(client, Credentials::None)) = bench.connection.poll_action() else {
             panic!("the gate is asked first")
         };
-        bench.connection.handle_admission(Ok(Principal::anonymous(client)));
+        bench.connection.handle_admission(Ok(Principal::anonymous(client)), bench.now());
         assert!(matches!(bench.connection.poll_action(), Some(Action::Attach(..))));
         bench.connection.handle_attached(Ok(Bound::default()), bench.now());
         assert!(matches!(bench.sent()[..], [ServerPacket::ConnAck { code: 0, .. }]));
@@ -429,6 +429,9 @@ impl Sim {
                 Action::Received(numbers) => self.received.push_back(numbers),
                 Action::Release(ids) => self.releases.push_back(ids),
                 Action::Admit(..)
+                | Action::Authenticate { .. }
+                | Action::Step(_)
+                | Action::Renew(_)
                 | Action::Attach(..)
                 | Action::Subscribe(_)
                 | Action::Unsubscribe(_)
@@ -465,6 +468,7 @@ impl Sim {
                 | ServerPacket::SubAck(..)
                 | ServerPacket::UnsubAck(..)
                 | ServerPacket::PingResp
+                | ServerPacket::Auth(_)
                 | ServerPacket::Disconnect(_) => panic!("{packet:?} {:?}", self.version),
             }
         }

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use event::access::OpenGate;
-use event::testing::FakeHub;
+use event::testing::{FakeHub, ScriptedGate};
 use event::{Event, Guarantee, Parts, Source, TopicName};
 use mqtt::codec::client::{self, AckKind, Hello, ServerPacket, decode_server};
 use mqtt::codec::encode::PublishHead;
@@ -19,11 +18,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+#[allow(unused_imports, reason = "each test file uses a part of it")]
 pub use Guarantee::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 
 /// A hub, and what it takes to serve clients on it.
 pub struct World {
     pub hub: FakeHub,
+    pub gate: ScriptedGate,
     pub options: Options,
     drain: watch::Sender<bool>,
 }
@@ -34,7 +35,7 @@ impl World {
     }
 
     pub fn with(options: Options) -> Self {
-        Self { hub: FakeHub::new(), options, drain: watch::channel(false).0 }
+        Self { hub: FakeHub::new(), gate: ScriptedGate::new(METHOD), options, drain: watch::channel(false).0 }
     }
 
     /// A stream that is served.
@@ -48,7 +49,7 @@ impl World {
         let served = serve(
             far,
             source(),
-            Arc::new(OpenGate),
+            Arc::new(self.gate.clone()),
             Arc::new(self.hub.clone()),
             Arc::new(self.options.clone()),
             self.drain.subscribe(),
@@ -68,6 +69,9 @@ impl World {
         self.drain.send(true).unwrap();
     }
 }
+
+/// The authentication method that is known.
+pub const METHOD: &str = "TEST";
 
 /// Where scripted clients come from.
 pub fn source() -> Source {
@@ -228,6 +232,9 @@ pub fn show(packet: &ServerPacket) -> String {
         ServerPacket::SubAck(id, codes) => format!("SUBACK {} {codes:02x?}", id.get()),
         ServerPacket::UnsubAck(id, codes) => format!("UNSUBACK {} {codes:02x?}", id.get()),
         ServerPacket::PingResp => "PINGRESP".into(),
+        ServerPacket::Auth(auth) => {
+            format!("AUTH {:#04x} {} {:?}", auth.code, auth.method, String::from_utf8_lossy(&auth.data))
+        }
         ServerPacket::Disconnect(code) => format!("DISCONNECT {code:#04x}"),
     }
 }

@@ -296,6 +296,13 @@ impl Link for SessionLink {
         self.append(&Change::Released { session: self.session.key, ids: ids.to_vec() })
     }
 
+    fn renew(&mut self, who: Principal) {
+        self.who = who;
+        // It remembers what the principal before might do.
+        self.publisher = Publisher::default();
+        self.revoke();
+    }
+
     fn close(mut self: Box<Self>, how: Close) {
         self.end(how.will, how.keep);
     }

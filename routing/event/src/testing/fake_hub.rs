@@ -76,6 +76,9 @@ pub enum Call {
         client: String,
         ids: Vec<u16>,
     },
+    Renew {
+        who: Principal,
+    },
     Close {
         client: String,
         how: Close,
@@ -476,6 +479,10 @@ impl Link for FakeLink {
             session.received_ids.retain(|id| !ids.contains(id));
         }
         state.answer_state()
+    }
+
+    fn renew(&mut self, who: Principal) {
+        drop(self.hub.note(Call::Renew { who }));
     }
 
     fn close(mut self: Box<Self>, how: Close) {

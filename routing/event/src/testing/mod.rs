@@ -3,7 +3,9 @@
 mod fake_hub;
 pub mod hub_contract;
 mod memory_store;
+mod scripted_gate;
 pub mod store_contract;
 
 pub use fake_hub::{Answer, Call, FakeHub, next_deliveries, take_deliveries};
 pub use memory_store::MemoryStore;
+pub use scripted_gate::ScriptedGate;
