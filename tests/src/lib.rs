@@ -11,7 +11,7 @@
 //! | [`witness`] | a pair of clients that must not notice what a test does to others |
 //! | [`socket`] | a WebSocket client |
 //! | [`sse`] | server-sent events as a reader reads them |
-//! | [`real`] | other people's clients: mosquitto, Paho, curl, Chromium, the Java client of RocketMQ |
+//! | [`real`] | other people's clients: mosquitto, Paho, HiveMQ's, MQTT.js, curl, Chromium, the Java client of RocketMQ |
 //! | [`process`], [`util`] | child processes with their output kept; ports, seeds, waiting |
 //!
 //! | variable | meaning |

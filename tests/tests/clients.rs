@@ -6,11 +6,72 @@ use rumqttc::v5;
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use tests::Weft;
 use tests::raw::Client;
+use tests::real::{Speaker, Tool, converse_in_browser, needs};
 use tests::socket::Socket;
 use tests::wire::{self, Connect, Publish, Version};
 use tokio_tungstenite::tungstenite::Message;
 
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// The steps of the conversation in `tests/real/README.md`.
+fn steps(version: u8) -> &'static [&'static str] {
+    match version {
+        4 => &["qos", "retained", "session", "will"],
+        _ => &["qos", "retained", "session", "will", "properties"],
+    }
+}
+
+/// Holds the conversation over TCP and over WebSocket, in both versions of MQTT.
+async fn converse(speaker: Speaker, tool: Tool) {
+    if !needs(&[tool]) {
+        return;
+    }
+    let weft = Weft::start().await;
+    for (carrier, url) in
+        [("tcp", format!("mqtt://{}", weft.mqtt)), ("ws", format!("ws://{}/mqtt", weft.http))]
+    {
+        for version in [4, 5] {
+            speaker.converse(&url, version, &format!("{carrier}-{version}"), steps(version)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn paho_for_python() {
+    converse(Speaker::PahoPython, Tool::Paho).await;
+}
+
+#[tokio::test]
+async fn paho_for_go() {
+    converse(Speaker::PahoGo, Tool::PahoGo).await;
+}
+
+#[tokio::test]
+async fn paho_for_java() {
+    converse(Speaker::PahoJava, Tool::JavaClients).await;
+}
+
+#[tokio::test]
+async fn the_client_of_hivemq() {
+    converse(Speaker::HiveMq, Tool::JavaClients).await;
+}
+
+#[tokio::test]
+async fn mqtt_js_in_node() {
+    converse(Speaker::MqttJs, Tool::MqttJs).await;
+}
+
+#[tokio::test]
+async fn mqtt_js_in_a_browser() {
+    if !needs(&[Tool::MqttJs, Tool::Chromium]) {
+        return;
+    }
+    let weft = Weft::start().await;
+    for version in [4, 5] {
+        let url = format!("ws://{}/mqtt", weft.http);
+        converse_in_browser(&url, version, &format!("browser-{version}"), steps(version)).await;
+    }
+}
 
 #[tokio::test]
 async fn rumqttc_of_3_1_1_at_every_qos() {

@@ -4,6 +4,7 @@
 //! `WEFT_REQUIRE_REAL=1` makes it a failure.
 
 mod browser;
+mod conversation;
 mod curl;
 mod mosquitto;
 mod paho;
@@ -12,6 +13,7 @@ mod rocketmq;
 use std::process::{Command, Stdio};
 
 pub use browser::Browser;
+pub use conversation::{Speaker, converse_in_browser};
 pub use curl::EventStream;
 pub use mosquitto::{mosquitto_publisher, mosquitto_subscriber};
 pub use paho::paho_publisher;
@@ -30,6 +32,12 @@ pub enum Tool {
     Chromium,
     /// A JDK and Maven: RocketMQ and its client.
     Java,
+    /// Eclipse Paho for Go, built by `tests/real/build.sh`.
+    PahoGo,
+    /// The MQTT clients in Java, built by `tests/real/build.sh`.
+    JavaClients,
+    /// Node and MQTT.js, built by `tests/real/build.sh`.
+    MqttJs,
     /// The right to mount a small file system.
     Mount,
 }
@@ -42,6 +50,9 @@ impl Tool {
             Self::Curl => runs("curl", &["--version"]),
             Self::Chromium => browser::program().is_some(),
             Self::Java => runs("javac", &["-version"]) && runs("mvn", &["-v"]),
+            Self::PahoGo => conversation::is_built("paho-go"),
+            Self::JavaClients => runs("java", &["-version"]) && conversation::is_built("java"),
+            Self::MqttJs => runs("node", &["--version"]) && conversation::is_built("mqttjs"),
             Self::Mount => runs("sh", &["-c", "test \"$(id -u)\" = 0 && unshare --mount true"]),
         }
     }
@@ -55,6 +66,11 @@ impl Tool {
             Self::Curl => "curl (apt-get install curl)",
             Self::Chromium => "Chromium (apt-get install chromium)",
             Self::Java => "Java and Maven (apt-get install openjdk-17-jdk-headless maven)",
+            Self::PahoGo => "Eclipse Paho for Go (Go 1.24 or later; tests/real/build.sh paho-go)",
+            Self::JavaClients => {
+                "MQTT clients in Java (apt-get install openjdk-17-jdk-headless maven; tests/real/build.sh java)"
+            }
+            Self::MqttJs => "MQTT.js (apt-get install nodejs npm; tests/real/build.sh mqttjs)",
             Self::Mount => "root, to mount a small file system",
         }
     }
