@@ -1,6 +1,5 @@
 //! A whole Weft: build it, run it, stop it.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,17 +15,16 @@ use routing::{Core, Recovered};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use transport::{Connections, Listener};
 
 use crate::admin::Front;
 use crate::connect::{self, Connectors};
-use crate::listen::{self, Protocol};
+use crate::listen::{self, Listening, Protocol, Stop};
 use crate::telemetry;
 use crate::upgrade::{self, Upgrades};
 
 /// A Weft that runs. Dropped without [`Bridge::stop`], it ends as in a crash: what was acknowledged is kept.
 pub struct Bridge {
-    addresses: Addresses,
+    listening: Vec<Listening>,
     data: PathBuf,
     recovered: Recovered,
     core: Arc<Core>,
@@ -36,19 +34,10 @@ pub struct Bridge {
     patience: Duration,
 }
 
-/// Where it listens, with real ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    /// MQTT over TCP.
-    pub mqtt: SocketAddr,
-    /// HTTP and WebSocket.
-    pub http: SocketAddr,
-}
-
 /// The names of the listeners that only this machine reaches.
 fn loopback(config: &Config) -> impl Iterator<Item = Arc<str>> {
-    let listeners = [("mqtt", config.mqtt.listen), ("http", config.http.listen)];
-    listeners.into_iter().filter(|(_, address)| address.0.ip().is_loopback()).map(|(name, _)| Arc::from(name))
+    let local = config.listeners().filter(|(_, table)| table.listen.0.ip().is_loopback());
+    local.map(|(name, _)| Arc::from(name)).collect::<Vec<_>>().into_iter()
 }
 
 impl Bridge {
@@ -60,10 +49,9 @@ impl Bridge {
     pub async fn build(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let (drain, drained) = watch::channel(false);
         let patience = Duration::from_secs(u64::from(config.stop_timeout_s));
-        let connections = Connections::new(&config.transport);
-        let mqtt = Listener::bind("mqtt", config.mqtt.listen.0, &connections).context("mqtt.listen")?;
-        let http = Listener::bind("http", config.http.listen.0, &connections).context("http.listen")?;
-        let addresses = Addresses { mqtt: mqtt.address(), http: http.address() };
+        let stop = Stop { drain: drained.clone(), patience };
+        let mut bound = listen::bind(&config)?;
+        let listening = bound.iter().map(|bound| bound.listening.clone()).collect();
 
         let health = Health::default();
         let front = Front::new(health.clone(), metrics.clone(), drained.clone());
@@ -71,7 +59,7 @@ impl Bridge {
         let speak_http = Protocol::Http { router: front.router(), options: Arc::clone(&options) };
         let mut parts = JoinSet::new();
         parts.spawn(telemetry::upkeep(metrics, drained.clone()));
-        parts.spawn(listen::run(http, speak_http, drained.clone(), patience));
+        listen::serve(&mut bound, config::Protocol::Http, &speak_http, &stop, &mut parts);
 
         let access = Access::open(config.access(), loopback(&config), health.clone()).context("access")?;
         parts.spawn(access.clone().watch(drained.clone()));
@@ -94,13 +82,13 @@ impl Bridge {
         let events = http_front::router(Arc::clone(&gate), Arc::clone(&hub), options, drained.clone());
         front.open(events.merge(upgrade::router(upgrades)));
         let speak_mqtt = Protocol::Mqtt { gate, hub, options: speak_mqtt };
-        parts.spawn(listen::run(mqtt, speak_mqtt, drained, patience));
-        Ok(Self { addresses, data: config.data, recovered, core, connectors, parts, drain, patience })
+        listen::serve(&mut bound, config::Protocol::Mqtt, &speak_mqtt, &stop, &mut parts);
+        Ok(Self { listening, data: config.data, recovered, core, connectors, parts, drain, patience })
     }
 
-    /// Where it listens.
-    pub fn addresses(&self) -> Addresses {
-        self.addresses
+    /// Where it listens: MQTT and HTTP first, then the tables `[listener.NAME]` by name.
+    pub fn listening(&self) -> &[Listening] {
+        &self.listening
     }
 
     /// Where events are.

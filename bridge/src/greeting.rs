@@ -1,18 +1,24 @@
 //! What Weft says when it has started: what listens where, where events are, and what to try first.
 
 use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use crate::Bridge;
+use config::{Carrier, Protocol};
+
+use crate::{Bridge, Listening};
 
 /// The lines, with commands that work as they stand from the folder in which `program` was started.
 pub(crate) fn text(bridge: &Bridge, file: Option<&Path>, program: &str) -> String {
     let mut text = String::new();
-    let addresses = bridge.addresses();
-    let (mqtt, http) = (addresses.mqtt, addresses.http);
-    let mut line = |name: &str, value: String| writeln!(text, "  {name:<7}{value}").unwrap_or(());
-    line("mqtt", format!("{mqtt}  (MQTT 3.1.1 and 5)"));
-    line("http", format!("http://{http}  (/events, /ws, /mqtt, /live, /ready, /metrics)"));
+    let listening = bridge.listening();
+    let address = |name: &str| listening.iter().find(|l| l.name == name).map_or(UNBOUND, |l| l.address);
+    let (mqtt, http) = (address("mqtt"), address("http"));
+    let wide = listening.iter().map(|l| l.name.len()).max().unwrap_or(0).max(6);
+    let mut line = |name: &str, value: String| writeln!(text, "  {name:<wide$} {value}").unwrap_or(());
+    for listening in listening {
+        line(&listening.name, of_listener(listening));
+    }
     line("data", format!("{}  ({})", bridge.data().display(), found(bridge.recovered())));
     line("config", file.map_or_else(|| "defaults".to_owned(), |file| file.display().to_string()));
     let version = env!("CARGO_PKG_VERSION");
@@ -28,6 +34,17 @@ pub(crate) fn text(bridge: &Bridge, file: Option<&Path>, program: &str) -> Strin
          Publish with curl: curl -H 'content-type: application/json' -d '{{\"t\": 21.5}}' 'http://{http}/events?topic=demo/hello'\n"
     )
 }
+
+fn of_listener(listening: &Listening) -> String {
+    let address = listening.address;
+    match (listening.protocol, listening.carrier) {
+        (Protocol::Mqtt, Carrier::Tcp) => format!("{address}  (MQTT 3.1.1 and 5)"),
+        (Protocol::Http, Carrier::Tcp) => format!("http://{address}  ({PATHS})"),
+    }
+}
+
+const PATHS: &str = "/events, /ws, /mqtt, /live, /ready, /metrics";
+const UNBOUND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 fn found(recovered: routing::Recovered) -> String {
     let routing::Recovered { sessions, backlog, retained, records: _, wills: _ } = recovered;

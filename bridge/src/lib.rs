@@ -18,5 +18,6 @@ mod tasks;
 pub mod telemetry;
 mod upgrade;
 
-pub use bridge::{Addresses, Bridge};
+pub use bridge::Bridge;
+pub use listen::Listening;
 pub use start::command_line;

@@ -10,37 +10,25 @@ use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
+use event::Source;
 use event::access::Gate;
 use event::hub::Hub;
 use tokio::sync::watch;
-use transport::Peer;
-
-use crate::listen::source;
 
 /// Where a request leaves what its connection goes on with.
-#[derive(Clone)]
-pub(crate) struct Next(Arc<Inner>);
-
-struct Inner {
-    peer: Peer,
-    work: Mutex<Option<Work>>,
-}
+#[derive(Clone, Default)]
+pub(crate) struct Next(Arc<Mutex<Option<Work>>>);
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Next {
-    /// Nothing follows yet on the connection of `peer`.
-    pub(crate) fn new(peer: Peer) -> Self {
-        Self(Arc::new(Inner { peer, work: Mutex::new(None) }))
-    }
-
     /// What follows, if a request asked for something.
     pub(crate) fn take(&self) -> Option<Work> {
-        self.0.work.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn set(&self, work: impl Future<Output = ()> + Send + 'static) {
-        *self.0.work.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(work));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(work));
     }
 }
 
@@ -62,10 +50,10 @@ pub(crate) fn router(upgrades: Upgrades) -> Router {
 async fn events(
     State(upgrades): State<Upgrades>,
     Extension(next): Extension<Next>,
+    Extension(source): Extension<Source>,
     request: Request,
 ) -> Response {
     let Upgrades { gate, hub, websocket: options, mqtt: _, drain } = upgrades;
-    let source = source(next.0.peer);
     let accepted = websocket::accept_events(request, source, gate, hub, options, drain).await;
     if let Some(work) = accepted.then {
         next.set(work);
@@ -76,12 +64,12 @@ async fn events(
 async fn packets(
     State(upgrades): State<Upgrades>,
     Extension(next): Extension<Next>,
+    Extension(source): Extension<Source>,
     request: Request,
 ) -> Response {
     let Upgrades { gate, hub, websocket: options, mqtt, drain } = upgrades;
     let accepted = websocket::accept_mqtt(request, &options);
     if let Some(carrier) = accepted.then {
-        let source = source(next.0.peer);
         next.set(async move {
             match carrier.await {
                 Ok(stream) => mqtt::serve(stream, source, gate, hub, mqtt, drain).await,

@@ -296,3 +296,26 @@ fn logs_go_to_standard_error_as_text_or_json() {
         assert!(line["level"].is_string() && line["message"].is_string(), "{line}");
     }
 }
+
+#[test]
+fn further_listeners_are_served_and_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = "[listener.plant]\nlisten = \"127.0.0.1:0\"\n\
+                  [listener.pages]\nlisten = \"127.0.0.1:0\"\nprotocol = \"http\"\n";
+    std::fs::write(folder.path().join("weft.toml"), tables).unwrap();
+    let weft = Running::start(folder.path());
+    let plant = weft.address("plant");
+    let sent = weft_command(&["pub", "--addr", &plant, "--retain", "a/b", "by plant"]);
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    let got = weft_command(&["sub", "--addr", &weft.address("mqtt"), "-c", "1", "a/#"]);
+    assert_eq!(text(&got.stdout), "by plant\n");
+    let mut stream = TcpStream::connect(weft.address("pages")).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nhost: weft\r\nconnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    assert!(page.contains("weft_transport_connections_accepted_total{listener=\"plant\"} 1"), "{page}");
+}
+
+fn weft_command(arguments: &[&str]) -> Output {
+    weft().args(arguments).output().unwrap()
+}

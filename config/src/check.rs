@@ -6,9 +6,10 @@ use event::ByteLimit;
 use rocketmq::OptionsError;
 use routing::EMBEDDED;
 
+use crate::listeners::BUILT_IN;
 use crate::load::Written;
 use crate::place::{Key, Mistake, Step};
-use crate::{Address, Config};
+use crate::{Carrier, Config, ListenerTable};
 
 /// Checks `config` across its tables.
 pub(crate) fn across(config: &Config, written: &Written) -> Result<(), Mistake> {
@@ -98,25 +99,45 @@ fn access(config: &Config, written: &Written) -> Result<(), Mistake> {
 }
 
 fn listeners(config: &Config, written: &Written) -> Result<(), Mistake> {
-    let (mqtt, http) = (Key::dotted("mqtt.listen"), Key::dotted("http.listen"));
     let access = config.access();
     let asks = access.has_proofs() || access.anonymous == Anonymous::Always;
-    for (key, address) in [(&mqtt, config.mqtt.listen), (&http, config.http.listen)] {
-        if !address.0.ip().is_loopback() && !asks {
+    let mut taken: Vec<(Key, ListenerTable)> = Vec::new();
+    for (name, table) in config.listeners() {
+        let own = Key::dotted("listener").name(name);
+        let is_built_in =
+            BUILT_IN.contains(&name) && !taken.iter().any(|(key, _)| key.parent().last() == name);
+        let key = if is_built_in { Key::dotted(name) } else { own };
+        if !is_built_in {
+            listener_name(&key, name, written)?;
+        }
+        let listen = key.name("listen");
+        if !table.listen.0.ip().is_loopback() && !asks {
             return Err(written.mistake(
-                key,
+                &listen,
                 "other machines can reach this address, and nothing says who may connect",
                 "give users passwords (access.password_file, `weft passwd FILE USER`), listen on 127.0.0.1, or say that \
                  everybody may connect: allow_anonymous = true, or --allow-anonymous",
             ));
         }
+        if let Some((other, _)) = taken.iter().find(|(_, other)| same_place(other, &table)) {
+            let what = format!("{other} is the same address");
+            return Err(written.mistake(&listen, what, "give each listener a port of its own"));
+        }
+        taken.push((listen, table));
     }
-    if same_place(config.mqtt.listen, config.http.listen) {
-        return Err(written.mistake(
-            &http,
-            "mqtt.listen is the same address",
-            "give each listener a port of its own",
-        ));
+    Ok(())
+}
+
+/// Names are labels of metrics and parts of health, and have to be told apart from the two that are always there.
+fn listener_name(key: &Key, name: &str, written: &Written) -> Result<(), Mistake> {
+    if BUILT_IN.contains(&name) {
+        let hint = format!("give it another name, or set {name}.listen");
+        return Err(written.mistake(key, "a listener that is always there has this name", hint));
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_plain) {
+        let hint = "letters, digits, '-' and '_', at most 64";
+        return Err(written.mistake(key, "logs and metrics cannot show this name", hint));
     }
     Ok(())
 }
@@ -197,8 +218,9 @@ fn unknown_cluster(config: &Config, written: &Written, key: &Key, others: &[&str
     written.mistake(key, "there is no such store", hint)
 }
 
-fn same_place(a: Address, b: Address) -> bool {
-    let (a, b) = (a.0, b.0);
+fn same_place(a: &ListenerTable, b: &ListenerTable) -> bool {
+    let (Carrier::Tcp, Carrier::Tcp) = (a.carrier, b.carrier);
+    let (a, b) = (a.listen.0, b.listen.0);
     a.port() != 0
         && a.port() == b.port()
         && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())

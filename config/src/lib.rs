@@ -6,6 +6,7 @@
 
 mod check;
 mod listen;
+mod listeners;
 mod load;
 mod place;
 mod reference;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use listen::{Address, Listener};
+pub use listeners::{Carrier, ListenerTable, Protocol};
 pub use load::{Flag, Loaded, Sources, load};
 pub use place::{Mistake, Place};
 pub use reference::reference;
@@ -51,6 +53,9 @@ pub struct Config {
     pub core: routing::Options,
     /// The embedded event log.
     pub store: embedded::Options,
+    /// Further listeners, each under a name of its own.
+    #[serde(rename = "listener")]
+    pub listeners: BTreeMap<String, ListenerTable>,
     /// RocketMQ clusters, each under a name of its own. Routes and bridges refer to the name.
     pub rocketmq: BTreeMap<String, rocketmq::ClusterOptions>,
     /// Which store keeps the events of which topics. The first route whose filter matches a topic decides; topics that
@@ -108,6 +113,7 @@ impl Default for Config {
             access: access::Options::default(),
             core: routing::Options::default(),
             store: embedded::Options::default(),
+            listeners: BTreeMap::new(),
             rocketmq: BTreeMap::new(),
             routes: Vec::new(),
             bridges: BTreeMap::new(),

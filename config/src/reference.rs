@@ -20,6 +20,9 @@ need. A table in [[double brackets]] may be repeated.";
 
 /// Tables that are empty by default, with what is needed to show their keys.
 const EXAMPLES: &str = "
+    [listener.plant]
+    listen = '127.0.0.1:1884'
+
     [rocketmq.main]
     name_servers = ['127.0.0.1:9876']
     access_key = 'weft'
@@ -53,7 +56,7 @@ pub fn reference() -> String {
     if let Ok(examples) = toml::from_str::<Config>(EXAMPLES) {
         let all = toml::to_string(&examples).unwrap_or_default();
         // Only the tables that the defaults do not show.
-        let start = all.find("\n[rocketmq.").map_or(all.len(), |at| at + 1);
+        let start = all.find("\n[listener.").map_or(all.len(), |at| at + 1);
         text.push('\n');
         for line in TABLES.lines() {
             comment(&mut text, line);

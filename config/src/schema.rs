@@ -53,15 +53,15 @@ impl Schema {
         let table = key.parent();
         let wrong = key.last();
         let names = self.names(&table);
+        let elsewhere = self.names(&Key::default()).into_iter().map(|name| Key::default().name(name));
+        if let Some(other) = elsewhere.map(|other| other.name(wrong)).find(|other| self.is_property(other)) {
+            return format!("did you mean {other}?");
+        }
         let near = names.iter().map(|name| (distance(name, wrong), *name)).min();
         if let Some((far, name)) = near
             && far <= 1 + wrong.len() / 3
         {
             return format!("did you mean {}?", table.name(name));
-        }
-        let elsewhere = self.names(&Key::default()).into_iter().map(|name| Key::default().name(name));
-        if let Some(other) = elsewhere.map(|other| other.name(wrong)).find(|other| self.is_property(other)) {
-            return format!("did you mean {other}?");
         }
         match names.is_empty() {
             true => String::new(),

@@ -185,3 +185,33 @@ fn flags_are_stronger_than_variables_and_those_than_the_file() {
     assert_eq!(loaded.config.stop_timeout_s, 1);
     assert_eq!(loaded.config.http.listen.to_string(), "127.0.0.1:8080");
 }
+
+#[test]
+fn listeners_are_checked() {
+    let listener = |lines: &str| mistake(&format!("[listener.plant]\n{lines}\n"), &[], &[]);
+    starts(&listener("protocol = \"mqtt\""), "weft.toml:1: listener.plant: missing field `listen`");
+    starts(
+        &listener("listen = \"127.0.0.1:0\"\nprotocol = \"amqp\""),
+        "weft.toml:3: listener.plant.protocol = \"amqp\": unknown variant `amqp`, expected `mqtt` or `http`; What is",
+    );
+    starts(
+        &listener("listen = \"127.0.0.1:0\"\ncarier = \"tcp\""),
+        "weft.toml:3: listener.plant.carier: there is no such key; did you mean listener.plant.carrier?",
+    );
+    starts(
+        &listener("listen = \"0.0.0.0:1\""),
+        "weft.toml:2: listener.plant.listen = \"0.0.0.0:1\": other machines can reach this",
+    );
+    starts(
+        &listener("listen = \"127.0.0.1:1883\""),
+        "weft.toml:2: listener.plant.listen = \"127.0.0.1:1883\": mqtt.listen is the same address; ",
+    );
+    starts(
+        &mistake("[listener.mqtt]\nlisten = \"127.0.0.1:1\"\n", &[], &[]),
+        "weft.toml:1: listener.mqtt: a listener that is always there has this name; give it another",
+    );
+    starts(
+        &mistake("[listener.\"a b\"]\nlisten = \"127.0.0.1:1\"\n", &[], &[]),
+        "weft.toml:1: listener.a b: logs and metrics cannot show this name; letters",
+    );
+}

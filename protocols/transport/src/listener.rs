@@ -22,7 +22,7 @@ pub struct Connections {
 /// A bound TCP address.
 #[derive(Debug)]
 pub struct Listener {
-    name: &'static str,
+    name: Arc<str>,
     socket: TcpListener,
     address: SocketAddr,
     connections: Connections,
@@ -33,12 +33,12 @@ pub struct Listener {
 }
 
 /// The other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
     /// The name of the listener it came by.
-    pub listener: &'static str,
+    pub listener: Arc<str>,
 }
 
 /// An address cannot be listened on. Tells which, why, and what to do.
@@ -67,11 +67,7 @@ impl Connections {
 
 impl Listener {
     /// Binds `address`, port 0 for any free one. `name` is for logs and metrics. Needs a tokio runtime.
-    pub fn bind(
-        name: &'static str,
-        address: SocketAddr,
-        connections: &Connections,
-    ) -> Result<Self, BindError> {
+    pub fn bind(name: &str, address: SocketAddr, connections: &Connections) -> Result<Self, BindError> {
         let bind = || {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
             // Else an address could not be bound for a minute after a stop. It allows no second listener.
@@ -83,7 +79,14 @@ impl Listener {
         };
         let socket = bind().map_err(|source| BindError { address, advice: advice(&source), source })?;
         let address = socket.local_addr().unwrap_or(address);
-        Ok(Self { name, socket, address, connections: connections.clone(), failures: 0, full: false })
+        Ok(Self {
+            name: name.into(),
+            socket,
+            address,
+            connections: connections.clone(),
+            failures: 0,
+            full: false,
+        })
     }
 
     /// The address that was bound, with its real port.
@@ -104,11 +107,11 @@ impl Listener {
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    metrics::counter!("weft_transport_accept_errors_total", "listener" => self.name)
+                    metrics::counter!("weft_transport_accept_errors_total", "listener" => Arc::clone(&self.name))
                         .increment(1);
                     if self.failures == 0 {
                         let advice = "close connections, or raise the limit of open files (ulimit -n)";
-                        tracing::warn!(listener = self.name, %error, advice, "cannot accept connections");
+                        tracing::warn!(listener = &*self.name, %error, advice, "cannot accept connections");
                     }
                     let pause = pause(self.failures);
                     self.failures = self.failures.saturating_add(1);
@@ -120,10 +123,10 @@ impl Listener {
 
     fn admit(&mut self, stream: TcpStream, address: SocketAddr) -> Option<Stream> {
         let Ok(room) = Arc::clone(&self.connections.room).try_acquire_owned() else {
-            metrics::counter!("weft_transport_connections_refused_total", "listener" => self.name)
+            metrics::counter!("weft_transport_connections_refused_total", "listener" => Arc::clone(&self.name))
                 .increment(1);
             if !self.full {
-                tracing::warn!(listener = self.name, peer = %address, "closed: connections_max is reached");
+                tracing::warn!(listener = &*self.name, peer = %address, "closed: connections_max is reached");
             }
             self.full = true;
             return None;
@@ -138,8 +141,9 @@ impl Listener {
         };
         // It fails only for a connection that is gone; the first read will tell.
         set_up().unwrap_or_default();
-        metrics::counter!("weft_transport_connections_accepted_total", "listener" => self.name).increment(1);
-        Some(Stream::new(stream, Peer { address, listener: self.name }, room))
+        metrics::counter!("weft_transport_connections_accepted_total", "listener" => Arc::clone(&self.name))
+            .increment(1);
+        Some(Stream::new(stream, Peer { address, listener: Arc::clone(&self.name) }, room))
     }
 }
 
@@ -188,7 +192,7 @@ mod tests {
         let mut listener = listener(&Options::default());
         let client = TcpStream::connect(listener.address()).await.unwrap();
         let stream = listener.accept().await;
-        assert_eq!(stream.peer(), Peer { address: client.local_addr().unwrap(), listener: "test" });
+        assert_eq!(stream.peer(), Peer { address: client.local_addr().unwrap(), listener: "test".into() });
         assert!(stream.tcp().nodelay().unwrap());
         assert!(SockRef::from(stream.tcp()).keepalive().unwrap());
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -26,7 +27,7 @@ impl Stream {
 
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
-        self.peer
+        self.peer.clone()
     }
 
     #[cfg(test)]
@@ -37,7 +38,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        metrics::counter!("weft_transport_connections_closed_total", "listener" => self.peer.listener)
+        metrics::counter!("weft_transport_connections_closed_total", "listener" => Arc::clone(&self.peer.listener))
             .increment(1);
     }
 }
