@@ -2,12 +2,15 @@
 
 use std::sync::{Arc, OnceLock};
 
+use access::Access;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::get;
-use event::Health;
+use event::access::{Asking, Credentials, Gate};
+use event::{ClientId, Health, Principal, Reject, RejectKind, Source};
+use http::request::Parts;
 use http::{StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Map, Value, json};
@@ -30,6 +33,7 @@ GET  /events?topic=FILTER  server-sent events
 pub(crate) struct Front(Arc<Inner>);
 
 struct Inner {
+    access: Access,
     health: Health,
     metrics: PrometheusHandle,
     protocols: OnceLock<Router>,
@@ -37,8 +41,13 @@ struct Inner {
 }
 
 impl Front {
-    pub(crate) fn new(health: Health, metrics: PrometheusHandle, drain: watch::Receiver<bool>) -> Self {
-        Self(Arc::new(Inner { health, metrics, protocols: OnceLock::new(), drain }))
+    pub(crate) fn new(
+        access: Access,
+        health: Health,
+        metrics: PrometheusHandle,
+        drain: watch::Receiver<bool>,
+    ) -> Self {
+        Self(Arc::new(Inner { access, health, metrics, protocols: OnceLock::new(), drain }))
     }
 
     /// Weft has started: requests that are not for the admin pages go to `protocols`.
@@ -80,9 +89,44 @@ async fn ready(State(front): State<Front>) -> Response {
     answer(code, "application/json", format!("{page}\n"))
 }
 
-async fn metrics(State(front): State<Front>) -> Response {
+async fn metrics(State(front): State<Front>, request: Request) -> Response {
+    let (head, _) = request.into_parts();
+    if front.0.access.metrics() == access::Metrics::Admin
+        && let Err(refusal) = administrator(&front.0.access, &head).await
+    {
+        return refusal;
+    }
     let text = front.0.metrics.render() + &crate::process::render();
     answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+}
+
+/// Who asks for a page of the administrators, or the refusal. Cancel-safe.
+pub(crate) async fn administrator(gate: &dyn Gate, head: &Parts) -> Result<Principal, Response> {
+    let refuse = |reject: Reject| match reject.kind {
+        RejectKind::Unproved | RejectKind::Malformed => {
+            let mut response = problem(StatusCode::UNAUTHORIZED, "unproved", &reject.reason);
+            for challenge in [r#"Basic realm="weft", charset="UTF-8""#, r#"Bearer realm="weft""#] {
+                let challenge = header::HeaderValue::from_static(challenge);
+                response.headers_mut().append(header::WWW_AUTHENTICATE, challenge);
+            }
+            response
+        }
+        RejectKind::Denied => problem(StatusCode::FORBIDDEN, "denied", &reject.reason),
+        RejectKind::Busy => problem(StatusCode::TOO_MANY_REQUESTS, "busy", &reject.reason),
+        RejectKind::Unavailable | RejectKind::Closed => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &reject.reason)
+        }
+    };
+    let authorization = head.headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
+    let credentials = Credentials::of_request(authorization, None).map_err(refuse)?;
+    let source = head.extensions.get::<Source>().cloned();
+    let source = source.ok_or_else(|| refuse(Reject::new(RejectKind::Denied, "of unknown origin")))?;
+    let asking = Asking { client: ClientId::from("$admin"), source, credentials };
+    let who = gate.admit(asking).await.map_err(refuse)?;
+    match who.rights.may_administer() {
+        true => Ok(who),
+        false => Err(refuse(Reject::new(RejectKind::Denied, "this page is for administrators"))),
+    }
 }
 
 async fn protocols(State(front): State<Front>, request: Request) -> Response {

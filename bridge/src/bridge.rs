@@ -54,16 +54,15 @@ impl Bridge {
         let listening = bound.iter().map(|bound| bound.listening.clone()).collect();
 
         let health = Health::default();
-        let front = Front::new(health.clone(), metrics.clone(), drained.clone());
+        let access = Access::open(config.access(), loopback(&config), health.clone()).context("access")?;
+        let front = Front::new(access.clone(), health.clone(), metrics.clone(), drained.clone());
         let options = Arc::new(config.http.options.clone());
         let speak_http = Protocol::Http { router: front.router(), options: Arc::clone(&options) };
         let mut parts = JoinSet::new();
+        parts.spawn(access.clone().watch(drained.clone()));
         parts.spawn(telemetry::upkeep(metrics, drained.clone()));
         listen::serve(&mut bound, config::Protocol::Http, &speak_http, &stop, &mut parts);
 
-        let access = Access::open(config.access(), loopback(&config), health.clone()).context("access")?;
-        parts.spawn(access.clone().watch(drained.clone()));
-        let gate: Arc<dyn Gate> = Arc::new(access);
         let (mut connectors, stores) = connect::open(&config, &health).await?;
         let recovery =
             Core::recover(config.core.clone(), &config.routes, stores.log, stores.feed, stores.remotes);
@@ -72,6 +71,7 @@ impl Bridge {
         connectors.start(&config, &hub, &health)?;
 
         let speak_mqtt = Arc::new(config.mqtt.options);
+        let gate: Arc<dyn Gate> = Arc::new(access);
         let upgrades = Upgrades {
             gate: Arc::clone(&gate),
             hub: Arc::clone(&hub),

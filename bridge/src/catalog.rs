@@ -63,6 +63,8 @@ const fn histogram(name: &'static str, labels: &'static str, meaning: &'static s
 pub const METRICS: &[Metric] = &[
     counter("weft_access_admissions_total", "outcome", "Clients and requests that asked to come in: admitted, unproved, denied, busy, unavailable"),
     histogram("weft_access_check_seconds", "", "How long the check of one password took"),
+    counter("weft_access_callouts_total", "answer", "Questions to the call-out: allow, deny, or silent when it did not answer"),
+    counter("weft_access_jwks_fetches_total", "result", "Times that keys were asked for at their URL: fetched, failed"),
     counter("weft_access_reloads_total", "result", "Changed files of access control: taken, or broken and not taken"),
     counter("weft_bridge_connections_cut_total", "part", "Connections that were still busy when the time to stop was over"),
     counter("weft_bridge_panics_total", "part", "Tasks that ended in a panic; each closed one connection. More than 0 is a bug to report"),

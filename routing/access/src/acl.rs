@@ -123,6 +123,12 @@ impl Acl {
         Ok(Self { admins, rules, shared: Mutex::default() })
     }
 
+    /// Rules that were written elsewhere.
+    pub(crate) fn of(written: Vec<Written>) -> Result<Self, String> {
+        let rules = written.into_iter().map(Rule::new).collect::<Result<_, _>>()?;
+        Ok(Self { rules, ..Self::default() })
+    }
+
     /// How many rules there are.
     pub(crate) fn len(&self) -> usize {
         self.rules.len()

@@ -13,6 +13,17 @@ pub enum FileError {
         /// What the system says.
         reason: String,
     },
+    /// What is in it is wrong, as a whole.
+    #[error("{}: {reason}", .path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what is right.
+        reason: String,
+    },
+    /// No HTTP client for call-out and JWKS.
+    #[error("no HTTP client: {0}")]
+    Client(String),
     /// What is in it is wrong.
     #[error("{}:{line}: {reason}", .path.display())]
     Line {

@@ -13,8 +13,8 @@ use crate::policy::{Current, Policy};
 /// How a user was proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
-    /// It was not.
-    None,
+    /// By a token, a certificate, a call-out; or not at all.
+    Other,
     /// By the password file: the user has to stay in it.
     PasswordFile,
 }
@@ -75,7 +75,7 @@ impl Decided {
         let known = match (who.proof, &who.user, &policy.users) {
             (Proof::PasswordFile, Some(user), Some(users)) => users.has(user),
             (Proof::PasswordFile, ..) => false,
-            (Proof::None, ..) => true,
+            (Proof::Other, ..) => true,
         };
         let subject =
             Subject { user: who.user.as_deref(), client: who.client.as_str(), address: who.address };

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 
 use crate::acl::Acl;
 use crate::passwords::Users;
+use crate::token::Keys;
 
 /// What the files say.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(crate) struct Policy {
     pub(crate) revision: u64,
     /// The users of the password file, if there is one.
     pub(crate) users: Option<Arc<Users>>,
+    /// The keys of files that tokens are checked with.
+    pub(crate) keys: Keys,
     /// The rules of the ACL file, if there is one.
     pub(crate) acl: Option<Arc<Acl>>,
 }

@@ -10,9 +10,10 @@ use tokio::sync::watch;
 use super::Inner;
 use crate::acl::Acl;
 use crate::error::FileError;
-use crate::options::{Options, given};
+use crate::options::{JwtOptions, Options, given};
 use crate::passwords::Users;
 use crate::policy::Policy;
+use crate::token::Keys;
 
 /// What the board of health calls it.
 const PART: &str = "access";
@@ -21,7 +22,8 @@ const PART: &str = "access";
 pub(super) fn read(options: &Options) -> Result<Policy, FileError> {
     let users = given(&options.password_file).map(read_users).transpose()?;
     let acl = given(&options.acl_file).map(read_acl).transpose()?;
-    Ok(Policy { revision: 0, users, acl })
+    let keys = read_keys(&options.jwt)?;
+    Ok(Policy { revision: 0, users, keys, acl })
 }
 
 fn read_users(path: &Path) -> Result<Arc<Users>, FileError> {
@@ -36,6 +38,23 @@ fn read_acl(path: &Path) -> Result<Arc<Acl>, FileError> {
     Ok(Arc::new(acl))
 }
 
+fn read_keys(options: &JwtOptions) -> Result<Keys, FileError> {
+    let mut keys = Keys::default();
+    let mut add = |path: &Path, parse: fn(&[u8]) -> Result<Keys, String>| {
+        let Some(path) = given(path) else { return Ok(()) };
+        let text = std::fs::read(path)
+            .map_err(|error| FileError::Read { path: path.to_owned(), reason: error.to_string() })?;
+        let found = parse(&text).map_err(|reason| FileError::Content { path: path.to_owned(), reason })?;
+        tracing::info!(file = %path.display(), keys = found.len(), "keys of tokens read");
+        keys.extend(&found);
+        Ok(())
+    };
+    add(&options.secret_file, Keys::of_secret)?;
+    add(&options.key_file, |text| Keys::of_pem(&String::from_utf8_lossy(text)))?;
+    add(&options.jwks_file, Keys::of_jwks)?;
+    Ok(keys)
+}
+
 fn read_text(path: &Path) -> Result<String, FileError> {
     std::fs::read_to_string(path)
         .map_err(|error| FileError::Read { path: path.to_owned(), reason: error.to_string() })
@@ -43,7 +62,8 @@ fn read_text(path: &Path) -> Result<String, FileError> {
 
 /// Reads the files again whenever one has changed, or on SIGHUP, until `drain` turns true. Cancel-safe.
 pub(super) async fn watch(inner: &Arc<Inner>, mut drain: watch::Receiver<bool>) {
-    let files = [&inner.options.password_file, &inner.options.acl_file];
+    let Options { password_file, acl_file, jwt, .. } = &inner.options;
+    let files = [password_file, acl_file, &jwt.secret_file, &jwt.key_file, &jwt.jwks_file];
     let paths: Vec<PathBuf> = files.into_iter().filter_map(|path| given(path)).map(Path::to_owned).collect();
     let mut looks = tokio::time::interval(Duration::from_secs(u64::from(inner.options.reload_s.max(1))));
     let mut hangup = signal(SignalKind::hangup()).ok();
