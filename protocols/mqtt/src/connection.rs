@@ -8,6 +8,7 @@
 //! publishes before it are answered, and holds back all that comes behind it until it is answered itself: so a client
 //! that publishes, subscribes and publishes sees what the order of its packets says.
 
+mod aliases;
 mod auth;
 mod connect;
 mod deliver;
@@ -18,7 +19,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use event::access::Credentials;
 use event::hub::{self, Close, Closed, Stamps};
@@ -29,6 +30,7 @@ use crate::output::Output;
 use crate::session::{Deliveries, Received};
 use crate::{Options, Violation};
 
+use aliases::Aliases;
 use auth::Authentication;
 pub use connect::Bound;
 use connect::{Welcome, Wish};
@@ -140,7 +142,11 @@ pub struct Connection {
 
     deliveries: Deliveries,
     deliveries_max: u16,
+    /// The largest packet that the client takes.
     packet_max: u32,
+    /// The client wants to be told why.
+    problem_information: bool,
+    aliases_out: Option<Box<Aliases>>,
     session_expiry_s: u32,
     acks: Vec<u64>,
     to_keep: Vec<u64>,
@@ -191,6 +197,8 @@ impl Connection {
             releasing: VecDeque::new(),
             deliveries: Deliveries::default(),
             packet_max: u32::MAX,
+            problem_information: true,
+            aliases_out: None,
             session_expiry_s: 0,
             acks: Vec::new(),
             to_keep: Vec::new(),
@@ -517,12 +525,30 @@ impl Connection {
         Ok(())
     }
 
+    /// Writes a packet, if it is not larger than the client takes \[MQTT-3.1.2-24\]. Tells whether it was written.
+    fn send(&mut self, write: impl FnOnce(&mut BytesMut)) -> bool {
+        let out = self.output.buffer();
+        let before = out.len();
+        write(out);
+        let fits = u32::try_from(out.len() - before).is_ok_and(|len| len <= self.packet_max);
+        match fits {
+            true => self.tally.other_out += 1,
+            false => out.truncate(before),
+        }
+        fits
+    }
+
+    /// `text` if the client wants reason strings and takes a packet of that size \[MQTT-3.1.2-29\].
+    fn told<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let wanted = self.version == Version::V5 && self.problem_information && !text.is_empty();
+        Some(text).filter(|text| wanted && fits(text, self.packet_max))
+    }
+
     /// Says goodbye, in version 5 with `reason`, and ends.
     fn disconnect(&mut self, reason: Reason, text: Option<&str>) {
         if matches!(self.phase, Phase::Open) && self.version == Version::V5 {
             let text = text.filter(|text| fits(text, self.packet_max)).map(Property::ReasonString);
-            self.tally.other_out += 1;
-            encode::disconnect(self.output.buffer(), reason, text.as_slice());
+            self.send(|out| encode::disconnect(out, reason, text.as_slice()));
         }
         self.end(true);
     }

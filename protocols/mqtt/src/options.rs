@@ -32,6 +32,13 @@ pub struct Options {
     pub output_bytes: ByteLimit,
     /// Topic aliases a client may use. Default 16; 0: none. Sent as Topic Alias Maximum.
     pub topic_alias_max: u16,
+    /// Topic aliases used towards a client that takes them. Default 16; 0: none. More save bytes where a client gets
+    /// many topics, and take up to 512 bytes each while it is connected.
+    pub topic_alias_out_max: u16,
+    /// Where a client that asks for Response Information may have its answers sent: a topic, or the beginning of one;
+    /// `{client}` stands for its client id. Default `response/{client}`; empty: none is told. Rules of access have to
+    /// allow it.
+    pub response_information: String,
     /// The longest keep alive, seconds; a longer one, or none, is replaced by it (MQTT 5: Server Keep Alive; a 3.1.1
     /// client is not told and keeps its own). Default 0: clients choose.
     pub keep_alive_max_s: u16,
@@ -71,6 +78,8 @@ impl Default for Options {
             open_bytes: ByteLimit::mib(4),
             output_bytes: ByteLimit::kib(64),
             topic_alias_max: 16,
+            topic_alias_out_max: 16,
+            response_information: "response/{client}".to_owned(),
             keep_alive_max_s: 0,
             session_expiry_max_s: 604_800,
             connect_timeout_ms: NonZeroU32::MIN.saturating_add(9_999),
@@ -91,6 +100,12 @@ impl Options {
     pub(crate) fn keep(&self, seconds: u32) -> (Duration, Option<u32>) {
         let granted = seconds.min(self.session_expiry_max_s);
         (keep(granted), (granted != seconds).then_some(granted))
+    }
+
+    /// Where answers for `client` may be sent. None for a client id that is not good for a topic.
+    pub(crate) fn response_topic(&self, client: &str) -> Option<String> {
+        let usable = !self.response_information.is_empty() && !client.contains(['+', '#']);
+        usable.then(|| self.response_information.replace("{client}", client))
     }
 
     pub(crate) fn connect_timeout(&self) -> Duration {

@@ -41,6 +41,17 @@ pub fn ack(out: &mut BytesMut, version: Version, what: AckKind, id: PacketId, re
     }
 }
 
+/// PUBACK, PUBREC, PUBREL or PUBCOMP of version 5 with a reason string.
+pub fn ack_saying(out: &mut BytesMut, what: AckKind, id: PacketId, reason: Reason, text: &str) {
+    out.put(&[what.first_byte()]);
+    with_length(out, |sink| {
+        let mut sink = Each(sink);
+        sink.put(&id.get().to_be_bytes());
+        sink.put(&[reason.byte()]);
+        write_properties(&mut sink, &[Property::ReasonString(text)]);
+    });
+}
+
 /// PINGRESP.
 pub fn pingresp(out: &mut BytesMut) {
     out.put(&[kind::PINGRESP << 4, 0]);
@@ -62,13 +73,13 @@ pub fn connack_311(out: &mut BytesMut, session_present: bool, code: u8) {
     out.put(&[kind::CONNACK << 4, 2, u8::from(session_present), code]);
 }
 
-/// SUBACK: one code for each filter. 3.1.1 knows one failure, 0x80.
-pub fn suback(out: &mut BytesMut, version: Version, id: PacketId, reasons: &[Reason]) {
+/// SUBACK: one code for each filter, and in version 5 perhaps a reason string. 3.1.1 knows one failure, 0x80.
+pub fn suback(out: &mut BytesMut, version: Version, id: PacketId, reasons: &[Reason], text: Option<&str>) {
     out.put(&[kind::SUBACK << 4]);
     let body = |sink: &mut dyn FnMut(&[u8])| {
         sink(&id.get().to_be_bytes());
         if version == Version::V5 {
-            sink(&[0]);
+            write_properties(&mut Each(&mut *sink), text.map(Property::ReasonString).as_slice());
         }
         for reason in reasons {
             let plain = version == Version::V311 && reason.is_error();
@@ -78,13 +89,13 @@ pub fn suback(out: &mut BytesMut, version: Version, id: PacketId, reasons: &[Rea
     with_length(out, body);
 }
 
-/// UNSUBACK: version 5 has one code for each filter, 3.1.1 none.
-pub fn unsuback(out: &mut BytesMut, version: Version, id: PacketId, reasons: &[Reason]) {
+/// UNSUBACK: version 5 has one code for each filter, and perhaps a reason string, 3.1.1 neither.
+pub fn unsuback(out: &mut BytesMut, version: Version, id: PacketId, reasons: &[Reason], text: Option<&str>) {
     out.put(&[kind::UNSUBACK << 4]);
     let body = |sink: &mut dyn FnMut(&[u8])| {
         sink(&id.get().to_be_bytes());
         if version == Version::V5 {
-            sink(&[0]);
+            write_properties(&mut Each(&mut *sink), text.map(Property::ReasonString).as_slice());
             for reason in reasons {
                 sink(&[reason.byte()]);
             }

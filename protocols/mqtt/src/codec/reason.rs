@@ -78,6 +78,17 @@ impl Reason {
         self as u8
     }
 
+    /// What a person is told who looks at an answer with it; only for what is decided here and not by the hub.
+    pub(crate) fn text(self) -> &'static str {
+        match self.byte() {
+            0x90 => "topics that begin with $ are not for clients to publish to",
+            0x91 => "the packet id is in use by a publish that is not finished",
+            0x92 => "nothing is open under this packet id",
+            0x99 => "the payload is not what the properties say",
+            _ => "",
+        }
+    }
+
     /// Whether it says no.
     pub fn is_error(self) -> bool {
         self.byte() >= 0x80

@@ -480,7 +480,7 @@ fn server_packets_are_read_back() {
         let success = |out: &mut BytesMut| encode::ack(out, version, AckKind::PubRel, id(7), Reason::Success);
         assert_eq!(read(version, &success), ServerPacket::PubRel(ack(7, 0)));
         let suback = |out: &mut BytesMut| {
-            encode::suback(out, version, id(7), &[Reason::GrantedQos2, Reason::NotAuthorized]);
+            encode::suback(out, version, id(7), &[Reason::GrantedQos2, Reason::NotAuthorized], None);
         };
         let refused = if version == V5 { 0x87 } else { 0x80 };
         assert_eq!(read(version, &suback), ServerPacket::SubAck(id(7), vec![2, refused]));
@@ -488,7 +488,7 @@ fn server_packets_are_read_back() {
     }
     let refused = |out: &mut BytesMut| encode::ack(out, V5, AckKind::PubRec, id(7), Reason::QuotaExceeded);
     assert_eq!(read(V5, &refused), ServerPacket::PubRec(ack(7, 0x97)));
-    let unsuback = |out: &mut BytesMut| encode::unsuback(out, V311, id(7), &[Reason::Success]);
+    let unsuback = |out: &mut BytesMut| encode::unsuback(out, V311, id(7), &[Reason::Success], None);
     assert_eq!(read(V311, &unsuback), ServerPacket::UnsubAck(id(7), vec![]));
     let bye = |out: &mut BytesMut| {
         encode::disconnect(out, Reason::ServerShuttingDown, &[Property::ReasonString("x")])

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use event::access::{Credentials, Step};
 use event::{ClientId, Principal, Reject, RejectKind};
@@ -135,7 +135,7 @@ impl Connection {
                 self.handle_admission(Ok(who), now);
             }
             Err(reject) if open => self.disconnect(not_proved(reject.kind), Some(&reject.reason)),
-            Err(reject) => self.refuse_connect(not_proved(reject.kind), None),
+            Err(reject) => self.refuse_as_5(not_proved(reject.kind), &reject.reason),
         }
         self.debug_assert_invariants();
     }
@@ -143,8 +143,17 @@ impl Connection {
     fn send_auth(&mut self, reason: Reason, data: &[u8]) {
         let Some(authentication) = &self.authentication else { return };
         let properties: Vec<Property<'_>> = authentication.properties(data).collect();
-        self.tally.other_out += 1;
-        encode::auth(self.output.buffer(), reason, &properties);
+        let mut out = BytesMut::new();
+        encode::auth(&mut out, reason, &properties);
+        if self.send(|buffer| buffer.unsplit(out)) {
+            return;
+        }
+        match self.phase {
+            Phase::Attaching(_) => self.refuse_connect(Reason::PacketTooLarge, None),
+            Phase::Open | Phase::Waiting(_) | Phase::Ending(_) | Phase::Over => {
+                self.disconnect(Reason::PacketTooLarge, None);
+            }
+        }
     }
 
     /// The connection ends at `until_ms`, if the client has not proved anew by then who it is.

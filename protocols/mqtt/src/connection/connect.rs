@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use event::access::Credentials;
 use event::hub::{self, Attach};
 use event::{ClientId, Principal, Reject, RejectKind};
 
 use super::auth::Authentication;
-use super::{Connection, Now, Phase, fits};
+use super::{Aliases, Connection, Now, Phase, fits};
 use crate::Violation;
 use crate::binding::{self, Arrival, Unbound};
 use crate::codec::encode::{self, AckKind};
@@ -24,6 +24,8 @@ pub(super) struct Welcome {
     /// When the client is told that it cannot be served now.
     pub(super) until: Instant,
     assigned: bool,
+    /// Response Information is wanted.
+    response_information: bool,
     session_expiry_s: Option<u32>,
     keep_alive_s: Option<u16>,
     /// What goes with the success of enhanced authentication.
@@ -86,6 +88,9 @@ impl Connection {
             },
         };
         let keep_alive_s = self.agree_keep_alive(connect.keep_alive_s, now);
+        let aliases = self.options.topic_alias_out_max.min(connect.topic_alias_max);
+        self.aliases_out = Aliases::new(aliases);
+        self.problem_information = connect.problem_information;
         self.packet_max = connect.max_packet_bytes.map_or(u32::MAX, |max| max.get());
         self.deliveries_max = self.options.deliveries_max.min(connect.receive_max).get();
         let asked = match (self.version, connect.clean) {
@@ -111,7 +116,15 @@ impl Connection {
             }
         };
         let until = now.instant + self.options.connect_timeout();
-        let welcome = Welcome { wish, until, assigned, session_expiry_s, keep_alive_s, proof: Bytes::new() };
+        let welcome = Welcome {
+            wish,
+            until,
+            assigned,
+            response_information: connect.response_information,
+            session_expiry_s,
+            keep_alive_s,
+            proof: Bytes::new(),
+        };
         self.phase = Phase::Attaching(Box::new(welcome));
         Ok(())
     }
@@ -126,45 +139,24 @@ impl Connection {
                 welcome.wish = Wish::Attach(who, attach);
                 self.set_proof_end(until_ms, now);
             }
-            (Err(reject), Wish::Admitting(_)) => self.reject_connect(reject.kind),
+            (Err(reject), Wish::Admitting(_)) => self.reject_connect(&reject),
             (_, other) => welcome.wish = other,
         }
     }
 
     /// The hub's answer to [`super::Action::Attach`].
     pub fn handle_attached(&mut self, answer: Result<Bound, Reject>, now: Now) {
-        let Phase::Attaching(welcome) = &self.phase else { return };
         let bound = match answer {
             Ok(bound) => bound,
-            Err(reject) => return self.reject_connect(reject.kind),
+            Err(reject) => return self.reject_connect(&reject),
         };
-        match self.version {
-            Version::V311 => encode::connack_311(self.output.buffer(), bound.present, 0),
-            Version::V5 => {
-                let mut properties = vec![
-                    Property::ReceiveMaximum(self.options.inflight_max),
-                    Property::TopicAliasMaximum(self.options.topic_alias_max),
-                    Property::SharedAvailable(false),
-                ];
-                if let Ok(max) = self.options.max_packet().try_into() {
-                    properties.push(Property::MaximumPacketSize(max));
-                }
-                if let Some(seconds) = welcome.session_expiry_s {
-                    properties.push(Property::SessionExpiry(seconds));
-                }
-                if let Some(seconds) = welcome.keep_alive_s {
-                    properties.push(Property::ServerKeepAlive(seconds));
-                }
-                if let Some(authentication) = &self.authentication {
-                    properties.extend(authentication.properties(&welcome.proof));
-                }
-                if welcome.assigned {
-                    properties.push(Property::AssignedClientId(&self.client));
-                }
-                encode::connack(self.output.buffer(), bound.present, Reason::Success, &properties);
-            }
+        if self.version == Version::V311 {
+            self.tally.other_out += 1;
+            encode::connack_311(self.output.buffer(), bound.present, 0);
+        } else if !self.welcome(bound.present, true) && !self.welcome(bound.present, false) {
+            // Even without what the client can do without.
+            return self.refuse_connect(Reason::PacketTooLarge, None);
         }
-        self.tally.other_out += 1;
         self.phase = Phase::Open;
         self.last_in = now.instant;
         for id in bound.received_ids {
@@ -177,6 +169,37 @@ impl Connection {
             self.send_ack(AckKind::PubRel, packet_id(number), Reason::Success);
         }
         self.debug_assert_invariants();
+    }
+
+    /// Writes CONNACK of version 5. False: it is too large for the client. `all`: with what only helps.
+    fn welcome(&mut self, present: bool, all: bool) -> bool {
+        let Phase::Attaching(welcome) = &self.phase else { return false };
+        let response = Some(&self.client).filter(|_| all && welcome.response_information);
+        let response = response.and_then(|client| self.options.response_topic(client));
+        let mut properties = vec![
+            Property::ReceiveMaximum(self.options.inflight_max),
+            Property::TopicAliasMaximum(self.options.topic_alias_max),
+            Property::SharedAvailable(false),
+        ];
+        if let Ok(max) = self.options.max_packet().try_into() {
+            properties.push(Property::MaximumPacketSize(max));
+        }
+        if let Some(seconds) = welcome.session_expiry_s {
+            properties.push(Property::SessionExpiry(seconds));
+        }
+        if let Some(seconds) = welcome.keep_alive_s {
+            properties.push(Property::ServerKeepAlive(seconds));
+        }
+        if let Some(authentication) = &self.authentication {
+            properties.extend(authentication.properties(&welcome.proof));
+        }
+        if welcome.assigned {
+            properties.push(Property::AssignedClientId(&self.client));
+        }
+        properties.extend(response.as_deref().map(Property::ResponseInformation));
+        let mut out = BytesMut::new();
+        encode::connack(&mut out, present, Reason::Success, &properties);
+        self.send(|buffer| buffer.unsplit(out))
     }
 
     /// The event that is published when the client is lost.
@@ -200,15 +223,18 @@ impl Connection {
     }
 
     /// Answers CONNECT with what the gate's or the hub's refusal means in either version.
-    fn reject_connect(&mut self, kind: RejectKind) {
-        let (reason, code) = match kind {
+    fn reject_connect(&mut self, reject: &Reject) {
+        let (reason, code) = match reject.kind {
             RejectKind::Malformed => (Reason::ImplementationSpecific, 3),
             RejectKind::Unproved => (Reason::BadUserNameOrPassword, 4),
             RejectKind::Denied => (Reason::NotAuthorized, 5),
             RejectKind::Busy => (Reason::ServerBusy, 3),
             RejectKind::Unavailable | RejectKind::Closed => (Reason::ServerUnavailable, 3),
         };
-        self.refuse_connect(reason, Some(code));
+        match self.version {
+            Version::V5 => self.refuse_as_5(reason, &reject.reason),
+            Version::V311 => self.refuse_connect(reason, Some(code)),
+        }
     }
 
     /// Answers CONNECT with a refusal. `code`: what 3.1.1 says; `None`: it only closes.
@@ -226,8 +252,7 @@ impl Connection {
 
     pub(super) fn refuse_as_5(&mut self, reason: Reason, text: &str) {
         let text = Some(text).filter(|text| !text.is_empty() && fits(text, self.packet_max));
-        self.tally.other_out += 1;
-        encode::connack(self.output.buffer(), false, reason, text.map(Property::ReasonString).as_slice());
+        self.send(|out| encode::connack(out, false, reason, text.map(Property::ReasonString).as_slice()));
         self.end(false);
     }
 }

@@ -2,11 +2,12 @@
 
 use event::hub::{Delivery, Outcome, Room};
 
+use super::aliases::Choice;
 use super::{Connection, Now, Phase};
 use crate::Violation;
 use crate::binding;
 use crate::codec::encode::{self, AckKind, PublishHead};
-use crate::codec::{Ack, Reason, Visit};
+use crate::codec::{Ack, Property, Reason, Visit};
 use crate::session::{Stage, packet_id};
 
 impl Connection {
@@ -42,11 +43,38 @@ impl Connection {
             id: delivery.number.map(packet_id),
         };
         let ids = delivery.subscriptions.as_deref();
-        let properties = |visit: &mut Visit<'_>| {
-            binding::each_property(event, ids, now.ms, visit);
-        };
+        let (version, packet_max) = (self.version, self.packet_max);
         let out = self.output.buffer();
-        if !encode::publish(out, self.version, head, &properties, payload.len(), self.packet_max) {
+        let mut write = |topic: &str, alias: Option<u16>| {
+            let properties = |visit: &mut Visit<'_>| {
+                if let Some(alias) = alias {
+                    visit(Property::TopicAlias(alias));
+                }
+                binding::each_property(event, ids, now.ms, visit);
+            };
+            encode::publish(
+                out,
+                version,
+                PublishHead { topic, ..head },
+                &properties,
+                payload.len(),
+                packet_max,
+            )
+        };
+        let written = match &mut self.aliases_out {
+            None => write(head.topic, None),
+            Some(aliases) => match aliases.choose(head.topic) {
+                Choice::Plain => write(head.topic, None),
+                Choice::Known(alias) => write("", Some(alias)),
+                Choice::New(alias) if write(head.topic, Some(alias)) => {
+                    aliases.set(alias, head.topic);
+                    true
+                }
+                // It may fit without.
+                Choice::New(_) => write(head.topic, None),
+            },
+        };
+        if !written {
             // As if it had been delivered [MQTT-3.1.2-25].
             self.tally.oversized += 1;
             self.acks.extend(delivery.number);

@@ -216,12 +216,18 @@ impl Connection {
     /// The table of refusals: what [`RejectKind`] means in either version.
     fn reply_refused(&mut self, reply: Reply, reject: &Reject, now: Now) {
         match (self.version, reject.kind) {
-            (Version::V5, RejectKind::Malformed) => self.reply(reply, Reason::PayloadFormatInvalid),
-            (Version::V5, RejectKind::Unproved | RejectKind::Denied) => {
-                self.reply(reply, Reason::NotAuthorized)
+            (Version::V5, RejectKind::Malformed) => {
+                self.reply_saying(reply, Reason::PayloadFormatInvalid, &reject.reason);
             }
-            (Version::V5, RejectKind::Busy) => self.reply(reply, Reason::QuotaExceeded),
-            (Version::V5, RejectKind::Unavailable) => self.reply(reply, Reason::ImplementationSpecific),
+            (Version::V5, RejectKind::Unproved | RejectKind::Denied) => {
+                self.reply_saying(reply, Reason::NotAuthorized, &reject.reason);
+            }
+            (Version::V5, RejectKind::Busy) => {
+                self.reply_saying(reply, Reason::QuotaExceeded, &reject.reason);
+            }
+            (Version::V5, RejectKind::Unavailable) => {
+                self.reply_saying(reply, Reason::ImplementationSpecific, &reject.reason);
+            }
             (Version::V5, RejectKind::Closed) => self.disconnect(Reason::ServerShuttingDown, None),
             (Version::V311, RejectKind::Unproved | RejectKind::Denied)
                 if self.options.denied_publish == DeniedPublish::Drop =>
@@ -240,8 +246,12 @@ impl Connection {
         }
     }
 
-    /// Sends PUBACK or PUBREC.
     fn reply(&mut self, reply: Reply, reason: Reason) {
+        self.reply_saying(reply, reason, reason.text());
+    }
+
+    /// Sends PUBACK or PUBREC.
+    fn reply_saying(&mut self, reply: Reply, reason: Reason, text: &str) {
         if reply.exactly_once && !reason.is_error() {
             self.received.set(reply.id, Receiving::Kept);
             return self.send_ack(AckKind::PubRec, reply.id, reason);
@@ -249,9 +259,9 @@ impl Connection {
         self.open_in = self.open_in.saturating_sub(1);
         if reply.exactly_once {
             self.received.remove(reply.id);
-            self.send_ack(AckKind::PubRec, reply.id, reason);
+            self.send_ack_saying(AckKind::PubRec, reply.id, reason, text);
         } else {
-            self.send_ack(AckKind::PubAck, reply.id, reason);
+            self.send_ack_saying(AckKind::PubAck, reply.id, reason, text);
         }
     }
 
@@ -287,11 +297,18 @@ impl Connection {
     }
 
     pub(super) fn send_ack(&mut self, what: AckKind, id: PacketId, reason: Reason) {
+        self.send_ack_saying(what, id, reason, reason.text());
+    }
+
+    fn send_ack_saying(&mut self, what: AckKind, id: PacketId, reason: Reason, text: &str) {
         if !matches!(self.phase, Phase::Open) {
             return;
         }
         self.tally.ack_out += 1;
-        encode::ack(self.output.buffer(), self.version, what, id, reason);
+        match self.told(text) {
+            None => encode::ack(self.output.buffer(), self.version, what, id, reason),
+            Some(text) => encode::ack_saying(self.output.buffer(), what, id, reason, text),
+        }
     }
 }
 

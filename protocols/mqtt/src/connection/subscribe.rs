@@ -1,5 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE (MQTT 5 §3.8 to §3.11).
 
+use std::borrow::Cow;
+
 use event::hub::{self, Granted, RetainedWanted, SubscribeOptions};
 use event::{Guarantee, Reject, RejectKind, TopicFilter};
 
@@ -13,6 +15,8 @@ pub(super) struct Request {
     id: PacketId,
     /// One for each filter of the packet; `None`: the hub says.
     answers: Vec<Option<Reason>>,
+    /// What is wrong with the first that is refused.
+    text: Option<Cow<'static, str>>,
     /// Taken when it is given to the hub.
     asks: Option<Asks>,
 }
@@ -32,20 +36,34 @@ impl Request {
     }
 
     /// Fills the answers that are the hub's.
-    fn fill(self, mut of_hub: impl Iterator<Item = Reason>) -> (PacketId, Vec<Reason>) {
+    fn fill(self, mut of_hub: impl Iterator<Item = Reason>) -> Answered {
         let fill = |answer: Option<Reason>| answer.or_else(|| of_hub.next()).unwrap_or(Reason::Unspecified);
-        (self.id, self.answers.into_iter().map(fill).collect())
+        let reasons = self.answers.into_iter().map(fill).collect();
+        Answered { id: self.id, reasons, text: self.text }
     }
+}
+
+/// What SUBACK or UNSUBACK says.
+struct Answered {
+    id: PacketId,
+    reasons: Vec<Reason>,
+    text: Option<Cow<'static, str>>,
 }
 
 impl Connection {
     pub(super) fn handle_subscribe(&mut self, subscribe: Subscribe) {
         let mut wanted = Vec::new();
         let mut answers = Vec::new();
-        for (text, options) in subscribe.filters {
-            answers.push(match TopicFilter::parse(&*text) {
-                _ if text.starts_with("$share/") => Some(Reason::SharedNotSupported),
-                Err(_) => Some(Reason::TopicFilterInvalid),
+        let mut text = None;
+        let in_use = self.version == Version::V5 && self.received.find(subscribe.id).is_some();
+        for (filter, options) in subscribe.filters {
+            answers.push(match TopicFilter::parse(&*filter) {
+                _ if in_use => Some(Reason::PacketIdInUse),
+                _ if filter.starts_with("$share/") => Some(Reason::SharedNotSupported),
+                Err(error) => {
+                    text.get_or_insert_with(|| Cow::Owned(error.to_string()));
+                    Some(Reason::TopicFilterInvalid)
+                }
                 Ok(filter) => {
                     let options = subscribe_options(options, subscribe.subscription);
                     wanted.push(hub::Subscribe { filter, options });
@@ -54,38 +72,52 @@ impl Connection {
             });
         }
         if wanted.is_empty() {
-            let answers: Vec<Reason> = answers.into_iter().flatten().collect();
-            return self.send_suback(subscribe.id, &answers);
+            let reasons = answers.into_iter().flatten().collect();
+            return self.send_suback(&Answered { id: subscribe.id, reasons, text });
         }
         let asks = Some(Asks::Subscribe(wanted));
-        self.request = Some(Box::new(Request { id: subscribe.id, answers, asks }));
+        self.request = Some(Box::new(Request { id: subscribe.id, answers, text, asks }));
     }
 
     /// The hub's answer to [`Action::Subscribe`].
     pub fn handle_subscribed(&mut self, answer: Result<Vec<Result<Granted, Reject>>, Reject>) {
-        let Some(request) = self.request.take() else { return };
-        let (id, answers) = match answer {
+        let Some(mut request) = self.request.take() else { return };
+        let refusal = match &answer {
+            Ok(list) => list.iter().find_map(|one| one.as_ref().err()),
+            Err(reject) => Some(reject),
+        };
+        request.text = request.text.or_else(|| refusal.map(|reject| reject.reason.clone()));
+        let answered = match answer {
             Ok(list) => request.fill(list.into_iter().map(|one| match one {
                 Ok(granted) => granted_reason(granted.guarantee),
                 Err(reject) => refused_reason(reject.kind),
             })),
             Err(reject) => request.fill(std::iter::repeat(refused_reason(reject.kind))),
         };
-        self.send_suback(id, &answers);
+        self.send_suback(&answered);
         self.debug_assert_invariants();
     }
 
-    fn send_suback(&mut self, id: PacketId, answers: &[Reason]) {
-        self.tally.other_out += 1;
-        encode::suback(self.output.buffer(), self.version, id, answers);
+    fn send_suback(&mut self, answered: &Answered) {
+        let Answered { id, reasons, text } = answered;
+        let (version, text) = (self.version, text.as_deref().and_then(|text| self.told(text)));
+        if !self.send(|out| encode::suback(out, version, *id, reasons, text)) {
+            self.disconnect(Reason::PacketTooLarge, None);
+        }
     }
 
     pub(super) fn handle_unsubscribe(&mut self, unsubscribe: Unsubscribe) {
         let mut filters = Vec::new();
         let mut answers = Vec::new();
-        for text in unsubscribe.filters {
-            answers.push(match TopicFilter::parse(&*text) {
-                Err(_) => Some(Reason::TopicFilterInvalid),
+        let mut text = None;
+        let in_use = self.version == Version::V5 && self.received.find(unsubscribe.id).is_some();
+        for filter in unsubscribe.filters {
+            answers.push(match TopicFilter::parse(&*filter) {
+                _ if in_use => Some(Reason::PacketIdInUse),
+                Err(error) => {
+                    text.get_or_insert_with(|| Cow::Owned(error.to_string()));
+                    Some(Reason::TopicFilterInvalid)
+                }
                 Ok(filter) => {
                     filters.push(filter);
                     None
@@ -93,17 +125,20 @@ impl Connection {
             });
         }
         if filters.is_empty() {
-            let answers: Vec<Reason> = answers.into_iter().flatten().collect();
-            return self.send_unsuback(unsubscribe.id, &answers);
+            let reasons = answers.into_iter().flatten().collect();
+            return self.send_unsuback(&Answered { id: unsubscribe.id, reasons, text });
         }
         let asks = Some(Asks::Unsubscribe(filters));
-        self.request = Some(Box::new(Request { id: unsubscribe.id, answers, asks }));
+        self.request = Some(Box::new(Request { id: unsubscribe.id, answers, text, asks }));
     }
 
     /// The hub's answer to [`Action::Unsubscribe`].
     pub fn handle_unsubscribed(&mut self, answer: Result<Vec<bool>, Reject>) {
-        let Some(request) = self.request.take() else { return };
-        let (id, answers) = match answer {
+        let Some(mut request) = self.request.take() else { return };
+        if let (None, Err(reject)) = (&request.text, &answer) {
+            request.text = Some(reject.reason.clone());
+        }
+        let answered = match answer {
             Ok(list) => request.fill(list.into_iter().map(|there| match there {
                 true => Reason::Success,
                 false => Reason::NoSubscriptionExisted,
@@ -112,13 +147,16 @@ impl Connection {
             Err(_) if self.version == Version::V311 => return self.handle_violation(Violation::Unkept, &[]),
             Err(_) => request.fill(std::iter::repeat(Reason::ImplementationSpecific)),
         };
-        self.send_unsuback(id, &answers);
+        self.send_unsuback(&answered);
         self.debug_assert_invariants();
     }
 
-    fn send_unsuback(&mut self, id: PacketId, answers: &[Reason]) {
-        self.tally.other_out += 1;
-        encode::unsuback(self.output.buffer(), self.version, id, answers);
+    fn send_unsuback(&mut self, answered: &Answered) {
+        let Answered { id, reasons, text } = answered;
+        let (version, text) = (self.version, text.as_deref().and_then(|text| self.told(text)));
+        if !self.send(|out| encode::unsuback(out, version, *id, reasons, text)) {
+            self.disconnect(Reason::PacketTooLarge, None);
+        }
     }
 }
 
