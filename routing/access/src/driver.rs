@@ -2,6 +2,7 @@
 //! here, and below, something is waited for.
 
 mod callout;
+mod exchange;
 mod files;
 mod hashing;
 mod http;
@@ -122,8 +123,12 @@ impl Gate for Access {
         })
     }
 
-    fn exchange(&self, _asking: Asking, _method: &str) -> Option<Box<dyn Exchange>> {
-        None
+    fn exchange(&self, asking: Asking, method: &str) -> Option<Box<dyn Exchange>> {
+        if method != exchange::METHOD {
+            return None;
+        }
+        let scram = exchange::Scram::start(Arc::clone(&self.0), asking)?;
+        Some(Box::new(scram))
     }
 }
 

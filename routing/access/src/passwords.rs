@@ -81,6 +81,11 @@ impl Users {
         self.by_name.get(name)?.scram.as_ref()
     }
 
+    /// A SCRAM secret, if any user has one.
+    pub(crate) fn scram_any(&self) -> Option<&ScramSecret> {
+        self.by_name.values().find_map(|user| user.scram.as_ref())
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.by_name.len()

@@ -1,10 +1,14 @@
-//! SCRAM-SHA-256 (RFC 5802, RFC 7677): what is kept for a user. Sans-io.
+//! SCRAM-SHA-256 (RFC 5802, RFC 7677): what is kept for a user, and the exchange. Sans-io.
+
+mod exchange;
 
 use std::num::NonZeroU32;
 
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+
+pub use exchange::{Challenge, ClientFirst, ScramError};
 
 /// What is kept for a user (RFC 5802 §3): enough to check a proof, not to make one.
 ///
@@ -46,6 +50,14 @@ impl ScramSecret {
         let mut salt = [0; 16];
         aws_lc_rs::rand::fill(&mut salt).map_err(|_| "the system has no random numbers")?;
         Ok(Self::derive(password, &salt, ITERATIONS))
+    }
+
+    /// A secret whose password nobody has, made of `seed`, with the iterations of `like`.
+    pub(crate) fn decoy(seed: [u8; 32], like: Option<&Self>) -> Self {
+        let salt = seed.first_chunk::<16>().copied().unwrap_or_default();
+        let iterations = like.map_or(ITERATIONS, |like| like.iterations);
+        let key = sign(&seed, b"decoy");
+        Self { iterations, salt: salt.into(), stored_key: key, server_key: key }
     }
 
     /// Reads the text.
