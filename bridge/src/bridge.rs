@@ -19,8 +19,8 @@ use tokio::time::Instant;
 use crate::admin::Front;
 use crate::connect::{self, Connectors};
 use crate::listen::{self, Listening, Protocol, Stop};
-use crate::telemetry;
 use crate::upgrade::{self, Upgrades};
+use crate::{sys, telemetry};
 
 /// A Weft that runs. Dropped without [`Bridge::stop`], it ends as in a crash: what was acknowledged is kept.
 pub struct Bridge {
@@ -60,7 +60,7 @@ impl Bridge {
         let speak_http = Protocol::Http { router: front.router(), options: Arc::clone(&options) };
         let mut parts = JoinSet::new();
         parts.spawn(access.clone().watch(drained.clone()));
-        parts.spawn(telemetry::upkeep(metrics, drained.clone()));
+        parts.spawn(telemetry::upkeep(metrics.clone(), drained.clone()));
         listen::serve(&mut bound, config::Protocol::Http, &speak_http, &stop, &mut parts);
 
         let (mut connectors, stores) = connect::open(&config, &health).await?;
@@ -70,6 +70,8 @@ impl Bridge {
         let hub: Arc<dyn Hub> = Arc::clone(&core) as Arc<dyn Hub>;
         connectors.start(&config, &hub, &health)?;
 
+        let interval = Duration::from_secs(u64::from(config.core.sys_interval_s));
+        parts.spawn(sys::publish(Arc::clone(&core), metrics, interval, drained.clone()));
         let speak_mqtt = Arc::new(config.mqtt.options);
         let gate: Arc<dyn Gate> = Arc::new(access);
         let upgrades = Upgrades {

@@ -14,6 +14,7 @@ mod passwd;
 mod process;
 mod shutdown;
 mod start;
+mod sys;
 mod tasks;
 pub mod telemetry;
 mod upgrade;

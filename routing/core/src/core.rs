@@ -77,6 +77,7 @@ impl Core {
             trie: RwLock::new(Trie::default()),
             generation: AtomicU64::new(1),
             retained: RwLock::new(Retained::default()),
+            system: RwLock::default(),
             totals: Totals::default(),
             stamps: Stamps::starting_at(now_ms()),
             wills: Mutex::default(),
@@ -139,6 +140,15 @@ impl Core {
         } else if let Err(reject) = checkpoint::now(shared).await {
             tracing::warn!(%reject, "no checkpoint was kept at the stop; the next start replays more of the log");
         }
+    }
+
+    /// Brings gauges up to date, for a reader that wants them exact.
+    pub fn refresh_gauges(&self) {
+        keeper::gauges(&self.shared);
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Waits for the core's tasks; the store has to be closed first.
@@ -217,7 +227,7 @@ impl Hub for Core {
         let unreleased = {
             let mut mailbox = session.mailbox.lock();
             mailbox.pace.start(Instant::now());
-            mailbox.attach(holder)
+            mailbox.attach(holder, &shared.totals)
         };
         {
             let mut state = session.state.lock();

@@ -37,13 +37,18 @@ fn end_sessions(shared: &Shared) {
         if session.durable {
             shared.append_unanswered(&Change::Ended { session: session.key });
         }
+        shared.metrics.sessions_expired.increment(1);
         tracing::debug!(client_id = %session.client, "session expired");
     }
 }
 
-fn gauges(shared: &Shared) {
+/// Sets the gauges to what is.
+pub(crate) fn gauges(shared: &Shared) {
     let metrics = &shared.metrics;
-    metrics.sessions.set(shared.registry.lock().len() as f64);
+    let sessions = shared.registry.lock().len();
+    let attached = shared.totals.attached.load(std::sync::atomic::Ordering::Relaxed);
+    metrics.sessions.set(sessions as f64);
+    metrics.away.set(sessions.saturating_sub(attached) as f64);
     metrics.subscriptions.set(shared.trie.read().len() as f64);
     metrics.retained.set(shared.retained.read().count() as f64);
     metrics.backlog.set(shared.totals.backlog.load(std::sync::atomic::Ordering::Relaxed) as f64);

@@ -16,6 +16,7 @@ mod retained;
 mod rights;
 mod session;
 mod shared;
+mod system;
 mod table;
 #[cfg(test)]
 mod testing;

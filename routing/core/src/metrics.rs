@@ -7,7 +7,9 @@ use crate::session::mailbox::Offered;
 /// Handles of the core's metrics.
 pub(crate) struct Metrics {
     pub(crate) events_in: Counter,
+    pub(crate) in_bytes: Counter,
     pub(crate) delivered: Counter,
+    pub(crate) delivered_bytes: Counter,
     pub(crate) acked: Counter,
     pub(crate) expired: Counter,
     pub(crate) refused: Counter,
@@ -16,6 +18,8 @@ pub(crate) struct Metrics {
     pub(crate) dropped_remote: Counter,
     pub(crate) dropped_lost: Counter,
     pub(crate) sessions: Gauge,
+    pub(crate) away: Gauge,
+    pub(crate) sessions_expired: Counter,
     pub(crate) subscriptions: Gauge,
     pub(crate) retained: Gauge,
     pub(crate) backlog: Gauge,
@@ -44,6 +48,10 @@ impl Metrics {
             DROPPED,
             "Deliveries dropped: a reader too slow, a queue full, a store too slow, a record gone"
         );
+        describe_counter!("weft_core_in_bytes_total", "Data of events that publishers handed to the core");
+        describe_counter!("weft_core_delivered_bytes_total", "Data of events handed to subscribers");
+        describe_gauge!("weft_core_sessions_away", "Sessions without a connection");
+        describe_counter!("weft_core_sessions_expired_total", "Sessions that ended because nobody came back");
         describe_gauge!("weft_core_sessions", "Sessions, connected or not");
         describe_gauge!("weft_core_subscriptions", "Subscriptions of all sessions");
         describe_gauge!("weft_core_retained_events", "Retained events");
@@ -51,7 +59,9 @@ impl Metrics {
         describe_gauge!("weft_core_memory_bytes", "Events held in memory for subscribers");
         Self {
             events_in: counter!("weft_core_events_in_total"),
+            in_bytes: counter!("weft_core_in_bytes_total"),
             delivered: counter!("weft_core_events_delivered_total"),
+            delivered_bytes: counter!("weft_core_delivered_bytes_total"),
             acked: counter!("weft_core_events_acked_total"),
             expired: counter!("weft_core_events_expired_total"),
             refused: counter!("weft_core_events_refused_total"),
@@ -60,6 +70,8 @@ impl Metrics {
             dropped_remote: counter!(DROPPED, "reason" => "store_busy"),
             dropped_lost: counter!(DROPPED, "reason" => "record_gone"),
             sessions: gauge!("weft_core_sessions"),
+            away: gauge!("weft_core_sessions_away"),
+            sessions_expired: counter!("weft_core_sessions_expired_total"),
             subscriptions: gauge!("weft_core_subscriptions"),
             retained: gauge!("weft_core_retained_events"),
             backlog: gauge!("weft_core_backlog_events"),

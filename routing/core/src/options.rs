@@ -38,6 +38,8 @@ pub struct Options {
     /// Retained events, by bytes of data. Default "256 MiB". At the limit a publish that would add to it is refused.
     #[schemars(with = "String")]
     pub retained_bytes: ByteLimit,
+    /// How often the topics `$SYS/broker/...` are brought up to date, seconds. Default 10; 0: there are none.
+    pub sys_interval_s: u32,
     /// How much the log grows between two checkpoints of sessions and retained events. Default "64 MiB". Smaller
     /// starts faster after a crash and writes more.
     #[schemars(with = "String")]
@@ -57,6 +59,7 @@ impl Default for Options {
             subscriptions: 10_000,
             retained_events: 1_000_000,
             retained_bytes: ByteLimit::mib(256),
+            sys_interval_s: 10,
             checkpoint_bytes: ByteLimit::mib(64),
         }
     }

@@ -67,6 +67,8 @@ impl Publisher {
             return Admission::Admitted(Receipt::ready(Outcome::Refused(Reject::closed())));
         }
         shared.metrics.events_in.increment(batch.len() as u64);
+        let bytes: usize = batch.iter().map(|publish| publish.event.data().len()).sum();
+        shared.metrics.in_bytes.increment(bytes as u64);
         self.matcher.follow(&who.rights);
         let sorted = self.sort(shared, who, marks, batch);
         let behind = sorted.behind.clone();

@@ -17,6 +17,7 @@ use crate::retained::{Kept, Retained};
 use crate::session::Session;
 use crate::session::mailbox::{Slot, SlotState, Totals};
 use crate::session::registry::Registry;
+use crate::system::System;
 use crate::table::RouteTable;
 use crate::trie::Trie;
 use crate::wills::Wills;
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     /// Rises with every change of trie or table: what was matched before may be wrong.
     pub(crate) generation: AtomicU64,
     pub(crate) retained: RwLock<Retained>,
+    /// What is said under `$SYS/`.
+    pub(crate) system: RwLock<System>,
     pub(crate) totals: Totals,
     pub(crate) stamps: Stamps,
     pub(crate) wills: Mutex<Wills>,
@@ -120,6 +123,11 @@ impl Shared {
                 mailbox.push_slot(slot, Some(&kept.event), &self.options, &self.totals)
             };
             dropped += u64::from(!sent);
+        });
+        self.system.read().matches(filter, &mut |event| {
+            if !session.keep_all {
+                mailbox.push_live(event, true, ids.clone(), &self.options, &self.totals);
+            }
         });
         let reader = mailbox.reader.take();
         drop(mailbox);

@@ -333,6 +333,29 @@ async fn a_stopped_core_says_so() {
 }
 
 #[tokio::test]
+async fn what_weft_says_about_itself_is_for_those_who_ask_and_only_when_it_changes() {
+    let store = MemoryStore::new();
+    let (core, _) = start(&store, options()).await;
+    let say = |uptime: &str| {
+        let topic = |name: &str| event::TopicName::parse(format!("$SYS/broker/{name}")).unwrap();
+        core.publish_system(vec![(topic("uptime"), uptime.to_owned()), (topic("version"), "1".to_owned())]);
+    };
+    let mut all = attach(&core, "all", Duration::ZERO).await;
+    subscribe(&mut *all.link, "#", SubscribeOptions::new(AtLeastOnce)).await;
+    say("0");
+    let mut to = attach(&core, "to", FOREVER).await;
+    subscribe(&mut *to.link, "$SYS/broker/+", SubscribeOptions::new(ExactlyOnce)).await;
+    let got = take(&mut *to.link, 2).await;
+    assert_eq!(texts(&got), ["0", "1"]);
+    assert!(got.iter().all(|d| d.retain && d.number.is_none() && d.guarantee == AtMostOnce));
+    say("10");
+    let got = take(&mut *to.link, 1).await;
+    assert_eq!((texts(&got), got[0].retain), (vec!["10".to_owned()], false));
+    nothing(&mut *all.link).await;
+    assert!(store.records().iter().all(|record| record.event.is_none()), "none of it is in the log");
+}
+
+#[tokio::test]
 async fn it_passes_the_contract_of_hubs() {
     event::testing::hub_contract::all(core).await;
 }

@@ -252,7 +252,10 @@ impl Link for SessionLink {
                 if out.len() == before {
                     continue;
                 }
+                let taken = out.iter().skip(before);
+                let bytes: usize = taken.map(|delivery| delivery.event.data().len()).sum();
                 self.shared.metrics.delivered.increment((out.len() - before) as u64);
+                self.shared.metrics.delivered_bytes.increment(bytes as u64);
                 return Poll::Ready(Ok(()));
             }
             if !self.load.is_empty() && self.loading.is_none() {

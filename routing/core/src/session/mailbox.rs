@@ -19,6 +19,8 @@ pub(crate) struct Totals {
     pub(crate) memory: AtomicUsize,
     /// Numbered deliveries.
     pub(crate) backlog: AtomicUsize,
+    /// Sessions that have a connection.
+    pub(crate) attached: AtomicUsize,
 }
 
 /// An event on its way to subscribers.
@@ -385,9 +387,11 @@ impl Mailbox {
     }
 
     /// A new connection holds the session: everything open is offered again. Gives the numbers that wait for release.
-    pub(crate) fn attach(&mut self, holder: u64) -> Vec<u64> {
+    pub(crate) fn attach(&mut self, holder: u64, totals: &Totals) -> Vec<u64> {
         self.holder = holder;
-        self.attached = true;
+        if !std::mem::replace(&mut self.attached, true) {
+            totals.attached.fetch_add(1, Ordering::Relaxed);
+        }
         self.closed = None;
         self.cursor = self.first;
         let slots = self.window.iter().zip(self.first..);
@@ -396,7 +400,9 @@ impl Mailbox {
 
     /// No connection holds the session: live events are of no use, the others stay in the log.
     pub(crate) fn detach(&mut self, totals: &Totals) -> usize {
-        self.attached = false;
+        if std::mem::replace(&mut self.attached, false) {
+            totals.attached.fetch_sub(1, Ordering::Relaxed);
+        }
         self.reader = None;
         let unseen = self.live.len();
         self.live = VecDeque::new();
