@@ -87,6 +87,8 @@ impl Setup {
 
     /// All but the start: for a test that starts it itself with [`Weft::restart`] or [`Weft::launch`].
     pub fn prepare(self) -> Weft {
+        // The client for HTTP asks for it; a second one in the process changes nothing.
+        rustls::crypto::ring::default_provider().install_default().unwrap_or(());
         let (mqtt, http) = self.addresses.unwrap_or_else(|| (free_address(), free_address()));
         let folder = Arc::new(tempfile::tempdir().unwrap());
         Weft { mqtt, http, setup: self, folder, process: None }
