@@ -46,6 +46,8 @@ pub struct Connect {
     pub will: Option<Publish>,
     /// MQTT 5 only.
     pub will_properties: Vec<Property>,
+    /// User name and password.
+    pub login: Option<(String, String)>,
 }
 
 /// PUBLISH (§3.3).
@@ -117,6 +119,7 @@ impl Connect {
             properties: Vec::new(),
             will: None,
             will_properties: Vec::new(),
+            login: None,
         }
     }
 
@@ -146,6 +149,12 @@ impl Connect {
         self
     }
 
+    /// With this user name and password.
+    pub fn login(mut self, user: &str, password: &str) -> Self {
+        self.login = Some((user.to_owned(), password.to_owned()));
+        self
+    }
+
     /// With this will.
     pub fn will(mut self, will: Publish) -> Self {
         self.will = Some(will);
@@ -158,6 +167,9 @@ impl Connect {
         if let Some(will) = &self.will {
             flags |= 4 | will.qos << 3 | u8::from(will.retain) << 5;
         }
+        if self.login.is_some() {
+            flags |= 0xc0;
+        }
         let level = if self.version == Version::V5 { 5 } else { 4 };
         let mut body = Vec::new();
         put_text(&mut body, "MQTT");
@@ -169,6 +181,10 @@ impl Connect {
             put_properties(&mut body, self.version, &self.will_properties);
             put_text(&mut body, &will.topic);
             put_data(&mut body, &will.payload);
+        }
+        if let Some((user, password)) = &self.login {
+            put_text(&mut body, user);
+            put_text(&mut body, password);
         }
         packet(0x10, &body)
     }

@@ -8,8 +8,6 @@ use super::callout::words;
 
 /// A client that follows no redirects: secrets go where the configuration says, and nowhere else.
 pub(super) fn client() -> Result<reqwest::Client, String> {
-    // Another part of the program may have chosen one before.
-    rustls::crypto::ring::default_provider().install_default().unwrap_or(());
     let builder = reqwest::Client::builder().redirect(Policy::none()).connect_timeout(Duration::from_secs(5));
     builder.user_agent(concat!("weft/", env!("CARGO_PKG_VERSION"))).build().map_err(|error| words(&error))
 }
