@@ -83,6 +83,7 @@ async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
 fn check(file: PathBuf) -> anyhow::Result<ExitCode> {
     let loaded = config::load(&Sources { file: Some(file.clone()), ..Sources::default() })?;
     let config = loaded.config;
+    access::Access::check(&config.access()).context("access")?;
     let (routes, clusters, bridges) = (config.routes.len(), config.rocketmq.len(), config.bridges.len());
     let file = file.display();
     print(&format!("{file}: fine ({routes} routes, {clusters} RocketMQ clusters, {bridges} bridges)\n"));

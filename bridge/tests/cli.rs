@@ -319,3 +319,54 @@ fn further_listeners_are_served_and_shown() {
 fn weft_command(arguments: &[&str]) -> Output {
     weft().args(arguments).output().unwrap()
 }
+
+#[test]
+fn passwd_adds_changes_and_deletes_users() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("passwd");
+    let passwd = |arguments: &[&str], input: &str| {
+        let mut command = weft();
+        command.arg("passwd").arg(&file).args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap_or(());
+        let output = child.wait_with_output().unwrap();
+        (output.status.code().unwrap(), text(&output.stderr))
+    };
+    let names = || {
+        let text = std::fs::read_to_string(&file).unwrap();
+        text.lines().map(|line| line.split_once('$').unwrap().0.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(passwd(&["alice"], "one\n"), (0, String::new()));
+    assert_eq!(
+        std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600,
+        "others cannot read it"
+    );
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(passwd(&["bob", "--scram"], "two"), (0, String::new()));
+    assert_eq!(names(), ["alice:", "bob:", "bob:SCRAM-SHA-256"]);
+    let before = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(passwd(&["alice"], "three\n").0, 0);
+    assert_eq!(names(), ["alice:", "bob:", "bob:SCRAM-SHA-256"]);
+    assert_ne!(std::fs::read_to_string(&file).unwrap(), before);
+    let (code, error) = passwd(&["carol", "-D"], "");
+    assert!(code == 1 && error.contains("there is no user carol"), "{error}");
+    assert!(passwd(&["a:b"], "x").1.contains("no ':'"));
+    assert!(passwd(&["dave"], "\n").1.contains("the password is empty"));
+    assert_eq!(passwd(&["bob", "--delete"], "").0, 0);
+    assert_eq!(names(), ["alice:"]);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640, "as it was set");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn check_looks_at_the_files_of_access() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("weft.toml");
+    std::fs::write(&config, "access.acl_file = \"acl.toml\"\n").unwrap();
+    std::fs::write(folder.path().join("acl.toml"), "[[rule]]\nallow = 'all'\n").unwrap();
+    let (code, error) = fails(weft().current_dir(folder.path()).arg("check").arg(&config));
+    assert!(code == 1 && error.contains("acl.toml:1: missing field `topic`"), "{error}");
+}

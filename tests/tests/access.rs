@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tests::raw::Client;
 use tests::real::{Tool, needs};
 use tests::weft::{Setup, program};
-use tests::wire::{Connect, Packet, Version};
+use tests::wire::{Connect, Packet, Publish, Version};
 use tests::{Weft, eventually};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
@@ -276,4 +276,45 @@ async fn an_address_for_everybody_needs_a_way_to_tell_who_comes() {
     let answer =
         reqwest::Client::new().post(format!("http://{}/events?topic=t", weft.http)).body("x").send().await;
     assert_eq!(answer.unwrap().status(), 200, "that listener is for this machine only");
+}
+
+#[tokio::test]
+async fn a_hangup_reads_the_files_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let passwords = users(&folder).await;
+    let lines = format!("[access]\nanonymous = \"never\"\nreload_s = 3600\npassword_file = {passwords:?}\n");
+    let weft = Setup::new().config(lines).start().await;
+    let mut alice = connect(weft.mqtt, &Connect::v5("a").login("alice", "secret")).await.ok().unwrap();
+    assert_eq!(alice.subscribe(&[("t", 1)]).await, [1]);
+    passwd(&passwords, "alice", None).await;
+    assert_eq!(post(&weft, "t", "alice", "secret").await, 200, "not read yet");
+    weft.signal("HUP").await;
+    eventually(LIMIT, "she is no user", async || {
+        (post(&weft, "t", "alice", "secret").await == 401).then_some(())
+    })
+    .await;
+    assert_eq!(alice.message().await.unwrap().unwrap().topic, "t");
+    // Her connection is there, and has no rights.
+    assert_eq!(alice.subscribe(&[("u", 1)]).await, [0x87]);
+}
+
+#[tokio::test]
+async fn rates_hold_over_mqtt_and_http() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines =
+        format!("password_file = {:?}\n[access.user_rates]\npackets_per_second = 20\n", users(&folder).await);
+    let weft = config(&lines).start().await;
+    let mut alice = connect(weft.mqtt, &Connect::v5("a").login("alice", "secret")).await.ok().unwrap();
+    assert_eq!(alice.subscribe(&[("t", 1)]).await, [1]);
+    let mut burst = Vec::new();
+    for at in 0..100 {
+        burst.extend(Publish::new("t", format!("{at}"), 0).encode(Version::V5));
+    }
+    alice.send(&burst).await.unwrap();
+    // What was sent at once leaves a debt of seconds, which all of this user's connections share.
+    eventually(LIMIT, "429", async || (post(&weft, "x", "alice", "secret").await == 429).then_some(())).await;
+    assert_eq!(post(&weft, "x", "ops", "admin").await, 200);
+    for at in 0..100 {
+        assert_eq!(alice.message().await.unwrap().unwrap().payload, at.to_string().as_bytes());
+    }
 }

@@ -96,6 +96,14 @@ impl Access {
         })))
     }
 
+    /// Reads the files that `options` name, and nothing else: whether [`Access::open`] would take them.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub fn check(options: &Options) -> Result<(), FileError> {
+        files::read(options).map(drop)
+    }
+
     /// Follows files and keys until `drain` turns true. Cancel-safe.
     pub async fn watch(self, drain: watch::Receiver<bool>) {
         let keys = async {
@@ -254,16 +262,16 @@ impl Inner {
     async fn by_token(&self, client: &ClientId, source: &Source, token: &str) -> Result<Proved, Reject> {
         let options = &self.options.jwt;
         let chosen = (!is_made(client)).then_some(client.as_str());
-        let keys = || {
-            let mut keys = self.current.load().keys.clone();
-            self.jwks.iter().for_each(|jwks| keys.extend(&jwks.keys()));
-            keys
+        let verify = || {
+            let (policy, fetched) = (self.current.load(), self.jwks.as_ref().map(Jwks::keys));
+            let fetched = fetched.unwrap_or_default();
+            token::verify(&[&policy.keys, &fetched], token, chosen, options)
         };
-        let mut verified = keys().verify(token, chosen, options);
+        let mut verified = verify();
         if let (Err(TokenError::UnknownKey(_)), Some(jwks)) = (&verified, &self.jwks) {
             self.may_try(source)?;
             jwks.refresh().await;
-            verified = keys().verify(token, chosen, options);
+            verified = verify();
         }
         match verified {
             Ok(token::Proved { user, until_ms }) => {

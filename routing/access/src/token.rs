@@ -127,35 +127,6 @@ impl Keys {
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
-
-    /// Who `token` proves; `client`: the client id that asks, if it chose one itself.
-    pub(crate) fn verify(
-        &self,
-        token: &str,
-        client: Option<&str>,
-        options: &JwtOptions,
-    ) -> Result<Proved, TokenError> {
-        let wrong = |what: &str| TokenError::Wrong(what.to_owned());
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(wrong("the token is too large"));
-        }
-        let header = decode_header(token).map_err(|error| wrong(&error.to_string()))?;
-        let has_id = |key: &&Key| header.kid.is_none() || key.id.is_none() || key.id == header.kid;
-        let mut candidates = self.0.iter().filter(has_id).peekable();
-        if candidates.peek().is_none() {
-            return Err(TokenError::UnknownKey(header.kid.clone()));
-        }
-        let candidates = candidates.filter(|key| key.algorithms.contains(&header.alg));
-        let mut last = wrong(&format!("no key takes the algorithm {:?}", header.alg));
-        let validation = validation(header.alg, options);
-        for key in candidates.take(TRIES_MAX) {
-            match decode::<Map<String, Value>>(token, &key.key, &validation) {
-                Ok(found) => return proved(&found.claims, client, options),
-                Err(error) => last = wrong(&error.to_string()),
-            }
-        }
-        Err(last)
-    }
 }
 
 /// Tells how many, and no secret.
@@ -163,6 +134,35 @@ impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Keys({})", self.0.len())
     }
+}
+
+/// Who `token` proves, by one of all these keys; `client`: the client id that asks, if it chose one itself.
+pub(crate) fn verify(
+    sets: &[&Keys],
+    token: &str,
+    client: Option<&str>,
+    options: &JwtOptions,
+) -> Result<Proved, TokenError> {
+    let wrong = |what: &str| TokenError::Wrong(what.to_owned());
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(wrong("the token is too large"));
+    }
+    let header = decode_header(token).map_err(|error| wrong(&error.to_string()))?;
+    let has_id = |key: &&Key| header.kid.is_none() || key.id.is_none() || key.id == header.kid;
+    let mut candidates = sets.iter().flat_map(|keys| &keys.0).filter(has_id).peekable();
+    if candidates.peek().is_none() {
+        return Err(TokenError::UnknownKey(header.kid.clone()));
+    }
+    let candidates = candidates.filter(|key| key.algorithms.contains(&header.alg));
+    let mut last = wrong(&format!("no key takes the algorithm {:?}", header.alg));
+    let validation = validation(header.alg, options);
+    for key in candidates.take(TRIES_MAX) {
+        match decode::<Map<String, Value>>(token, &key.key, &validation) {
+            Ok(found) => return proved(&found.claims, client, options),
+            Err(error) => last = wrong(&error.to_string()),
+        }
+    }
+    Err(last)
 }
 
 /// Whether a password looks like a token: three parts of base64url, the first of which is JSON.

@@ -1,5 +1,6 @@
 //! The files of access control: read at the start, and again when they change.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -109,12 +110,12 @@ async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
 }
 
 /// What shows that a file is another, or has changed; `None`: it is not there.
-type Look = Option<(SystemTime, u64)>;
+type Look = Option<(SystemTime, u64, u64)>;
 
 fn look(paths: &[PathBuf]) -> Vec<Look> {
     let one = |path: &PathBuf| {
         let meta = std::fs::metadata(path).ok()?;
-        Some((meta.modified().ok()?, meta.len()))
+        Some((meta.modified().ok()?, meta.len(), meta.ino()))
     };
     paths.iter().map(one).collect()
 }
