@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::admin::Front;
 use crate::connect::{self, Connectors};
-use crate::listen::{self, Listening, Protocol, Stop};
+use crate::listen::{self, Http, Listening, Mqtt, Protocol, Stop};
 use crate::upgrade::{self, Upgrades};
 use crate::{sys, telemetry};
 
@@ -50,14 +50,14 @@ impl Bridge {
         let (drain, drained) = watch::channel(false);
         let patience = Duration::from_secs(u64::from(config.stop_timeout_s));
         let stop = Stop { drain: drained.clone(), patience };
-        let mut bound = listen::bind(&config)?;
+        let health = Health::default();
+        let mut bound = listen::bind(&config, &health)?;
         let listening = bound.iter().map(|bound| bound.listening.clone()).collect();
 
-        let health = Health::default();
         let access = Access::open(config.access(), loopback(&config), health.clone()).context("access")?;
         let front = Front::new(access.clone(), health.clone(), metrics.clone(), drained.clone());
         let options = Arc::new(config.http.options.clone());
-        let speak_http = Protocol::Http { router: front.router(), options: Arc::clone(&options) };
+        let speak_http = Protocol::Http(Http { router: front.router(), options: Arc::clone(&options) });
         let mut parts = JoinSet::new();
         parts.spawn(access.clone().watch(drained.clone()));
         parts.spawn(telemetry::upkeep(metrics.clone(), drained.clone()));
@@ -83,7 +83,7 @@ impl Bridge {
         };
         let events = http_front::router(Arc::clone(&gate), Arc::clone(&hub), options, drained.clone());
         front.open(events.merge(upgrade::router(upgrades)));
-        let speak_mqtt = Protocol::Mqtt { gate, hub, options: speak_mqtt };
+        let speak_mqtt = Protocol::Mqtt(Mqtt { gate, hub, options: speak_mqtt });
         listen::serve(&mut bound, config::Protocol::Mqtt, &speak_mqtt, &stop, &mut parts);
         Ok(Self { listening, data: config.data, recovered, core, connectors, parts, drain, patience })
     }

@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::{Extension, Router};
-use config::{Carrier, Config};
-use event::Source;
+use config::{Carrier, Config, ListenerTable};
 use event::access::Gate;
 use event::hub::Hub;
+use event::{Health, Rate, Source};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use transport::{Connections, Listener, Peer, Stream};
+use transport::{Accepted, Arrival, Connections, Entry, Listener, Network, Peer, Stream, Tls, TlsError};
 
+use crate::metered::{meter, metered};
+use crate::requests::prepared;
 use crate::tasks::Tasks;
 use crate::upgrade::Next;
 
@@ -22,9 +24,24 @@ use crate::upgrade::Next;
 #[derive(Clone)]
 pub(crate) enum Protocol {
     /// MQTT on the bare connection.
-    Mqtt { gate: Arc<dyn Gate>, hub: Arc<dyn Hub>, options: Arc<mqtt::Options> },
+    Mqtt(Mqtt),
     /// HTTP, and over it CloudEvents, WebSocket and the admin pages.
-    Http { router: Router, options: Arc<http_front::Options> },
+    Http(Http),
+}
+
+/// What MQTT needs.
+#[derive(Clone)]
+pub(crate) struct Mqtt {
+    pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) hub: Arc<dyn Hub>,
+    pub(crate) options: Arc<mqtt::Options>,
+}
+
+/// What HTTP needs.
+#[derive(Clone)]
+pub(crate) struct Http {
+    pub(crate) router: Router,
+    pub(crate) options: Arc<http_front::Options>,
 }
 
 /// A listener that is bound, for all to see.
@@ -48,26 +65,65 @@ pub(crate) struct Bound {
 
 /// What accepts, for each carrier.
 enum Door {
-    Tcp(Listener),
+    Tcp { listener: Listener, tls: Option<Arc<Tls>>, shaping: Shaping },
+}
+
+/// What is done to connections of a listener above the stream.
+#[derive(Clone)]
+struct Shaping {
+    packets: Option<Rate>,
+    trusted_proxies: Arc<[Network]>,
 }
 
 /// Binds all listeners of `config`.
-pub(crate) fn bind(config: &Config) -> anyhow::Result<Vec<Bound>> {
+pub(crate) fn bind(config: &Config, health: &Health) -> anyhow::Result<Vec<Bound>> {
     let connections = Connections::new(&config.transport);
-    let bind = |(name, table): (&str, config::ListenerTable)| {
-        let (door, address) = match table.carrier {
-            Carrier::Tcp => {
-                let listener = Listener::bind(name, table.listen.0, &connections);
-                let listener = listener.with_context(|| format!("listener {name}"))?;
-                let address = listener.address();
-                (Door::Tcp(listener), address)
-            }
+    let bind = |(name, table): (&str, ListenerTable)| {
+        let door = match table.carrier {
+            Carrier::Tcp | Carrier::Tls => bind_tcp(name, &table, &connections, health),
         };
+        let (door, address) = door.with_context(|| format!("listener {name}"))?;
         let listening =
             Listening { name: name.to_owned(), address, protocol: table.protocol, carrier: table.carrier };
         Ok(Bound { listening, door })
     };
     config.listeners().map(bind).collect()
+}
+
+fn bind_tcp(
+    name: &str,
+    table: &ListenerTable,
+    connections: &Connections,
+    health: &Health,
+) -> anyhow::Result<(Door, SocketAddr)> {
+    let tls = open_tls(name, table, health)?;
+    let entry = Entry {
+        limits: table.limits.clone(),
+        proxy_protocol: table.proxy_protocol,
+        trusted_proxies: table.trusted_proxies.clone(),
+        tls: tls.clone(),
+    };
+    let listener = Listener::bind(name, table.listen.0, connections, entry)?;
+    let address = listener.address();
+    let trusted_proxies = Arc::from(table.trusted_proxies.as_slice());
+    let shaping = Shaping { packets: table.limits.packets(), trusted_proxies };
+    Ok((Door::Tcp { listener, tls, shaping }, address))
+}
+
+/// Reads the TLS files of a listener that has any.
+pub(crate) fn open_tls(
+    name: &str,
+    table: &ListenerTable,
+    health: &Health,
+) -> Result<Option<Arc<Tls>>, TlsError> {
+    let alpn: &[&[u8]] = match table.protocol {
+        config::Protocol::Mqtt => &[b"mqtt"],
+        config::Protocol::Http => &[b"h2", b"http/1.1"],
+    };
+    match table.carrier {
+        Carrier::Tcp => Ok(None),
+        Carrier::Tls => Tls::open(name, &table.tls, alpn, health.clone()).map(Some),
+    }
 }
 
 /// When to stop, and how long that may take.
@@ -87,37 +143,82 @@ pub(crate) fn serve(
 ) {
     for Bound { listening: _, door } in bound.extract_if(.., |bound| bound.listening.protocol == kind) {
         match door {
-            Door::Tcp(listener) => parts.spawn(run(listener, protocol.clone(), stop.clone())),
-        };
+            Door::Tcp { listener, tls, shaping } => {
+                if let Some(tls) = tls {
+                    parts.spawn(tls.watch(stop.drain.clone()));
+                }
+                parts.spawn(run(listener, shaping, protocol.clone(), stop.clone()));
+            }
+        }
     }
 }
 
 impl Protocol {
     fn name(&self) -> &'static str {
         match self {
-            Self::Mqtt { .. } => "mqtt",
-            Self::Http { .. } => "http",
+            Self::Mqtt(_) => "mqtt",
+            Self::Http(_) => "http",
         }
     }
 
-    fn serve(&self, stream: Stream, drain: watch::Receiver<bool>, tasks: &mut Tasks) {
-        match self {
-            Self::Mqtt { gate, hub, options } => {
-                let source = source(stream.peer());
-                let (gate, hub, options) = (Arc::clone(gate), Arc::clone(hub), Arc::clone(options));
-                tasks.spawn(mqtt::serve(stream, source, gate, hub, options, drain));
+    /// Serves what came in, in a task of its own.
+    fn serve(&self, accepted: Accepted, shaping: &Shaping, drain: watch::Receiver<bool>, tasks: &mut Tasks) {
+        match (accepted, self) {
+            (Accepted::Ready(stream), Self::Mqtt(mqtt)) => tasks.spawn(mqtt.serve(stream, shaping, drain)),
+            (Accepted::Ready(stream), Self::Http(http)) => tasks.spawn(http.serve(stream, shaping, drain)),
+            (Accepted::Arriving(arrival), _) => {
+                tasks.spawn(arrive(arrival, self.clone(), shaping.clone(), drain));
             }
-            Self::Http { router, options } => {
-                let source = source(stream.peer());
-                let next = Next::default();
-                let router = router.clone().layer(Extension(next.clone())).layer(Extension(source));
-                let options = Arc::clone(options);
-                tasks.spawn(async move {
-                    http_front::serve_connection(stream, router, &options, drain).await;
-                    if let Some(work) = next.take() {
-                        work.await;
-                    }
-                });
+        }
+    }
+}
+
+/// Not cancel-safe: dropped, the client is lost.
+async fn arrive(arrival: Arrival, protocol: Protocol, shaping: Shaping, mut drain: watch::Receiver<bool>) {
+    // On the heap, so that it takes nothing from connections that have arrived.
+    let arrived = tokio::select! {
+        biased;
+        () = stopped(&mut drain) => None,
+        arrived = Box::pin(arrival.finish()) => arrived,
+    };
+    let Some(stream) = arrived else { return };
+    drain.mark_unchanged();
+    match protocol {
+        Protocol::Mqtt(mqtt) => Box::pin(mqtt.serve(stream, &shaping, drain)).await,
+        Protocol::Http(http) => Box::pin(http.serve(stream, &shaping, drain)).await,
+    }
+}
+
+impl Mqtt {
+    fn serve(
+        &self,
+        stream: Stream,
+        shaping: &Shaping,
+        drain: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let source = source(stream.peer());
+        let gate = metered(Arc::clone(&self.gate), meter(shaping.packets));
+        mqtt::serve(stream, source, gate, Arc::clone(&self.hub), Arc::clone(&self.options), drain)
+    }
+}
+
+impl Http {
+    fn serve(
+        &self,
+        stream: Stream,
+        shaping: &Shaping,
+        drain: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let source = source(stream.peer());
+        let meter = meter(shaping.packets);
+        let next = Next::new(meter.clone());
+        let router = prepared(self.router.clone(), &shaping.trusted_proxies, meter);
+        let router = router.layer(Extension(next.clone())).layer(Extension(source));
+        let options = Arc::clone(&self.options);
+        async move {
+            http_front::serve_connection(stream, router, &options, drain).await;
+            if let Some(work) = next.take() {
+                work.await;
             }
         }
     }
@@ -125,11 +226,11 @@ impl Protocol {
 
 /// The other end of a connection, as the gate knows it.
 fn source(peer: Peer) -> Source {
-    Source { address: peer.address, listener: peer.listener, certificate: None }
+    Source { address: peer.address, listener: peer.listener, certificate: peer.certificate }
 }
 
 /// Accepts and serves until it is time to stop; then gives connections the time they have to finish.
-async fn run(mut listener: Listener, protocol: Protocol, stop: Stop) {
+async fn run(mut listener: Listener, shaping: Shaping, protocol: Protocol, stop: Stop) {
     let Stop { mut drain, patience } = stop;
     let mut tasks = Tasks::new(protocol.name());
     let mut stop = drain.clone();
@@ -138,7 +239,7 @@ async fn run(mut listener: Listener, protocol: Protocol, stop: Stop) {
             biased;
             () = stopped(&mut stop) => break,
             () = tasks.ended() => {}
-            stream = listener.accept() => protocol.serve(stream, drain.clone(), &mut tasks),
+            accepted = listener.accept() => protocol.serve(accepted, &shaping, drain.clone(), &mut tasks),
         }
     }
     drop((listener, protocol));

@@ -9,10 +9,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser as _;
 use config::{Flag, Loaded, Mistake, Sources};
+use event::Health;
+use transport::TlsError;
 
 use crate::args::{Arguments, Command, Start};
 use crate::shutdown::StopSignals;
-use crate::{Bridge, client, greeting, passwd, process, telemetry};
+use crate::{Bridge, client, greeting, listen, passwd, process, telemetry};
 
 /// Read from the current folder when nobody names a file.
 const DEFAULT_FILE: &str = "weft.toml";
@@ -41,6 +43,7 @@ pub(crate) fn print(text: &str) {
 
 fn start(arguments: Start) -> anyhow::Result<ExitCode> {
     let loaded = config::load(&sources(arguments))?;
+    files(&loaded)?;
     telemetry::start_logs(&loaded.config.log)?;
     process::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("weft").build();
@@ -82,12 +85,26 @@ async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
 
 fn check(file: PathBuf) -> anyhow::Result<ExitCode> {
     let loaded = config::load(&Sources { file: Some(file.clone()), ..Sources::default() })?;
+    files(&loaded)?;
     let config = loaded.config;
     access::Access::check(&config.access()).context("access")?;
     let (routes, clusters, bridges) = (config.routes.len(), config.rocketmq.len(), config.bridges.len());
     let file = file.display();
     print(&format!("{file}: fine ({routes} routes, {clusters} RocketMQ clusters, {bridges} bridges)\n"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Files that settings name and that cannot be used.
+fn files(loaded: &Loaded) -> Result<(), Mistake> {
+    for (name, table) in loaded.config.listeners() {
+        listen::open_tls(name, &table, &Health::default()).map_err(|error| {
+            let TlsError { key, path, reason } = error;
+            // The key of one `sni` of several is not told apart: the path is.
+            let key = key.split('.').next().unwrap_or(key);
+            loaded.mistake(&format!("listener.{name}.tls.{key}"), format!("{}: {reason}", path.display()))
+        })?;
+    }
+    Ok(())
 }
 
 fn sources(arguments: Start) -> Sources {

@@ -10,25 +10,35 @@ use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
-use event::Source;
 use event::access::Gate;
 use event::hub::Hub;
+use event::{Meter, Source};
 use tokio::sync::watch;
 
+use crate::metered::metered;
+
 /// Where a request leaves what its connection goes on with.
-#[derive(Clone, Default)]
-pub(crate) struct Next(Arc<Mutex<Option<Work>>>);
+#[derive(Clone)]
+pub(crate) struct Next {
+    work: Arc<Mutex<Option<Work>>>,
+    meter: Option<Arc<Meter>>,
+}
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Next {
+    /// For a connection with this meter.
+    pub(crate) fn new(meter: Option<Arc<Meter>>) -> Self {
+        Self { work: Arc::default(), meter }
+    }
+
     /// What follows, if a request asked for something.
     pub(crate) fn take(&self) -> Option<Work> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.work.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn set(&self, work: impl Future<Output = ()> + Send + 'static) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(work));
+        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(work));
     }
 }
 
@@ -54,6 +64,7 @@ async fn events(
     request: Request,
 ) -> Response {
     let Upgrades { gate, hub, websocket: options, mqtt: _, drain } = upgrades;
+    let gate = metered(gate, next.meter.clone());
     let accepted = websocket::accept_events(request, source, gate, hub, options, drain).await;
     if let Some(work) = accepted.then {
         next.set(work);
@@ -70,6 +81,7 @@ async fn packets(
     let Upgrades { gate, hub, websocket: options, mqtt, drain } = upgrades;
     let accepted = websocket::accept_mqtt(request, &options);
     if let Some(carrier) = accepted.then {
+        let gate = metered(gate, next.meter.clone());
         next.set(async move {
             match carrier.await {
                 Ok(stream) => mqtt::serve(stream, source, gate, hub, mqtt, drain).await,

@@ -5,6 +5,7 @@ use embedded::OpenError;
 use event::ByteLimit;
 use rocketmq::OptionsError;
 use routing::EMBEDDED;
+use transport::{ProxyProtocol, TlsOptions};
 
 use crate::listeners::BUILT_IN;
 use crate::load::Written;
@@ -110,6 +111,7 @@ fn listeners(config: &Config, written: &Written) -> Result<(), Mistake> {
         if !is_built_in {
             listener_name(&key, name, written)?;
         }
+        entry(&key, &table, written)?;
         let listen = key.name("listen");
         if !table.listen.0.ip().is_loopback() && !asks {
             return Err(written.mistake(
@@ -126,6 +128,25 @@ fn listeners(config: &Config, written: &Written) -> Result<(), Mistake> {
         taken.push((listen, table));
     }
     Ok(())
+}
+
+/// What stands in front of a listener.
+fn entry(key: &Key, table: &ListenerTable, written: &Written) -> Result<(), Mistake> {
+    if table.proxy_protocol == ProxyProtocol::Required && table.trusted_proxies.is_empty() {
+        let hint = "name the proxies: trusted_proxies = [\"10.0.0.5\"]";
+        return Err(written.mistake(&key.name("proxy_protocol"), "no proxy is trusted", hint));
+    }
+    match table.carrier {
+        Carrier::Tcp if table.tls != TlsOptions::default() => {
+            let hint = "write carrier = \"tls\", or take the table tls away";
+            Err(written.mistake(&key.name("carrier"), "the table tls says nothing to \"tcp\"", hint))
+        }
+        Carrier::Tcp => Ok(()),
+        Carrier::Tls => table
+            .tls
+            .check()
+            .map_err(|(name, what, hint)| written.mistake(&key.name("tls").name(name), what, hint)),
+    }
 }
 
 /// Names are labels of metrics and parts of health, and have to be told apart from the two that are always there.
@@ -219,7 +240,12 @@ fn unknown_cluster(config: &Config, written: &Written, key: &Key, others: &[&str
 }
 
 fn same_place(a: &ListenerTable, b: &ListenerTable) -> bool {
-    let (Carrier::Tcp, Carrier::Tcp) = (a.carrier, b.carrier);
+    let is_tcp = |table: &ListenerTable| match table.carrier {
+        Carrier::Tcp | Carrier::Tls => true,
+    };
+    if is_tcp(a) != is_tcp(b) {
+        return false;
+    }
     let (a, b) = (a.listen.0, b.listen.0);
     a.port() != 0
         && a.port() == b.port()

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use transport::{Limits, Network, ProxyProtocol, TlsOptions};
 
 use crate::{Address, Config};
 
@@ -17,15 +18,39 @@ pub struct ListenerTable {
     /// metrics. Default "mqtt".
     #[serde(default)]
     pub protocol: Protocol,
-    /// What carries it: "tcp". Default "tcp".
+    /// What carries it: "tcp", or "tls", for which the table `tls` names certificates. Default "tcp".
     #[serde(default)]
     pub carrier: Carrier,
+    /// Whether a proxy tells whose connection it passes on, in a header in front of all else (HAProxy's PROXY protocol,
+    /// version 1 or 2): "off" or "required". Default "off". If required, connections without it, and those of others
+    /// than `trusted_proxies`, are closed.
+    #[serde(default)]
+    pub proxy_protocol: ProxyProtocol,
+    /// Addresses and networks of proxies that are believed, such as "10.0.0.0/8". Default none. They tell the client's
+    /// address by `proxy_protocol`, and with protocol "http" by the headers Forwarded or X-Forwarded-For.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub trusted_proxies: Vec<Network>,
+    /// How much comes in.
+    #[serde(default)]
+    pub limits: Limits,
+    /// TLS, for carrier "tls".
+    #[serde(default)]
+    pub tls: TlsOptions,
 }
 
 impl ListenerTable {
     /// All but the address as it is by default.
     pub fn at(listen: Address) -> Self {
-        Self { listen, protocol: Protocol::Mqtt, carrier: Carrier::Tcp }
+        Self {
+            listen,
+            protocol: Protocol::Mqtt,
+            carrier: Carrier::Tcp,
+            proxy_protocol: ProxyProtocol::Off,
+            trusted_proxies: Vec::new(),
+            limits: Limits::default(),
+            tls: TlsOptions::default(),
+        }
     }
 }
 
@@ -47,6 +72,8 @@ pub enum Carrier {
     #[default]
     /// TCP, readable by all on the way.
     Tcp,
+    /// TLS over TCP.
+    Tls,
 }
 
 /// The names of the two listeners that are always there.

@@ -39,6 +39,14 @@ pub struct Loaded {
     pub config: Config,
     /// The file they were read from, if any.
     pub file: Option<PathBuf>,
+    written: Written,
+}
+
+impl Loaded {
+    /// A mistake in the value of `key`, a name between dots, that only its use shows.
+    pub fn mistake(&self, key: &str, what: impl Into<String>) -> Mistake {
+        self.written.mistake(&Key::dotted(key), what, "")
+    }
 }
 
 /// Reads and checks all settings.
@@ -65,7 +73,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistake> {
     let written = Written { document, overrides };
     check_ranges(&Key::default(), &Value::Table(table), &schema, &written)?;
     check::across(&config, &written)?;
-    Ok(Loaded { config, file: sources.file.clone() })
+    Ok(Loaded { config, file: sources.file.clone(), written })
 }
 
 /// Finds the override that spoils the settings below it.
@@ -85,7 +93,7 @@ fn blame(mut table: Table, overrides: &[Override], schema: &Schema, otherwise: S
 type Override = (Key, Place, String);
 
 /// What was written where.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Written {
     document: Option<Document>,
     overrides: Vec<Override>,

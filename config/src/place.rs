@@ -125,14 +125,14 @@ impl fmt::Display for Key {
 }
 
 /// Where the keys of a file are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Document {
     path: PathBuf,
     text: String,
     entries: Vec<Entry>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     key: Key,
     name: Range<usize>,

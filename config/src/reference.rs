@@ -21,7 +21,18 @@ need. A table in [[double brackets]] may be repeated.";
 /// Tables that are empty by default, with what is needed to show their keys.
 const EXAMPLES: &str = "
     [listener.plant]
-    listen = '127.0.0.1:1884'
+    listen = '127.0.0.1:8883'
+    carrier = 'tls'
+    trusted_proxies = ['10.0.0.5']
+    [listener.plant.tls]
+    certificate = '/etc/weft/server.pem'
+    key = '/etc/weft/server.key'
+    client_ca = '/etc/weft/clients-ca.pem'
+    client_certificates = 'optional'
+    crl = ['/etc/weft/revoked']
+    [[listener.plant.tls.sni]]
+    certificate = '/etc/weft/other.pem'
+    key = '/etc/weft/other.key'
 
     [rocketmq.main]
     name_servers = ['127.0.0.1:9876']

@@ -215,3 +215,46 @@ fn listeners_are_checked() {
         "weft.toml:1: listener.a b: logs and metrics cannot show this name; letters",
     );
 }
+
+#[test]
+fn what_stands_in_front_of_a_listener_is_checked() {
+    let listener =
+        |lines: &str| mistake(&format!("[listener.plant]\nlisten = \"127.0.0.1:0\"\n{lines}\n"), &[], &[]);
+    starts(
+        &listener("proxy_protocol = \"required\""),
+        "weft.toml:3: listener.plant.proxy_protocol = \"required\": no proxy is trusted; name the proxies",
+    );
+    starts(
+        &listener("trusted_proxies = [\"10.0.0.0/33\"]"),
+        "weft.toml:3: listener.plant.trusted_proxies = [\"10.0.0.0/33\"]: \"10.0.0.0/33\" is no address or network",
+    );
+    starts(
+        &listener("carrier = \"tls\""),
+        "weft.toml:1: listener.plant.tls.certificate: TLS needs a certificate; make one to try it: weft cert",
+    );
+    starts(
+        &listener("[listener.plant.tls]\ncertificate = \"a.pem\""),
+        "weft.toml:1: listener.plant.carrier: the table tls says nothing to \"tcp\"; write carrier",
+    );
+    let tls = |lines: &str| {
+        listener(&format!(
+            "carrier = \"tls\"\n[listener.plant.tls]\ncertificate = \"a\"\nkey = \"b\"\n{lines}"
+        ))
+    };
+    starts(
+        &tls("client_certificates = \"required\""),
+        "weft.toml:4: listener.plant.tls.client_ca: clients' certificates need a CA; name",
+    );
+    starts(
+        &tls("client_ca = \"ca.pem\""),
+        "weft.toml:4: listener.plant.tls.client_certificates: clients are not asked for",
+    );
+    starts(
+        &tls("handshake_timeout_s = 0"),
+        "weft.toml:7: listener.plant.tls.handshake_timeout_s = 0: out of range 1..=300; How long",
+    );
+    starts(
+        &tls("min_version = \"1.1\""),
+        "weft.toml:7: listener.plant.tls.min_version = \"1.1\": unknown variant",
+    );
+}

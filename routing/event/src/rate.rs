@@ -107,6 +107,11 @@ impl Allowance {
         Self(Some(meters).filter(|meters| !meters.is_empty()).map(Arc::from))
     }
 
+    /// As much as this allows, and `meter` does too.
+    pub fn and(&self, meter: Arc<Meter>) -> Self {
+        Self::of(self.0.iter().flat_map(|meters| meters.iter().cloned()).chain([meter]).collect())
+    }
+
     /// Charges what one read brought. Read nothing more for as long as the answer says; what was read is served, never
     /// dropped. Call it once for each read, not for each packet.
     pub fn charge(&self, packets: u64, bytes: u64, now: Instant) -> Duration {
@@ -186,6 +191,8 @@ mod tests {
         assert_eq!(other.charge(1, 1 << 40, now), Duration::from_millis(100));
         assert_eq!(other.wait(now), Duration::from_millis(100));
         assert_eq!(Allowance::unlimited().charge(u64::MAX, u64::MAX, now), Duration::ZERO);
+        let both = Allowance::unlimited().and(meter(Some(1), None)).and(meter(None, Some(1)));
+        assert_eq!(both.charge(2, 3, now), Duration::from_secs(2));
         assert!(one.is_limited() && !Allowance::of(Vec::new()).is_limited());
     }
 }
