@@ -58,5 +58,6 @@ fn behind_proxy(source: &Source, headers: &HeaderMap, trusted: &[Network]) -> Op
         values.into_iter()
     };
     let address = forwarded::client(all(header::FORWARDED.as_str()), all("x-forwarded-for"), trusted)?;
-    Some(Source { address, ..source.clone() })
+    // A certificate on this connection is the proxy's, and proves nothing about the client.
+    Some(Source { address, certificate: None, ..source.clone() })
 }
