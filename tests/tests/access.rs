@@ -318,3 +318,54 @@ async fn rates_hold_over_mqtt_and_http() {
         assert_eq!(alice.message().await.unwrap().unwrap().payload, at.to_string().as_bytes());
     }
 }
+
+#[tokio::test]
+async fn a_client_certificate_is_a_user_with_rules() {
+    if !needs(&[Tool::Mosquitto]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let ca = write(&folder, "ca.pem", &params.self_signed(&key).unwrap().pem());
+    let issuer = rcgen::Issuer::new(params, key);
+    let certify = |name: &str| {
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &issuer).unwrap().pem();
+        (
+            write(&folder, &format!("{name}.pem"), &certificate),
+            write(&folder, &format!("{name}.key"), &key.serialize_pem()),
+        )
+    };
+    let (server, server_key) = certify("weft");
+    let (device, device_key) = certify("device-7");
+    let rules = "[[rule]]\nallow = 'publish'\ntopic = 'own/${user}/#'\n[[rule]]\nallow = 'all'\nuser = 'alice'\ntopic = '#'\n";
+    let (passwords, acl) = (users(&folder).await, write(&folder, "acl.toml", rules));
+    let address = tests::util::free_address();
+    let weft = config(&format!(
+        "password_file = {passwords:?}\nacl_file = {acl:?}\ncertificate = \"cn\"\n\
+         [listener.devices]\nprotocol = \"mqtt\"\ncarrier = \"tls\"\nlisten = \"{address}\"\n\
+         [listener.devices.tls]\ncertificate = {server:?}\nkey = {server_key:?}\nclient_ca = {ca:?}\n\
+         client_certificates = \"optional\"\n"
+    ))
+    .start()
+    .await;
+    let mut alice = connect(weft.mqtt, &Connect::v5("a").login("alice", "secret")).await.ok().unwrap();
+    assert_eq!(alice.subscribe(&[("own/#", 1)]).await, [1]);
+    let publish = async |topic: &str, shows: bool| {
+        let mut command = Command::new("mosquitto_pub");
+        command.args(["-h", "localhost", "-p", &address.port().to_string(), "--cafile"]).arg(&ca);
+        command.args(["-V", "5", "-q", "1", "-t", topic, "-m", "x"]);
+        if shows {
+            command.arg("--cert").arg(&device).arg("--key").arg(&device_key);
+        }
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().await.unwrap().success()
+    };
+    assert!(!publish("own/device-7/none", false).await);
+    publish("own/other/denied", true).await;
+    assert!(publish("own/device-7/t", true).await);
+    assert_eq!(alice.message().await.unwrap().unwrap().topic, "own/device-7/t");
+}
