@@ -50,12 +50,25 @@ pub(crate) enum Command {
         /// The file
         file: PathBuf,
     },
+    /// Make a CA and a server's certificate, to try TLS
+    Cert(Cert),
     /// Add a user to a password file, change its password, or delete it
     Passwd(Passwd),
     /// Publish one event over MQTT
     Pub(Publish),
     /// Print the events of topics as they come, over MQTT
     Sub(Subscribe),
+}
+
+/// Which certificate to make: for trying out, by a CA that only its maker trusts.
+#[derive(Debug, Args)]
+pub(crate) struct Cert {
+    /// Name or IP address that clients connect to; may be repeated
+    #[arg(long, value_name = "NAME", default_value = "localhost")]
+    pub(crate) host: Vec<String>,
+    /// Folder for ca.pem, ca.key, server.pem and server.key; files that are there stay
+    #[arg(long, value_name = "DIR", default_value = "weft-cert")]
+    pub(crate) out: PathBuf,
 }
 
 /// Whom to let in. The password is asked for, or read from standard input (its first line) if that is no terminal.

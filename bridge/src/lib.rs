@@ -6,6 +6,7 @@ mod admin;
 mod args;
 mod bridge;
 pub mod catalog;
+mod cert;
 mod client;
 mod connect;
 mod greeting;

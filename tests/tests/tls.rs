@@ -355,3 +355,35 @@ async fn connections_above_the_limits_are_closed_and_counted() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_certificate_to_try_works_as_it_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("cert");
+    let make = || Command::new(tests::weft::program()).args(["cert", "--out"]).arg(&out).output();
+    let made = make().await.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let address = free_address();
+    let config = String::from_utf8(made.stdout).unwrap().replace("127.0.0.1:8883", &address.to_string());
+    let _weft = Setup::new().config(config).start().await;
+    assert!(publish(address, &out.join("ca.pem"), &[]).await);
+    let again = make().await.unwrap();
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("ca.pem"));
+}
+
+/// Without a password only clients on this machine may publish: the forwarded address is none of it.
+#[tokio::test]
+async fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
+    for (trusted, status) in [("127.0.0.1", 401), ("192.0.2.1", 200)] {
+        let address = free_address();
+        let listener = format!(
+            "[listener.plant]\nlisten = \"{address}\"\nprotocol = \"http\"\ntrusted_proxies = [\"{trusted}\"]\n"
+        );
+        let _weft = Setup::new().config(listener).start().await;
+        let mut command = Command::new("curl");
+        command.args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "-H", "x-forwarded-for: 203.0.113.9"]);
+        command.args(["-d", "x", &format!("http://{address}/events?topic=a")]);
+        let output = command.output().await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), status.to_string(), "{trusted}");
+    }
+}
