@@ -59,3 +59,28 @@ fn limited(mut who: Principal, meter: Arc<Meter>) -> Principal {
     who.allowance = who.allowance.and(meter);
     who
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::time::Duration;
+
+    use event::access::{Credentials, OpenGate};
+    use event::{ClientId, Source};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_comes_in_by_a_metered_connection_has_its_meter() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let source = Source { address, listener: "plant".into(), certificate: None };
+        let ask =
+            || Asking { client: ClientId::from("c"), source: source.clone(), credentials: Credentials::None };
+        let gate: Arc<dyn Gate> = Arc::new(OpenGate);
+        let free = metered(Arc::clone(&gate), meter(None)).admit(ask()).await.unwrap();
+        assert!(!free.allowance.is_limited());
+        let slow = metered(gate, meter(Rate::per_second(10))).admit(ask()).await.unwrap();
+        let now = Instant::now() + Duration::from_secs(1);
+        assert_eq!(slow.allowance.charge(15, 0, now), Duration::from_millis(500));
+    }
+}

@@ -370,3 +370,17 @@ fn check_looks_at_the_files_of_access() {
     let (code, error) = fails(weft().current_dir(folder.path()).arg("check").arg(&config));
     assert!(code == 1 && error.contains("acl.toml:1: missing field `topic`"), "{error}");
 }
+
+#[test]
+fn a_certificate_that_cannot_be_read_names_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = "[listener.plant]\nlisten = \"127.0.0.1:0\"\ncarrier = \"tls\"\n[listener.plant.tls]\n\
+                  certificate = \"nowhere.pem\"\nkey = \"nowhere.key\"\n";
+    std::fs::write(folder.path().join("weft.toml"), tables).unwrap();
+    for arguments in [&["check", "weft.toml"][..], &[]] {
+        let (code, errors) = fails(weft().current_dir(folder.path()).args(arguments));
+        assert_eq!(code, 2);
+        let start = "weft: weft.toml:5: listener.plant.tls.certificate = \"nowhere.pem\": nowhere.pem: cannot be read: ";
+        assert!(errors.starts_with(start), "{errors}");
+    }
+}

@@ -156,3 +156,13 @@ impl AsyncWrite for Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// Each idle connection has one: what only some need is behind a pointer.
+    #[test]
+    fn a_stream_is_small() {
+        let size = size_of::<super::Stream>();
+        assert!(size <= 128, "{size} bytes");
+    }
+}

@@ -45,3 +45,25 @@ impl Throttle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_too_fast_is_waited_for() {
+        let mut throttle = Throttle::new(Rate::per_second(1000).unwrap());
+        let start = Instant::now();
+        assert_eq!(poll_fn(|cx| throttle.poll_room(cx)).await, 1000);
+        throttle.charge(1000);
+        assert_eq!(poll_fn(|cx| throttle.poll_room(cx)).await, 1000);
+        assert_eq!(start.elapsed(), Duration::ZERO, "the burst is free");
+        throttle.charge(500);
+        assert_eq!(poll_fn(|cx| throttle.poll_room(cx)).await, 1000);
+        let waited = start.elapsed();
+        assert!((500..=502).contains(&waited.as_millis()), "{waited:?} of virtual time");
+    }
+}
