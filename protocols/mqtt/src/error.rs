@@ -42,6 +42,9 @@ pub enum Violation {
     /// U+0000 in a string.
     #[error("[MQTT-1.5.4-2] a string has the null character")]
     Null,
+    /// A control character or non-character in a string.
+    #[error("[MQTT 5 §1.5.4] a string has a control character or a Unicode non-character")]
+    Control,
     /// Packet id 0.
     #[error("[MQTT-2.2.1-3] packet id 0")]
     PacketIdZero,
@@ -158,6 +161,7 @@ impl Violation {
             | Self::Trailing
             | Self::Utf8
             | Self::Null
+            | Self::Control
             | Self::ConnectFlags(_)
             | Self::SubscriptionOptions(0x40..)
             | Self::PropertyUnknown(_)
@@ -184,7 +188,9 @@ impl Violation {
             | Self::AuthMethod
             | Self::AuthFirst => Reason::ProtocolError,
             Self::TooLarge { .. } => Reason::PacketTooLarge,
-            Self::Topic(TopicError::NotUtf8 | TopicError::Null) => Reason::MalformedPacket,
+            Self::Topic(TopicError::NotUtf8 | TopicError::Null | TopicError::Control) => {
+                Reason::MalformedPacket
+            }
             Self::Topic(_) => Reason::TopicNameInvalid,
             Self::ProtocolName | Self::ProtocolLevel(_) => Reason::UnsupportedProtocolVersion,
             Self::TopicAlias(_) => Reason::TopicAliasInvalid,
@@ -201,7 +207,7 @@ impl Violation {
     pub fn label(self) -> &'static str {
         match self {
             Self::TooLarge { .. } => "too_large",
-            Self::Utf8 | Self::Null => "text",
+            Self::Utf8 | Self::Null | Self::Control => "text",
             Self::Topic(_) | Self::NoTopic | Self::TopicAlias(_) => "topic",
             Self::ProtocolName | Self::ProtocolLevel(_) => "version",
             Self::ConnectFlags(_) | Self::ConnectFirst | Self::ConnectTwice | Self::SessionExpiry => {

@@ -32,7 +32,7 @@ pub use limit::{Budget, BudgetPermit, ByteLimit};
 pub use principal::{ClientId, Origin, Principal};
 pub use rate::{Allowance, Bucket, Meter, Rate};
 pub use reject::{Reject, RejectKind};
-pub use topic::{TopicError, TopicFilter, TopicName};
+pub use topic::{TopicError, TopicFilter, TopicName, has_control};
 
 /// A future that a contract hands out: boxed, so that the traits stay object-safe.
 pub type Pending<T> = std::pin::Pin<Box<dyn Future<Output = Result<T, Reject>> + Send>>;

@@ -12,6 +12,9 @@ pub enum TopicError {
     /// The null character is not allowed.
     #[error("[MQTT-4.7.3-2] a topic has no null character")]
     Null,
+    /// Control characters and non-characters: a strict client closes on them, so one publisher could cut off others.
+    #[error("[MQTT 5 §1.5.4] a topic has no control characters and no Unicode non-characters")]
+    Control,
     /// Longer than 65,535 bytes.
     #[error("[MQTT-4.7.3-3] a topic has at most 65535 bytes")]
     TooLong,
@@ -200,7 +203,22 @@ fn check_text(text: &str) -> Result<(), TopicError> {
     if text.as_bytes().contains(&0) {
         return Err(TopicError::Null);
     }
+    if has_control(text) {
+        return Err(TopicError::Control);
+    }
     Ok(())
+}
+
+/// Whether `text` has a code point that MQTT 5 §1.5.4 says should not be there: a control character (U+0000 to U+001F,
+/// U+007F to U+009F) or a non-character (U+FDD0 to U+FDEF, and the last two of each plane).
+pub fn has_control(text: &str) -> bool {
+    // Nearly all texts are this plain.
+    if text.bytes().all(|byte| matches!(byte, 0x20..=0x7e)) {
+        return false;
+    }
+    let is_noncharacter =
+        |c: char| matches!(u32::from(c), 0xfdd0..=0xfdef) || u32::from(c) & 0xfffe == 0xfffe;
+    text.chars().any(|c| c.is_control() || is_noncharacter(c))
 }
 
 #[cfg(test)]
@@ -246,9 +264,16 @@ mod tests {
 
     #[test]
     fn wrong_topics_are_named() {
+        // A byte order mark is a character like others [MQTT-1.5.4-3].
+        assert!(TopicName::parse("a/é/\u{a0}/\u{feff}/\u{fffd}/😀").is_ok());
         for (text, error) in [
             ("", TopicError::Empty),
             ("a\0", TopicError::Null),
+            ("a\n", TopicError::Control),
+            ("a\u{7f}", TopicError::Control),
+            ("é\u{9f}", TopicError::Control),
+            ("\u{fdd0}", TopicError::Control),
+            ("\u{1ffff}", TopicError::Control),
             ("a/#/b", TopicError::WildcardPlace),
             ("a#", TopicError::WildcardPlace),
             ("a/b+", TopicError::WildcardPlace),

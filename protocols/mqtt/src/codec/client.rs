@@ -91,7 +91,7 @@ pub fn decode_server(input: &mut BytesMut, version: Version) -> Result<Option<Se
             ServerPacket::PingResp
         }
         kind::DISCONNECT if version == Version::V5 => {
-            ServerPacket::Disconnect(read_disconnect(r, &whole, version)?.code)
+            ServerPacket::Disconnect(read_disconnect(r, &whole, version, reason::is_disconnect_reason)?.code)
         }
         kind::AUTH if version == Version::V5 => ServerPacket::Auth(read_auth(r, &whole)?),
         other => return Err(Violation::PacketType(other)),

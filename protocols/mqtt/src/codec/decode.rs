@@ -45,7 +45,9 @@ fn read_body(header: Header, r: Reader<'_>, whole: &Bytes, version: Version) -> 
             r.end()?;
             Packet::PingReq
         }
-        kind::DISCONNECT => Packet::Disconnect(read_disconnect(r, whole, version)?),
+        kind::DISCONNECT => {
+            Packet::Disconnect(read_disconnect(r, whole, version, reason::is_client_disconnect_reason)?)
+        }
         kind::AUTH if version == Version::V5 => Packet::Auth(read_auth(r, whole)?),
         kind::AUTH => return Err(Violation::PacketType(kind::AUTH)),
         kind::CONNECT => return Err(Violation::ConnectTwice),
@@ -179,11 +181,12 @@ pub(crate) fn read_disconnect(
     mut r: Reader<'_>,
     whole: &Bytes,
     version: Version,
+    allowed: fn(u8) -> bool,
 ) -> Result<Disconnect, Violation> {
     let mut disconnect = Disconnect { code: 0, session_expiry: None };
     if version == Version::V5 && !r.is_empty() {
         disconnect.code = r.u8()?;
-        if !reason::is_disconnect_reason(disconnect.code) {
+        if !allowed(disconnect.code) {
             return Err(Violation::ReasonCode(disconnect.code));
         }
         if !r.is_empty() {

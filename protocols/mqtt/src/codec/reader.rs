@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use event::has_control;
+
 use crate::Violation;
 
 /// The largest value of a variable byte integer (MQTT 5 §1.5.5).
@@ -65,12 +67,14 @@ impl<'a> Reader<'a> {
         self.take(usize::from(len))
     }
 
-    /// A UTF-8 string without U+0000 \[MQTT-1.5.4-1\] \[MQTT-1.5.4-2\].
+    /// A UTF-8 string without U+0000 \[MQTT-1.5.4-1\] \[MQTT-1.5.4-2\], and without the characters that §1.5.4 advises
+    /// against: strings go on to other clients, and some close when they see one.
     pub(crate) fn text(&mut self) -> Result<&'a str, Violation> {
         let text = std::str::from_utf8(self.binary()?).map_err(|_| Violation::Utf8)?;
-        match memchr::memchr(0, text.as_bytes()) {
-            None => Ok(text),
-            Some(_) => Err(Violation::Null),
+        match has_control(text) {
+            false => Ok(text),
+            true if text.contains('\0') => Err(Violation::Null),
+            true => Err(Violation::Control),
         }
     }
 

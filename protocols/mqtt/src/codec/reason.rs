@@ -105,7 +105,12 @@ pub(crate) fn is_release_reason(code: u8) -> bool {
     matches!(code, 0x00 | 0x92)
 }
 
-/// Whether DISCONNECT may carry `code` (MQTT 5 table 3-10).
+/// Whether a client's DISCONNECT may carry `code` (MQTT 5 table 3-10).
+pub(crate) fn is_client_disconnect_reason(code: u8) -> bool {
+    matches!(code, 0x00 | 0x04 | 0x80..=0x83 | 0x90 | 0x93..=0x99)
+}
+
+/// Whether a DISCONNECT may carry `code` (MQTT 5 table 3-10).
 pub(crate) fn is_disconnect_reason(code: u8) -> bool {
     matches!(code, 0x00 | 0x04 | 0x80..=0x83 | 0x87 | 0x89 | 0x8b | 0x8d..=0x90 | 0x93..=0xa2)
 }
