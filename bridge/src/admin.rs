@@ -26,6 +26,7 @@ GET  /events?topic=FILTER  server-sent events
 /ws                        CloudEvents over WebSocket
 /mqtt                      MQTT over WebSocket
 /live /ready /metrics      how Weft is
+/admin/sessions            what is connected (for administrators: weft sessions, subscriptions, retained)
 ";
 
 /// What the admin pages show, and the door to the protocols behind them.
@@ -137,18 +138,22 @@ async fn protocols(State(front): State<Front>, request: Request) -> Response {
 }
 
 async fn nothing() -> Response {
-    problem(StatusCode::NOT_FOUND, "not-found", "there is /events, /ws, /mqtt, /live, /ready and /metrics")
+    problem(
+        StatusCode::NOT_FOUND,
+        "not-found",
+        "there is /events, /ws, /mqtt, /live, /ready, /metrics and /admin",
+    )
 }
 
 /// A refusal (RFC 9457).
-fn problem(code: StatusCode, kind: &str, detail: &str) -> Response {
+pub(crate) fn problem(code: StatusCode, kind: &str, detail: &str) -> Response {
     let title = code.canonical_reason();
     let kind = format!("urn:weft:problem:{kind}");
     let page = json!({ "type": kind, "title": title, "status": code.as_u16(), "detail": detail });
     answer(code, "application/problem+json", format!("{page}\n"))
 }
 
-fn answer(code: StatusCode, kind: &'static str, text: String) -> Response {
+pub(crate) fn answer(code: StatusCode, kind: &'static str, text: String) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = code;
     let headers = response.headers_mut();

@@ -58,6 +58,12 @@ pub(crate) enum Command {
     Pub(Publish),
     /// Print the events of topics as they come, over MQTT
     Sub(Subscribe),
+    /// Look at the sessions of a running Weft, and end them
+    Sessions(Sessions),
+    /// List subscriptions of a running Weft
+    Subscriptions(Subscriptions),
+    /// Look at the retained events of a running Weft, and forget them
+    Retained(Retained),
 }
 
 /// Which certificate to make: for trying out, by a CA that only its maker trusts.
@@ -84,6 +90,95 @@ pub(crate) struct Passwd {
     /// Also write what SCRAM-SHA-256 needs, so that MQTT 5 clients can prove the password without sending it
     #[arg(long)]
     pub(crate) scram: bool,
+}
+
+/// Which sessions.
+#[derive(Debug, Args)]
+pub(crate) struct Sessions {
+    #[command(subcommand)]
+    pub(crate) command: Option<SessionsCommand>,
+    #[command(flatten)]
+    pub(crate) site: Site,
+}
+
+/// What to do with sessions.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionsCommand {
+    /// List all of them
+    Ls,
+    /// Show one, with what it subscribed
+    Show {
+        /// Client id
+        id: String,
+    },
+    /// End the connection of one; its client is told that an operator did it
+    End {
+        /// Client id
+        id: String,
+        /// End the session as well, with its subscriptions and all events that wait for it
+        #[arg(long)]
+        forget: bool,
+    },
+}
+
+/// Which subscriptions.
+#[derive(Debug, Args)]
+pub(crate) struct Subscriptions {
+    /// Only those of this client
+    #[arg(long, value_name = "ID")]
+    pub(crate) client: Option<String>,
+    /// Only those with this very filter
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
+    /// Only those that get the events of this topic
+    #[arg(long, value_name = "TOPIC")]
+    pub(crate) topic: Option<String>,
+    #[command(flatten)]
+    pub(crate) site: Site,
+}
+
+/// Which retained events.
+#[derive(Debug, Args)]
+pub(crate) struct Retained {
+    #[command(subcommand)]
+    pub(crate) command: Option<RetainedCommand>,
+    #[command(flatten)]
+    pub(crate) site: Site,
+}
+
+/// What to do with retained events.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RetainedCommand {
+    /// List those that a filter matches
+    Ls {
+        /// Topic filter
+        #[arg(default_value = "#")]
+        filter: String,
+    },
+    /// Print the data of one
+    Show {
+        /// Topic
+        topic: String,
+    },
+    /// Forget those that a filter matches
+    Rm {
+        /// Topic filter; a topic is one, too
+        filter: String,
+    },
+}
+
+/// Which Weft to look at, and how to show it.
+#[derive(Debug, Args)]
+pub(crate) struct Site {
+    /// Its HTTP address
+    #[arg(long, global = true, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(crate) http: String,
+    /// Who asks, as NAME or NAME:PASSWORD; without a password, WEFT_PASSWORD holds it
+    #[arg(long, global = true, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// JSON for scripts: one object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
 }
 
 /// What to publish.

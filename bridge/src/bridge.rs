@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use config::Config;
 use event::Health;
 use event::access::Gate;
+use event::admin::Admin;
 use event::hub::Hub;
 use metrics_exporter_prometheus::PrometheusHandle;
 use routing::{Core, Recovered};
@@ -20,7 +21,7 @@ use crate::admin::Front;
 use crate::connect::{self, Connectors};
 use crate::listen::{self, Http, Listening, Mqtt, Protocol, Stop};
 use crate::upgrade::{self, Upgrades};
-use crate::{sys, telemetry};
+use crate::{operate, sys, telemetry};
 
 /// A Weft that runs. Dropped without [`Bridge::stop`], it ends as in a crash: what was acknowledged is kept.
 pub struct Bridge {
@@ -82,7 +83,9 @@ impl Bridge {
             drain: drained.clone(),
         };
         let events = http_front::router(Arc::clone(&gate), Arc::clone(&hub), options, drained.clone());
-        front.open(events.merge(upgrade::router(upgrades)));
+        let admin: Arc<dyn Admin> = Arc::clone(&core) as Arc<dyn Admin>;
+        let operate = operate::router(Arc::clone(&gate), admin);
+        front.open(events.merge(upgrade::router(upgrades)).merge(operate));
         let speak_mqtt = Protocol::Mqtt(Mqtt { gate, hub, options: speak_mqtt });
         listen::serve(&mut bound, config::Protocol::Mqtt, &speak_mqtt, &stop, &mut parts);
         Ok(Self { listening, data: config.data, recovered, core, connectors, parts, drain, patience })

@@ -14,7 +14,7 @@ use transport::TlsError;
 
 use crate::args::{Arguments, Command, Start};
 use crate::shutdown::StopSignals;
-use crate::{Bridge, cert, client, greeting, listen, passwd, process, telemetry};
+use crate::{Bridge, cert, client, greeting, listen, look, passwd, process, telemetry};
 
 /// Read from the current folder when nobody names a file.
 const DEFAULT_FILE: &str = "weft.toml";
@@ -27,6 +27,9 @@ pub fn command_line() -> ExitCode {
         Some(Command::Check { file }) => check(file),
         Some(Command::Cert(wanted)) => cert::make(&wanted),
         Some(Command::Passwd(wanted)) => passwd::run(&wanted),
+        Some(Command::Sessions(wanted)) => look::sessions(wanted),
+        Some(Command::Subscriptions(wanted)) => look::subscriptions(wanted),
+        Some(Command::Retained(wanted)) => look::retained(wanted),
         Some(Command::Pub(publish)) => client::publish(publish),
         Some(Command::Sub(subscribe)) => client::subscribe(subscribe),
     };

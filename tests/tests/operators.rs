@@ -1,11 +1,13 @@
-//! What an operator sees of a running Weft: the topics `$SYS/broker/…`.
+//! What an operator sees of a running Weft, and ends: the topics `$SYS/broker/…`, and `weft sessions`, `weft subscriptions`
+//! and `weft retained`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tests::Weft;
 use tests::raw::Client;
-use tests::weft::Setup;
-use tests::wire::{Connect, Publish};
+use tests::weft::{Setup, program};
+use tests::wire::{Connect, Publish, Version};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn system_topics_say_what_the_metrics_say() {
@@ -49,4 +51,102 @@ async fn system_topics_say_what_the_metrics_say() {
         assert!(values.contains_key(&format!("$SYS/broker/{name}")), "{name} is not in {values:#?}");
     }
     assert_eq!(weft.metric("weft_core_sessions_away").await, Some(1.0));
+}
+
+/// Exit code, standard output and standard error of a command that looks at `weft`.
+async fn look(weft: &Weft, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = tokio::process::Command::new(program());
+    command.args(arguments).args(["--http", &weft.http.to_string()]);
+    let output = command.output().await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_are_seen_and_ended() {
+    let weft = Weft::start().await;
+    let (mut five, _) = Client::connect(weft.mqtt, &Connect::v5("five/five").persistent()).await.unwrap();
+    five.subscribe(&[("a/#", 1), ("b", 2)]).await;
+    let (mut four, _) = Client::connect(weft.mqtt, &Connect::v4("four")).await.unwrap();
+    four.subscribe(&[("a/+", 0)]).await;
+
+    let (code, table, _) = look(&weft, &["sessions"]).await;
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!((code, lines.len()), (0, 3), "{table}");
+    assert!(
+        lines[0].starts_with("CLIENT") && lines[1].starts_with("five/five") && lines[1].contains("MQTT 5")
+    );
+    assert!(lines[2].contains("127.0.0.1:") && lines[2].contains("MQTT 3.1.1"), "{table}");
+    let (_, json, _) = look(&weft, &["sessions", "ls", "--json"]).await;
+    let rows: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&rows[0]["client"], &rows[0]["durable"]), (&"five/five".into(), &true.into()));
+    assert_eq!((&rows[1]["listener"], &rows[1]["expiry_s"]), (&"mqtt".into(), &0.into()));
+    let (_, page, _) = look(&weft, &["sessions", "show", "five/five"]).await;
+    assert!(page.contains("inflight") && page.contains("a/#"), "{page}");
+    let (_, table, _) = look(&weft, &["subscriptions", "--topic", "a/b"]).await;
+    assert!(table.contains("a/#") && table.contains("a/+") && table.lines().count() == 3, "{table}");
+    let (_, table, _) = look(&weft, &["subscriptions", "--client", "five/five", "--filter", "b"]).await;
+    assert_eq!(table.lines().count(), 2, "{table}");
+
+    let (code, said, _) = look(&weft, &["sessions", "end", "five/five"]).await;
+    assert_eq!((code, &*said), (0, "ended five/five\n"));
+    assert_eq!(five.closed().await, Some(0x98), "administrative action");
+    let (code, _, error) = look(&weft, &["sessions", "end", "five/five"]).await;
+    assert!(code == 1 && error.contains("forget=true"), "{error}");
+    assert_eq!(look(&weft, &["sessions", "end", "--forget", "five/five"]).await.0, 0);
+    assert_eq!(look(&weft, &["sessions", "end", "four"]).await.0, 0);
+    assert_eq!(four.closed().await, None);
+    let (code, _, error) = look(&weft, &["sessions", "show", "five/five"]).await;
+    assert!(code == 1 && error.contains("no session of client"), "{error}");
+    let again = Connect { version: Version::V5, ..Connect::v5("five/five") }.persistent();
+    assert!(!Client::connect(weft.mqtt, &again).await.unwrap().1, "it was forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retained_events_are_seen_and_forgotten() {
+    let weft = Weft::start().await;
+    let (mut writer, _) = Client::connect(weft.mqtt, &Connect::v5("writer")).await.unwrap();
+    for n in 0..1100u32 {
+        writer.publish(Publish::new(&format!("many/{n}"), n.to_string(), 0).retained()).await.unwrap();
+    }
+    writer.publish(Publish::new("one", "the data", 2).retained()).await.unwrap();
+    let (_, table, _) = look(&weft, &["retained", "ls", "many/+"]).await;
+    assert_eq!(table.lines().count(), 1101, "more than one page");
+    let (_, data, _) = look(&weft, &["retained", "show", "one"]).await;
+    assert_eq!(data, "the data\n");
+    let (code, said, _) = look(&weft, &["retained", "rm", "many/#"]).await;
+    assert_eq!((code, &*said), (0, "forgot 1100 retained events\n"));
+    let (_, json, _) = look(&weft, &["retained", "--json"]).await;
+    assert!(json.lines().count() == 1 && json.contains("\"one\""), "{json}");
+    let (code, _, error) = look(&weft, &["retained", "rm", "a#"]).await;
+    assert!(code == 1 && error.contains("MQTT-4.7.1-1"), "{error}");
+    let (status, page) = weft.get("/admin/sessions?limits=3").await.unwrap();
+    assert!(status == 400 && page.contains("urn:weft:problem:query"), "{page}");
+    let (status, page) = weft.get("/admin/retained?topic=nothing").await.unwrap();
+    assert!(status == 404 && page.contains("urn:weft:problem:not-found"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looking_needs_an_administrator() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rules, users) = (folder.path().join("acl.toml"), folder.path().join("users"));
+    std::fs::write(&rules, "admins = [\"ops\"]\n[[rule]]\nallow = \"all\"\ntopic = \"#\"\n").unwrap();
+    for user in ["ops", "dev"] {
+        let mut passwd = std::process::Command::new(program());
+        passwd.arg("passwd").arg(&users).arg(user).stdin(std::process::Stdio::piped());
+        let mut child = passwd.spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"secret\n").unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+    let config = format!("[access]\npassword_file = {users:?}\nacl_file = {rules:?}\n");
+    let weft = Setup::new().config(config).start().await;
+    assert_eq!(look(&weft, &["sessions", "--user", "ops:secret"]).await.0, 0);
+    for (arguments, hint) in [
+        (&["sessions"][..], "403"),
+        (&["sessions", "--user", "dev:secret"], "admins"),
+        (&["sessions", "--user", "ops:wrong"], "--user NAME"),
+    ] {
+        let (code, _, error) = look(&weft, arguments).await;
+        assert!(code == 1 && (error.contains(hint) || error.contains("admins")), "{arguments:?}: {error}");
+    }
 }

@@ -283,7 +283,7 @@ async fn stream(front: &Front, head: &http::request::Parts) -> Result<Response, 
     who.allowance.charge(1, 0, Instant::now().into_std());
     let end =
         who.until_ms.map(|until| Instant::now() + Duration::from_millis(until.saturating_sub(now_ms())));
-    let attached = front.hub.attach(who, Attach::default()).await?;
+    let attached = front.hub.attach(who, Attach { protocol: "HTTP", ..Attach::default() }).await?;
     let mut stream = EventStream {
         link: Some(attached.link),
         hub: Arc::clone(&front.hub),

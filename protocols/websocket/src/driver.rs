@@ -131,7 +131,7 @@ async fn serve<S>(
     let stamps = hub.stamps();
     let acks = query.client.is_some();
     let connection = Connection::new(Arc::clone(&who.client.0), acks, options);
-    let request = Attach { clean: query.clean, keep: query.keep, ..Attach::default() };
+    let request = Attach { clean: query.clean, keep: query.keep, protocol: "WebSocket", ..Attach::default() };
     let allowance = who.allowance.clone();
     let ends =
         who.until_ms.map(|until| Instant::now() + Duration::from_millis(until.saturating_sub(now_ms())));

@@ -166,7 +166,8 @@ impl Inner {
             true => Rights::all(),
             false => Rights::by(Arc::new(Grant::new(who, Arc::clone(&self.current)))),
         };
-        Ok(Principal { user, rights, until_ms, allowance, ..Principal::anonymous(client) })
+        let peer = Some(source.peer());
+        Ok(Principal { user, peer, rights, until_ms, allowance, ..Principal::anonymous(client) })
     }
 
     /// Cancel-safe.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use event::admin::ConnectionView;
 use event::hub::{Admission, Attach, Attached, Closed, Hub, Publish, Replayed, Stamps, Will};
 use event::store::{Append, Entry, Feed, Position, Store};
 use event::{Durability, Guarantee, Pending, Principal, Reject, RejectKind, TopicFilter};
@@ -233,6 +234,10 @@ impl Hub for Core {
             let mut state = session.state.lock();
             state.keep = request.keep;
             state.detached_ms = None;
+            let (user, peer) = (who.user.clone(), who.peer.clone());
+            let protocol = request.protocol;
+            let view = ConnectionView { user, peer, protocol, since_ms: now_ms() };
+            state.connection = Some(Arc::new(view));
             state.will = will.as_ref().map(|(id, _)| *id);
             state.replies.clear();
         }

@@ -3,6 +3,7 @@
 //!
 //! [`Core`] is the only way in. How events walk through it, and why, is told in ARCHITECTURE.md.
 
+mod admin;
 mod checkpoint;
 mod core;
 mod dispatch;

@@ -2,6 +2,7 @@
 //! it names, not all topics. Sans-io.
 
 use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -93,6 +94,29 @@ impl Retained {
         self.root.matches(&levels, true, found);
     }
 
+    /// Shows retained events that `filter` matches, in the order of their topics, behind `after`, until `found` took
+    /// `limit` of them. Walks what lies before the page not at all, but for its path.
+    pub(crate) fn page(
+        &self,
+        filter: &TopicFilter,
+        after: Option<&TopicName>,
+        limit: usize,
+        found: &mut impl FnMut(&Kept) -> bool,
+    ) {
+        let levels: Vec<&str> = filter.levels().collect();
+        let after: Option<Vec<&str>> = after.map(|topic| topic.levels().collect());
+        let mut left = limit;
+        let mut take = |kept: &Kept| {
+            left -= usize::from(left > 0 && found(kept));
+            if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        if limit > 0 {
+            // That it ended early or not makes no difference here.
+            let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
+                self.root.page(&levels, after.as_deref(), true, &mut take);
+        }
+    }
+
     /// Shows every retained event.
     pub(crate) fn each(&self, found: &mut impl FnMut(&Kept)) {
         self.root.each(false, found);
@@ -123,6 +147,45 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// `after`: what is left of the topic behind which the page begins; `None`: all of this node lies behind it.
+    fn page(
+        &self,
+        levels: &[&str],
+        after: Option<&[&str]>,
+        first: bool,
+        found: &mut impl FnMut(&Kept) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let rest = levels.first() == Some(&"#");
+        if (levels.is_empty() || rest)
+            && after.is_none()
+            && let Some(kept) = &self.kept
+        {
+            found(kept)?;
+        }
+        let Some((level, below)) = levels.split_first() else { return ControlFlow::Continue(()) };
+        let below = if rest { levels } else { below };
+        let (start, path) = match after.and_then(<[&str]>::split_first) {
+            Some((start, path)) => (Some(*start), path),
+            // All levels lie behind the topic that ends here.
+            None => (None, &[][..]),
+        };
+        let from = start.map_or(Bound::Unbounded, Bound::Included);
+        let names = match *level {
+            "#" | "+" => (from, Bound::Unbounded),
+            name if start.is_some_and(|start| name < start) => return ControlFlow::Continue(()),
+            name => (Bound::Included(name), Bound::Included(name)),
+        };
+        for (name, node) in self.levels.range::<str, _>(names) {
+            // [MQTT-4.7.2-1]: no wildcard of a first level matches a `$` topic.
+            if first && matches!(*level, "#" | "+") && name.starts_with('$') {
+                continue;
+            }
+            let after = start.filter(|start| **start == **name).map(|_| path);
+            node.page(below, after, false, found)?;
+        }
+        ControlFlow::Continue(())
     }
 
     fn each(&self, hide_system: bool, found: &mut impl FnMut(&Kept)) {
@@ -183,6 +246,34 @@ mod tests {
         assert_eq!(found(&retained, "+/+"), ["/x", "a/b", "a/c"]);
         assert_eq!(found(&retained, "$SYS/#"), ["$SYS/a"]);
         assert_eq!(found(&retained, "a/x"), [""; 0]);
+    }
+
+    #[test]
+    fn pages_join_to_what_the_filter_matches() {
+        let mut retained = Retained::default();
+        for topic in ["a", "a/b", "a/b/c", "a/c", "a/c/", "a0", "b", "$SYS/a", "/x", "b/b", "b/d/e/f"] {
+            retained.set(&event(topic, "1"), Guarantee::AtLeastOnce, Position(1));
+        }
+        for filter in ["#", "a/#", "a/+", "+/+", "+/b/#", "a", "a/b/c", "$SYS/#", "+", "none/#", "+/+/#"] {
+            for limit in 1..4 {
+                let parsed = TopicFilter::parse(filter).unwrap();
+                let mut pages: Vec<TopicName> = Vec::new();
+                loop {
+                    let before = pages.len();
+                    let after = pages.last().cloned();
+                    retained.page(&parsed, after.as_ref(), limit, &mut |kept| {
+                        pages.push(kept.event.topic().clone());
+                        true
+                    });
+                    assert!(pages.len() - before <= limit);
+                    if pages.len() - before < limit {
+                        break;
+                    }
+                }
+                let pages: Vec<String> = pages.iter().map(ToString::to_string).collect();
+                assert_eq!(pages, found(&retained, filter), "{filter} by {limit}");
+            }
+        }
     }
 
     #[test]

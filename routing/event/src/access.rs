@@ -124,6 +124,13 @@ pub struct Source {
     pub certificate: Option<Bytes>,
 }
 
+impl Source {
+    /// Its address and its listener.
+    pub fn peer(&self) -> (SocketAddr, Arc<str>) {
+        (self.address, Arc::clone(&self.listener))
+    }
+}
+
 /// What a principal may do. Cheap to clone; decided anew when the rules behind it change.
 #[derive(Clone, Default)]
 pub struct Rights(Option<Arc<dyn Rules>>);
@@ -189,7 +196,9 @@ pub struct OpenGate;
 
 impl Gate for OpenGate {
     fn admit(&self, asking: Asking) -> Pending<Principal> {
-        Box::pin(std::future::ready(Ok::<_, Reject>(Principal::anonymous(asking.client))))
+        let peer = Some(asking.source.peer());
+        let who = Principal { peer, ..Principal::anonymous(asking.client) };
+        Box::pin(std::future::ready(Ok::<_, Reject>(who)))
     }
 
     fn exchange(&self, _asking: Asking, _method: &str) -> Option<Box<dyn Exchange>> {

@@ -87,6 +87,8 @@ pub struct Attach {
     pub keep: Duration,
     /// What is published when the connection is lost.
     pub will: Option<Will>,
+    /// What the connection speaks, with its version, for people who look at sessions.
+    pub protocol: &'static str,
     /// Which guarantee events of the lane without numbers have to meet to be kept for this session while it is slow or
     /// away: a bridge sets this to have QoS 0 events put into the log for it, and gets them as numbered deliveries.
     pub keep_all: bool,

@@ -8,6 +8,7 @@
 //! This crate knows no socket, file or clock, no protocol and no store; everything else imports it.
 
 pub mod access;
+pub mod admin;
 pub mod event;
 mod guarantee;
 mod health;

@@ -1,5 +1,6 @@
 //! Who is asking.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,8 @@ pub struct Principal {
     pub client: ClientId,
     /// The user name that was proved, if any.
     pub user: Option<Arc<str>>,
+    /// Its address, and the listener it came by, for people who look at sessions; `None` for parts of Weft.
+    pub peer: Option<(SocketAddr, Arc<str>)>,
     /// Where its publishes come from.
     pub origin: Origin,
     /// What it may do.
@@ -61,6 +64,7 @@ impl Principal {
         Self {
             client: client.into(),
             user: None,
+            peer: None,
             origin: Origin::Client,
             rights: Rights::all(),
             until_ms: None,

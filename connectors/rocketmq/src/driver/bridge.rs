@@ -61,7 +61,8 @@ impl Outlet {
     }
 
     async fn attach(&self) -> Result<Box<dyn Link>, Reject> {
-        let request = Attach { clean: false, keep: Duration::MAX, will: None, keep_all: true };
+        let request =
+            Attach { keep: Duration::MAX, protocol: "RocketMQ", keep_all: true, ..Attach::default() };
         let mut attached = self.hub.attach(self.who.clone(), request).await?;
         attached.link.ack(&attached.unreleased);
         // RocketMQ repeats after a crash; more than at-least-once would promise what it cannot keep.

@@ -105,7 +105,11 @@ impl Connection {
             (None, None) => Credentials::None,
             (user, password) => Credentials::Password { user, password },
         };
-        let attach = Attach { clean: connect.clean, keep, will, keep_all: false };
+        let protocol = match self.version {
+            Version::V311 => "MQTT 3.1.1",
+            Version::V5 => "MQTT 5",
+        };
+        let attach = Attach { clean: connect.clean, keep, will, protocol, keep_all: false };
         let attach = Box::new(attach);
         let wish = match connect.method {
             None => Wish::Admit(client, credentials, attach),

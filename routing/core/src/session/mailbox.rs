@@ -77,6 +77,8 @@ pub(crate) struct Mailbox {
     sent: u64,
     /// Weight of events held by slots.
     cached: usize,
+    /// Events that found no room.
+    dropped: u64,
     /// How fast the reader empties the live lane.
     pub(crate) pace: Pace,
 }
@@ -86,6 +88,15 @@ struct Live {
     event: Event,
     retain: bool,
     ids: Option<Arc<[u32]>>,
+}
+
+/// What a mailbox holds, for people who look at it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counts {
+    pub(crate) inflight: usize,
+    pub(crate) queued: usize,
+    pub(crate) queued_bytes: usize,
+    pub(crate) dropped: u64,
 }
 
 /// One numbered delivery.
@@ -130,6 +141,7 @@ impl Mailbox {
             cursor: 0,
             sent: 0,
             cached: 0,
+            dropped: 0,
             pace: Pace::default(),
         }
     }
@@ -182,6 +194,7 @@ impl Mailbox {
         let weight = event.weight();
         let full = self.live_bytes + weight > limits.live_bytes.as_usize() && !self.live.is_empty();
         if full || totals.memory.load(Ordering::Relaxed) > limits.memory_bytes.as_usize() {
+            self.dropped += 1;
             return false;
         }
         self.live_bytes += weight;
@@ -203,6 +216,7 @@ impl Mailbox {
                 || totals.backlog.load(Ordering::Relaxed)
                     >= usize::try_from(limits.backlog_events).unwrap_or(usize::MAX));
         if full {
+            self.dropped += 1;
             slot.state = SlotState::Done;
         } else if let Some(event) = event
             && self.attached
@@ -427,6 +441,19 @@ impl Mailbox {
     /// Weight of the live lane.
     pub(crate) fn live_bytes(&self) -> usize {
         self.live_bytes
+    }
+
+    /// What is in it.
+    pub(crate) fn counts(&self) -> Counts {
+        let offered = usize::try_from(self.cursor - self.first).unwrap_or(usize::MAX);
+        let offered = if self.attached { offered } else { 0 };
+        let inflight = self.window.iter().take(offered).filter(|slot| slot.state != SlotState::Done).count();
+        Counts {
+            inflight,
+            queued: self.window.len().saturating_sub(offered) + self.live.len(),
+            queued_bytes: self.cached + self.live_bytes,
+            dropped: self.dropped,
+        }
     }
 
     /// The lowest position still needed.

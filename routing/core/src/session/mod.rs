@@ -7,8 +7,10 @@ pub(crate) mod registry;
 mod subscriptions;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use event::admin::ConnectionView;
 use event::hub::Granted;
 use event::{ClientId, Reject};
 use parking_lot::Mutex;
@@ -39,6 +41,8 @@ pub(crate) struct State {
     /// Exactly-once publishes that are kept and not released.
     pub(crate) received_ids: BTreeSet<u16>,
     pub(crate) keep: Duration,
+    /// Who holds it, or held it last.
+    pub(crate) connection: Option<Arc<ConnectionView>>,
     /// When its connection ended, milliseconds since 1970; `None` while it has one.
     pub(crate) detached_ms: Option<u64>,
     /// The will of the connection that holds it, or held it last.

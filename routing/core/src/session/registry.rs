@@ -1,6 +1,7 @@
 //! Who is here: sessions by client and by number. Sans-io.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use event::ClientId;
@@ -31,6 +32,12 @@ impl Registry {
 
     pub(crate) fn sessions(&self) -> impl Iterator<Item = &Arc<Session>> {
         self.by_key.values()
+    }
+
+    /// Sessions by client, behind `after`.
+    pub(crate) fn behind(&self, after: Option<&ClientId>) -> impl Iterator<Item = &Arc<Session>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_client.range::<ClientId, _>((from, Bound::Unbounded)).map(|(_, session)| session)
     }
 
     /// A number for a session that no record names.
