@@ -205,7 +205,9 @@ impl Hub for Core {
         }
         let holder = registry.new_holder();
         let durable = !request.keep.is_zero();
-        let resumed = older.clone().filter(|older| older.durable && !request.clean);
+        // One whose time is over may still be here: it is ended once a second.
+        let over = older.as_ref().and_then(|older| older.expires_ms()).is_some_and(|end| end <= now_ms());
+        let resumed = older.clone().filter(|older| older.durable && !request.clean && !over);
         let (session, present) = match resumed {
             Some(session) => (session, true),
             None => {
