@@ -12,6 +12,7 @@ mod aliases;
 mod auth;
 mod connect;
 mod deliver;
+mod exercise;
 mod publish;
 mod subscribe;
 
@@ -34,6 +35,7 @@ use aliases::Aliases;
 use auth::Authentication;
 pub use connect::Bound;
 use connect::{Welcome, Wish};
+pub use exercise::exercise;
 use publish::{Gathered, Open};
 use subscribe::Request;
 
