@@ -418,6 +418,13 @@ impl Reader<'_> {
     }
 }
 
+/// A property block: its length and the properties.
+pub fn properties(list: &[Property]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_properties(&mut out, Version::V5, list);
+    out
+}
+
 fn put_variable(out: &mut Vec<u8>, mut value: u32) {
     loop {
         let byte = u8::try_from(value & 0x7f).unwrap();
