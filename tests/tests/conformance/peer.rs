@@ -37,7 +37,7 @@ pub fn weft() -> At {
             runtime.block_on(async {
                 let weft = Setup::new().config(CONFIG).start().await;
                 let folder = weft.data().parent().unwrap().to_owned();
-                let _shell = Command::new("sh")
+                let mut shell = Command::new("sh")
                     .args(["-c", "cat >/dev/null; kill -9 $0; rm -rf \"$1\"", &weft.id().to_string()])
                     .arg(folder)
                     .stdin(Stdio::piped())
@@ -45,6 +45,7 @@ pub fn weft() -> At {
                     .unwrap();
                 tell.send(At { mqtt: weft.mqtt, http: weft.http }).unwrap();
                 std::future::pending::<()>().await;
+                drop(shell.wait());
             });
         });
         told.recv().expect("weft starts")
@@ -137,18 +138,6 @@ impl Peer {
         self.send(&wire::subscribe(self.version, 1, &[(filter, options)])).await;
         let granted = options & 3;
         self.says(&format!("SUBACK 1 [{granted:02x}]")).await;
-    }
-
-    /// Subscribes at QoS 0 while messages may come; those that came before SUBACK.
-    pub async fn subscribe_among(&mut self, filter: &str) -> Vec<String> {
-        self.send(&wire::subscribe(self.version, 1, &[(filter, 0)])).await;
-        let mut before = Vec::new();
-        loop {
-            match self.next().await {
-                packet if packet == "SUBACK 1 [00]" => return before,
-                packet => before.push(packet),
-            }
-        }
     }
 
     /// Subscribes with a subscription identifier.
