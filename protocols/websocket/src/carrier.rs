@@ -6,79 +6,40 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{Sink as _, Stream as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// The bytes that a WebSocket's binary messages carry. Pings are answered while it is read. Each write is one frame
-/// and is on its way when it returns. Shutting down sends the close frame.
+use crate::driver::Messages;
+
+/// The bytes that a WebSocket's binary messages carry. Each write is one frame and is on its way when it returns.
+/// A peer that sends text is told so with code 1003 and gets no further. Shutting down sends the close frame.
 #[derive(Debug)]
 pub struct Carrier<S> {
-    socket: WebSocketStream<S>,
+    messages: Messages<S>,
     /// What is left of the message read last.
     rest: Bytes,
-    /// The peer broke the rules, and is told so with this code before the error is.
-    fault: Option<Fault>,
-}
-
-#[derive(Debug)]
-struct Fault {
-    close: Option<CloseFrame>,
-    reason: String,
 }
 
 /// The largest frame that one write becomes.
 const FRAME_MAX: usize = 256 << 10;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
-    /// Bytes of `socket`'s binary messages.
-    pub(crate) fn new(socket: WebSocketStream<S>) -> Self {
-        Self { socket, rest: Bytes::new(), fault: None }
-    }
-
-    /// Sends the close frame of a fault as far as the peer takes it, then reports the fault.
-    fn poll_fault(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(fault) = &mut self.fault else { return Poll::Ready(Ok(())) };
-        if let Some(close) = fault.close.take() {
-            // A socket that takes nothing more has no use for a reason.
-            Pin::new(&mut self.socket).start_send(Message::Close(Some(close))).unwrap_or_default();
-        }
-        ready!(Pin::new(&mut self.socket).poll_flush(cx)).unwrap_or_default();
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault.reason.clone())))
+    /// Bytes of binary messages.
+    pub(crate) fn new(messages: Messages<S>) -> Self {
+        Self { messages, rest: Bytes::new() }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, frame: impl FnOnce() -> Bytes) -> Poll<io::Result<usize>> {
-        ready!(Pin::new(&mut self.socket).poll_ready(cx)).map_err(broken)?;
-        let frame = frame();
-        let len = frame.len();
-        Pin::new(&mut self.socket).start_send(Message::Binary(frame)).map_err(broken)?;
+        let mut len = 0;
+        let message = || {
+            let frame = frame();
+            len = frame.len();
+            Message::Binary(frame)
+        };
+        ready!(self.messages.poll_send(cx, message))?;
         Poll::Ready(Ok(len))
     }
-}
-
-/// The code that tells the peer which rule it broke (RFC 6455 §7.4.1); `None` if the connection itself is broken.
-pub(crate) fn close_code(error: &Error) -> Option<CloseCode> {
-    match error {
-        Error::Capacity(_) => Some(CloseCode::Size),
-        Error::Utf8(_) => Some(CloseCode::Invalid),
-        Error::Protocol(_) => Some(CloseCode::Protocol),
-        Error::ConnectionClosed
-        | Error::AlreadyClosed
-        | Error::Io(_)
-        | Error::Tls(_)
-        | Error::WriteBufferFull(_)
-        | Error::AttackAttempt
-        | Error::Url(_)
-        | Error::Http(_)
-        | Error::HttpFormat(_) => None,
-    }
-}
-
-fn broken(error: Error) -> io::Error {
-    if let Error::Io(error) = error { error } else { io::Error::new(io::ErrorKind::BrokenPipe, error) }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Carrier<S> {
@@ -89,23 +50,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Carrier<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         while this.rest.is_empty() {
-            ready!(this.poll_fault(cx))?;
-            let fault = |code, reason: String| {
-                let close = CloseFrame { code, reason: reason.as_str().into() };
-                Some(Fault { close: Some(close), reason })
-            };
-            match ready!(Pin::new(&mut this.socket).poll_next(cx)) {
-                Some(Ok(Message::Binary(data))) => this.rest = data,
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                Some(Ok(Message::Text(_))) => {
+            match ready!(this.messages.poll_message(cx))? {
+                None => return Poll::Ready(Ok(())),
+                Some(Message::Binary(data)) => this.rest = data,
+                Some(
+                    Message::Text(_)
+                    | Message::Ping(_)
+                    | Message::Pong(_)
+                    | Message::Close(_)
+                    | Message::Frame(_),
+                ) => {
                     let reason = "[MQTT-6.0.0-1] MQTT is sent in binary frames, not in text frames";
-                    this.fault = fault(CloseCode::Unsupported, reason.to_owned());
+                    this.messages.fail(CloseCode::Unsupported, reason);
                 }
-                Some(Ok(Message::Close(_))) | None => return Poll::Ready(Ok(())),
-                Some(Err(error)) => match close_code(&error) {
-                    Some(code) => this.fault = fault(code, error.to_string()),
-                    None => return Poll::Ready(Err(broken(error))),
-                },
             }
         }
         let len = this.rest.len().min(buf.remaining());
@@ -140,14 +97,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Carrier<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx).map_err(broken)
+        self.messages.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match ready!(Pin::new(&mut self.socket).poll_close(cx)) {
-            Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(_)) => {}
-            Err(error) => return Poll::Ready(Err(broken(error))),
-        }
-        Pin::new(self.socket.get_mut()).poll_shutdown(cx)
+        self.messages.poll_close(cx)
     }
 }

@@ -1,4 +1,6 @@
-//! Answers handshakes and serves CloudEvents connections: the only file here that awaits.
+//! Answers handshakes and serves CloudEvents connections: nothing else here awaits.
+
+mod messages;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -26,11 +28,13 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, O
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::carrier::close_code;
 use crate::connection::{Action, Connection, Said};
+use crate::driver::messages::{close_code, shortened};
 use crate::handshake::{self, Refusal, SessionQuery};
 use crate::waits::{self, Answered, Asking, Replay, WaitingBatch};
 use crate::{Carrier, Options};
+
+pub use messages::Messages;
 
 /// The answer to a handshake.
 #[derive(Debug)]
@@ -41,23 +45,36 @@ pub struct Accepted<F> {
     pub then: Option<F>,
 }
 
-/// Answers a handshake for MQTT (MQTT 5 §6); what follows yields the stream to speak MQTT on.
+/// Answers a handshake for the first of `protocols` that the client offers; what follows yields its messages.
+pub fn accept<B>(
+    request: Request<B>,
+    protocols: &[&'static str],
+    options: &Options,
+) -> Accepted<impl Future<Output = io::Result<Messages<TokioIo<Upgraded>>>> + Send + use<B>> {
+    let response = match handshake::answer(&request, protocols, options) {
+        Ok(response) => response,
+        Err(refusal) => return Accepted { response: refusal.into_response(), then: None },
+    };
+    // Who writes has buffers of its own: what it writes leaves at once.
+    let config = config(options).write_buffer_size(0);
+    let period = Duration::from_secs(u64::from(options.ping_s.max(1)));
+    let upgraded = hyper::upgrade::on(request);
+    let then = async move {
+        let io = TokioIo::new(upgraded.await.map_err(io::Error::other)?);
+        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+        Ok(Messages::new(socket, period))
+    };
+    Accepted { response, then: Some(then) }
+}
+
+/// Answers a handshake for MQTT (MQTT 5 §6); what follows yields the stream to speak MQTT on. `mqttv3.1` is what clients of
+/// old call it, some of which offer nothing else.
 pub fn accept_mqtt<B>(
     request: Request<B>,
     options: &Options,
 ) -> Accepted<impl Future<Output = io::Result<Carrier<TokioIo<Upgraded>>>> + Send + use<B>> {
-    let response = match handshake::answer(request.method(), request.headers(), "mqtt", options) {
-        Ok(response) => response,
-        Err(refusal) => return Accepted { response: refusal.into_response(), then: None },
-    };
-    // MQTT has buffers of its own: what it writes leaves at once.
-    let config = config(options).write_buffer_size(0);
-    let upgraded = hyper::upgrade::on(request);
-    let then = async move {
-        let io = TokioIo::new(upgraded.await.map_err(io::Error::other)?);
-        Ok(Carrier::new(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await))
-    };
-    Accepted { response, then: Some(then) }
+    let Accepted { response, then } = accept(request, &["mqtt", "mqttv3.1"], options);
+    Accepted { response, then: then.map(|messages| async { messages.await.map(Carrier::new) }) }
 }
 
 /// Answers a handshake for CloudEvents from `source`, if `gate` lets it in; what follows serves the connection until it
@@ -97,7 +114,7 @@ fn ask<B>(
     options: &Options,
 ) -> Result<(Response<String>, SessionQuery, access::Asking), Refusal> {
     let (uri, headers) = (request.uri(), request.headers());
-    let response = handshake::answer(request.method(), headers, "cloudevents.json", options)?;
+    let response = handshake::answer(request, &["cloudevents.json"], options)?;
     let query =
         SessionQuery::parse(uri, options).map_err(|reason| Refusal::new(StatusCode::BAD_REQUEST, reason))?;
     let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
@@ -492,9 +509,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 End::Goodbye => while let Some(Ok(_)) = self.stream.next().await {},
                 End::Close(code, reason) => {
                     tracing::debug!(code = u16::from(code), reason, "connection closed");
-                    // At most 123 bytes (RFC 6455 §5.5).
-                    let reason = reason.chars().take(30).collect::<String>();
-                    self.out.push_back(Message::Close(Some(CloseFrame { code, reason: reason.into() })));
+                    let reason = shortened(&reason).into();
+                    self.out.push_back(Message::Close(Some(CloseFrame { code, reason })));
                     poll_fn(|cx| waits::poll_write(cx, &mut self.sink, &mut self.out))
                         .await
                         .unwrap_or_default();

@@ -5,10 +5,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use event::{ClientId, Reject, RejectKind};
 use http::header::{
-    CONNECTION, CONTENT_TYPE, HOST, HeaderName, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
+    ALLOW, CONNECTION, CONTENT_TYPE, HOST, HeaderName, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::Options;
@@ -56,6 +56,9 @@ impl Refusal {
             }
             _ => {}
         }
+        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, HeaderValue::from_static("GET"));
+        }
         if self.status == StatusCode::UPGRADE_REQUIRED {
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -65,18 +68,21 @@ impl Refusal {
     }
 }
 
-/// Checks a request to speak `protocol`, and answers that it is spoken from now on.
-pub(crate) fn answer(
-    method: &Method,
-    headers: &HeaderMap,
-    protocol: &'static str,
+/// Checks a request to speak one of `protocols`, the best first, and answers which one is spoken from now on.
+pub(crate) fn answer<B>(
+    request: &Request<B>,
+    protocols: &[&'static str],
     options: &Options,
 ) -> Result<Response<String>, Refusal> {
     let refused = |status, reason| Err(Refusal::new(status, reason));
-    if method != Method::GET
-        || !has_token(headers, &UPGRADE, "websocket")
-        || !has_token(headers, &CONNECTION, "upgrade")
-    {
+    let headers = request.headers();
+    if request.method() != Method::GET {
+        return refused(StatusCode::METHOD_NOT_ALLOWED, "a WebSocket is opened with GET");
+    }
+    if request.version() < Version::HTTP_11 || !headers.contains_key(HOST) {
+        return refused(StatusCode::BAD_REQUEST, "a WebSocket is opened with HTTP/1.1 and a Host");
+    }
+    if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
         return refused(StatusCode::UPGRADE_REQUIRED, "this is for WebSocket connections");
     }
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
@@ -94,10 +100,13 @@ pub(crate) fn answer(
             "add the page's origin to websocket.origins if it may connect",
         );
     }
-    if !has_token(headers, &SEC_WEBSOCKET_PROTOCOL, protocol) {
-        let reason = format!("the subprotocol {protocol} is needed: new WebSocket(url, \"{protocol}\")");
+    let offered =
+        |protocol: &&&'static str| items(headers, &SEC_WEBSOCKET_PROTOCOL).any(|item| item == **protocol);
+    let Some(protocol) = protocols.iter().find(offered) else {
+        let wanted = protocols.first().copied().unwrap_or_default();
+        let reason = format!("the subprotocol {wanted} is needed: new WebSocket(url, \"{wanted}\")");
         return Err(Refusal::new(StatusCode::BAD_REQUEST, reason));
-    }
+    };
     let mut response = Response::new(String::new());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let answer = response.headers_mut();
@@ -111,8 +120,13 @@ pub(crate) fn answer(
 
 /// Whether a list header has `token`, whatever its case.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    items(headers, name).any(|item| item.eq_ignore_ascii_case(token))
+}
+
+/// The items of a list header, which may come in several lines.
+fn items<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
     let lists = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    lists.flat_map(|list| list.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
+    lists.flat_map(|list| list.split(',')).map(str::trim)
 }
 
 /// A browser says which page asks. Without this check, any page a person visits could use a Weft on their machine. Pages
@@ -210,7 +224,9 @@ mod tests {
         for (name, value) in GOOD.iter().chain(changes) {
             headers.insert(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
         }
-        answer(&Method::GET, &headers, "mqtt", &Options::default())
+        let mut request = Request::new(());
+        *request.headers_mut() = headers;
+        answer(&request, &["mqtt", "mqttv3.1"], &Options::default())
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! WebSocket (RFC 6455): a carrier for MQTT, and CloudEvents frames for browsers.
 //!
 //! * [`accept_mqtt`] answers a handshake for the subprotocol `mqtt` and yields a [`Carrier`]: a stream of bytes.
+//! * [`accept`] answers one for any subprotocol and yields its [`Messages`].
 //! * [`accept_events`] answers a handshake for the subprotocol `cloudevents.json` and serves it:
 //!
 //! Every text frame is one CloudEvent in JSON. What a client sends is published, but for three types that ask Weft:
@@ -31,5 +32,5 @@ mod options;
 mod waits;
 
 pub use carrier::Carrier;
-pub use driver::{Accepted, accept_events, accept_mqtt};
+pub use driver::{Accepted, Messages, accept, accept_events, accept_mqtt};
 pub use options::Options;

@@ -28,8 +28,9 @@ pub struct Options {
     pub keep_s: u32,
     /// The longest a client can ask for with `&keep=`, seconds. Default 604800, a week; 0..=4294967295. More is lowered to it.
     pub keep_s_max: u32,
-    /// After how many seconds of silence Weft pings. Default 30; 1..=3600. As long again without a word, or without
-    /// the client taking what is being sent, and the connection is ended.
+    /// After how many seconds of silence Weft pings, be it MQTT or CloudEvents that is spoken. Default 30; 1..=3600. As
+    /// long again without a word, or without the client taking what is being sent, and the connection is ended. Too few
+    /// wakes sleeping devices; with too many, proxies drop quiet connections and dead ones are found late.
     #[schemars(range(min = 1, max = 3600))]
     pub ping_s: u16,
     /// Web pages of which origins may connect, such as `https://example.org`; `*` is every page, `null` those from files.

@@ -99,6 +99,13 @@ impl Server {
 
     /// A connection after the handshake, to write wrong bytes on.
     pub async fn raw(&self, path: &str, protocol: &str) -> TcpStream {
+        let (stream, head) = self.handshake(path, protocol).await;
+        assert!(head.starts_with("HTTP/1.1 101"));
+        stream
+    }
+
+    /// A connection and the answer to its handshake, for these subprotocols.
+    pub async fn handshake(&self, path: &str, protocol: &str) -> (TcpStream, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
@@ -109,8 +116,7 @@ impl Server {
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.unwrap());
         }
-        assert!(head.starts_with(b"HTTP/1.1 101"));
-        stream
+        (stream, String::from_utf8(head).unwrap().to_ascii_lowercase().replace("http/1.1", "HTTP/1.1"))
     }
 
     /// Publishes `data` to `topic` behind the back of the front-end.
@@ -185,32 +191,46 @@ impl Client {
     }
 }
 
-/// A client's frame, masked with zeros: `first` is the byte with FIN and opcode.
+/// A client's frame: `first` is the byte with FIN and opcode.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    match payload.len() {
-        len @ ..126 => frame.push(0x80 | len as u8),
-        len => {
-            frame.push(0x80 | 126);
-            frame.extend((len as u16).to_be_bytes());
-        }
-    }
-    frame.extend([0; 4]);
-    frame.extend(payload);
+    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = head(first, 0x80, payload.len());
+    frame.extend(KEY);
+    frame.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
     frame
+}
+
+/// A frame without a mask, as only servers may send it.
+pub fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
+    [head(first, 0, payload.len()), payload.to_vec()].concat()
+}
+
+fn head(first: u8, mask: u8, len: usize) -> Vec<u8> {
+    match len {
+        ..126 => vec![first, mask | len as u8],
+        126..65536 => [&[first, mask | 126][..], &(len as u16).to_be_bytes()].concat(),
+        _ => [&[first, mask | 127][..], &(len as u64).to_be_bytes()].concat(),
+    }
+}
+
+/// The next frame of the server: its first byte, and its payload. `None`: the server has closed.
+pub async fn next_frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+    let first = stream.read_u8().await.ok()?;
+    let len = match stream.read_u8().await.unwrap() {
+        126 => usize::from(stream.read_u16().await.unwrap()),
+        127 => stream.read_u64().await.unwrap() as usize,
+        len => usize::from(len),
+    };
+    let mut payload = vec![0; len];
+    stream.read_exact(&mut payload).await.unwrap();
+    Some((first, payload))
 }
 
 /// The code of the close frame that comes on a raw connection, after any other frames.
 pub async fn raw_close(stream: &mut TcpStream) -> u16 {
     loop {
-        let head = stream.read_u8().await.unwrap();
-        let len = match stream.read_u8().await.unwrap() {
-            126 => usize::from(stream.read_u16().await.unwrap()),
-            len => usize::from(len),
-        };
-        let mut payload = vec![0; len];
-        stream.read_exact(&mut payload).await.unwrap();
-        if head == 0x88 {
+        let (first, payload) = next_frame(stream).await.expect("a close frame");
+        if first == 0x88 {
             return u16::from_be_bytes([payload[0], payload[1]]);
         }
     }
