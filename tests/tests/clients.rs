@@ -1,17 +1,12 @@
-//! Other people's MQTT clients, and MQTT over WebSocket: publish and subscribe at every QoS.
+//! Other people's MQTT clients over TCP and WebSocket, each in the conversation of `tests/real/README.md`. rumqttc has
+//! its own file.
 
-use std::time::Duration;
-
-use rumqttc::v5;
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use tests::Weft;
 use tests::raw::Client;
 use tests::real::{Speaker, Tool, converse_in_browser, needs};
 use tests::socket::Socket;
 use tests::wire::{self, Connect, Publish, Version};
 use tokio_tungstenite::tungstenite::Message;
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// The steps of the conversation in `tests/real/README.md`.
 fn steps(version: u8) -> &'static [&'static str] {
@@ -33,6 +28,19 @@ async fn converse(speaker: Speaker, tool: Tool) {
         for version in [4, 5] {
             speaker.converse(&url, version, &format!("{carrier}-{version}"), steps(version)).await;
         }
+    }
+}
+
+/// The command line clients speak no WebSocket.
+#[tokio::test]
+async fn mosquitto_pub_and_sub() {
+    if !needs(&[Tool::Mosquitto]) {
+        return;
+    }
+    let weft = Weft::start().await;
+    for version in [4, 5] {
+        let url = format!("mqtt://{}", weft.mqtt);
+        Speaker::Mosquitto.converse(&url, version, &format!("mosquitto-{version}"), steps(version)).await;
     }
 }
 
@@ -70,60 +78,6 @@ async fn mqtt_js_in_a_browser() {
     for version in [4, 5] {
         let url = format!("ws://{}/mqtt", weft.http);
         converse_in_browser(&url, version, &format!("browser-{version}"), steps(version)).await;
-    }
-}
-
-#[tokio::test]
-async fn rumqttc_of_3_1_1_at_every_qos() {
-    let weft = Weft::start().await;
-    let mut options = MqttOptions::new("rumqttc-4", weft.mqtt.ip().to_string(), weft.mqtt.port());
-    options.set_clean_session(false);
-    let (client, mut events) = AsyncClient::new(options, 10);
-    client.subscribe("rumqttc/+", QoS::ExactlyOnce).await.unwrap();
-    next_of(&mut events, |packet| matches!(packet, Packet::SubAck(_)).then_some(())).await;
-    for (qos, text) in [(QoS::AtMostOnce, "zero"), (QoS::AtLeastOnce, "one"), (QoS::ExactlyOnce, "two")] {
-        client.publish("rumqttc/t", qos, false, text).await.unwrap();
-        let publish = next_of(&mut events, |packet| match packet {
-            Packet::Publish(publish) => Some(publish),
-            _ => None,
-        });
-        let publish = publish.await;
-        assert_eq!((publish.qos, &publish.payload[..]), (qos, text.as_bytes()));
-    }
-}
-
-async fn next_of<T>(events: &mut EventLoop, pick: impl Fn(Packet) -> Option<T>) -> T {
-    let search = async {
-        loop {
-            if let Event::Incoming(packet) = events.poll().await.unwrap()
-                && let Some(found) = pick(packet)
-            {
-                return found;
-            }
-        }
-    };
-    tokio::time::timeout(LIMIT, search).await.expect("the packet comes")
-}
-
-#[tokio::test]
-async fn rumqttc_of_mqtt_5_at_every_qos() {
-    use v5::mqttbytes::QoS as QoS5;
-    let weft = Weft::start().await;
-    let options = v5::MqttOptions::new("rumqttc-5", weft.mqtt.ip().to_string(), weft.mqtt.port());
-    let (client, mut events) = v5::AsyncClient::new(options, 10);
-    client.subscribe("rumqttc/+", QoS5::ExactlyOnce).await.unwrap();
-    for (qos, text) in [(QoS5::AtMostOnce, "zero"), (QoS5::AtLeastOnce, "one"), (QoS5::ExactlyOnce, "two")] {
-        client.publish("rumqttc/t", qos, false, text).await.unwrap();
-        let search = async {
-            loop {
-                let event = events.poll().await.unwrap();
-                if let v5::Event::Incoming(v5::Incoming::Publish(publish)) = event {
-                    return publish;
-                }
-            }
-        };
-        let publish = tokio::time::timeout(LIMIT, search).await.expect("the message comes");
-        assert_eq!((publish.qos, &publish.payload[..]), (qos, text.as_bytes()));
     }
 }
 

@@ -34,7 +34,7 @@ async fn main() {
             let (then, mut echo) = tokio::sync::mpsc::channel(1);
             let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
                 let accepted = accept(request, &["echo"], &options);
-                accepted.then.map(|messages| then.try_send(messages));
+                accepted.then.map(|messages| then.try_send(Box::pin(messages)));
                 async { Ok::<_, Infallible>(accepted.response) }
             });
             let http = hyper::server::conn::http1::Builder::new();

@@ -14,6 +14,8 @@ use crate::weft::root;
 /// A program that holds the conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speaker {
+    /// `mosquitto_pub` and `mosquitto_sub`.
+    Mosquitto,
     /// Eclipse Paho for Python.
     PahoPython,
     /// Eclipse Paho for Go.
@@ -48,6 +50,7 @@ impl Speaker {
 
     fn command(self) -> Command {
         match self {
+            Self::Mosquitto => Command::new(root().join("tests/real/mosquitto/conversation.sh")),
             Self::PahoPython => {
                 let mut command = Command::new(super::paho::python());
                 command.arg(root().join("tests/real/paho-python/conversation.py"));
