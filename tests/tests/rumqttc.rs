@@ -194,7 +194,7 @@ async fn v5_properties() {
     let weft = Weft::start().await;
     let connect = Connect { id: "main", ..Connect::default() };
     let (client, mut events) = AsyncClient::new(options_5(&weft, &connect), 10);
-    let identifier = SubscribeProperties { id: Some(7), ..SubscribeProperties::default() };
+    let identifier = SubscribeProperties { id: Some(7), user_properties: Vec::new() };
     client.subscribe_with_properties("with", QoS::AtLeastOnce, identifier).await.unwrap();
     let sent = PublishProperties {
         user_properties: vec![("colour".into(), "green".into())],
