@@ -1,5 +1,7 @@
 //! `/admin/…`: sessions, subscriptions and retained events, as JSON in pages. Who asks has to be an administrator.
 
+#![expect(clippy::result_large_err, reason = "a refusal is the answer itself, and made once for a request")]
+
 use std::sync::Arc;
 
 use axum::Router;
