@@ -189,12 +189,7 @@ async fn replay_log(dispatcher: &mut Dispatcher, store: &Store, mut from: Positi
 impl Hub for Core {
     fn attach(&self, who: Principal, request: Attach) -> Pending<Attached> {
         let shared = &self.shared;
-        if shared.is_stopping() {
-            return Box::pin(std::future::ready(Err(Reject::closed())));
-        }
-        let forbidden = |will: &Will| !who.rights.may_publish(will.publish.event.topic());
-        if request.will.as_ref().is_some_and(forbidden) {
-            let reject = denied("not allowed to publish to the topic of the will");
+        if let Err(reject) = self.may_attach(&who, &request) {
             return Box::pin(std::future::ready(Err(reject)));
         }
         let mut registry = shared.registry.lock();
@@ -299,6 +294,18 @@ impl Hub for Core {
 }
 
 impl Core {
+    /// Whether Weft takes clients, and this one may have its will.
+    fn may_attach(&self, who: &Principal, request: &Attach) -> Result<(), Reject> {
+        if self.shared.is_stopping() {
+            return Err(Reject::closed());
+        }
+        let forbidden = |will: &Will| !who.rights.may_publish(will.publish.event.topic());
+        match request.will.as_ref().is_some_and(forbidden) {
+            true => Err(denied("not allowed to publish to the topic of the will")),
+            false => Ok(()),
+        }
+    }
+
     /// Takes a session from the connection that has it, and deals with that connection's will.
     fn take_over(&self, older: &Session, holder: u64, present: bool) {
         let shared = &self.shared;
