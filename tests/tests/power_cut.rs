@@ -292,11 +292,7 @@ async fn attach(core: &Core, client: &str) -> Option<Attached> {
 }
 
 async fn kept(admission: Admission) -> Option<()> {
-    let receipt = match admission {
-        Admission::Admitted(receipt) => receipt,
-        Admission::Waiting(admitted) => admitted.await,
-    };
-    answered(receipt).await
+    answered(admission.receipt().await).await
 }
 
 async fn answered(receipt: Receipt) -> Option<()> {

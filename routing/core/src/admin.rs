@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use event::admin::{Admin, Ending, RetainedView, SessionView};
-use event::hub::{Admission, Closed, Hub as _, Publish, SubscribeOptions};
+use event::hub::{Closed, Hub as _, Publish, SubscribeOptions};
 use event::{ClientId, Event, Guarantee, Parts, Pending, Principal, TopicFilter, TopicName};
 
 use crate::core::Core;
@@ -101,13 +101,7 @@ impl Admin for Core {
         };
         let batch = topics.into_iter().map(publish).collect();
         let admission = self.publish(&Principal::anonymous("$admin"), batch);
-        Box::pin(async move {
-            let receipt = match admission {
-                Admission::Admitted(receipt) => receipt,
-                Admission::Waiting(admitted) => admitted.await,
-            };
-            receipt.await.whole()
-        })
+        Box::pin(async move { admission.receipt().await.await.whole() })
     }
 }
 

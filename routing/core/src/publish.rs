@@ -339,9 +339,6 @@ fn wait_for_readers(shared: &Shared, behind: Vec<Arc<Session>>, admission: Admis
         };
         // Over time is no error: the next batch finds the lane full and is dropped for this reader alone.
         tokio::time::timeout(wait, drained).await.unwrap_or(());
-        match admission {
-            Admission::Admitted(receipt) => receipt,
-            Admission::Waiting(admitted) => admitted.await,
-        }
+        admission.receipt().await
     }))
 }

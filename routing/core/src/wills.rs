@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use event::hub::{Admission, Outcome, Publish, Will};
+use event::hub::{Outcome, Publish, Will};
 use event::store::{Append, Entry, Position};
 use event::{ClientId, Event, Guarantee, Principal, RejectKind};
 
@@ -244,11 +244,8 @@ pub(crate) async fn publish_due(shared: &Arc<Shared>) {
         for (id, who, publish) in due {
             let publish = Publish { event: as_of(&publish.event, now_ms()), ..publish };
             let marks = Marks { session: None, will: Some(id) };
-            let receipt = match Publisher::default().publish(shared, &who, marks, vec![publish]) {
-                Admission::Admitted(receipt) => receipt,
-                Admission::Waiting(admitted) => admitted.await,
-            };
-            answers.push((id, who.client, receipt));
+            let admission = Publisher::default().publish(shared, &who, marks, vec![publish]);
+            answers.push((id, who.client, admission.receipt().await));
         }
         for (id, client, receipt) in answers {
             settle(shared, id, &client, receipt.await);

@@ -136,6 +136,16 @@ pub enum Admission {
     Waiting(Pin<Box<dyn Future<Output = Receipt> + Send>>),
 }
 
+impl Admission {
+    /// The receipt, when there is room. Cancel-safe: dropped before that, the batch is taken back unpublished.
+    pub async fn receipt(self) -> Receipt {
+        match self {
+            Self::Admitted(receipt) => receipt,
+            Self::Waiting(admitted) => admitted.await,
+        }
+    }
+}
+
 /// Proof of append for one batch: resolves when every event is as safe as its route promises, and has been handed to
 /// the subscribers that are here.
 pub struct Receipt(ReceiptState);

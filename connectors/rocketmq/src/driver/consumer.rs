@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event::hub::{Admission, Hub, Outcome, Publish, Receipt};
+use event::hub::{Hub, Outcome, Publish};
 use event::{Guarantee, Principal, RejectKind};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -218,7 +218,7 @@ impl Consumer {
         }
         let mut pause = FIRST_PAUSE;
         while !batch.is_empty() {
-            let outcome = receipt(self.hub.publish(&self.who, batch.clone())).await.await;
+            let outcome = self.hub.publish(&self.who, batch.clone()).receipt().await.await;
             let (kept, again) = self.sort(batch, &outcome);
             counters.received.increment(kept);
             batch = again;
@@ -258,13 +258,6 @@ struct Cursor {
     next: Option<i64>,
     /// Everything before it is kept.
     kept: Option<i64>,
-}
-
-async fn receipt(admission: Admission) -> Receipt {
-    match admission {
-        Admission::Admitted(receipt) => receipt,
-        Admission::Waiting(waiting) => waiting.await,
-    }
 }
 
 /// The messages of an answer; compressed bodies are inflated on a thread for such work.

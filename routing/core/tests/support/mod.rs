@@ -53,10 +53,7 @@ pub(crate) async fn attach(core: &Core, client: &str, keep: Duration) -> Attache
 }
 
 pub(crate) async fn settle(admission: Admission) -> Outcome {
-    match admission {
-        Admission::Admitted(receipt) => receipt.await,
-        Admission::Waiting(admitted) => admitted.await.await,
-    }
+    admission.receipt().await.await
 }
 
 pub(crate) async fn send(core: &Core, event: Event, guarantee: Guarantee) {
