@@ -3,10 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
-use std::sync::Arc;
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use event::store::Position;
 use event::{Event, Guarantee, TopicFilter, TopicName};
 
@@ -214,11 +212,7 @@ impl Node {
 fn on_its_own(event: &Event) -> Event {
     let mut parts = event.parts().clone();
     parts.data = Bytes::copy_from_slice(&parts.data);
-    let topic = ByteString::from(parts.topic.as_str());
-    if let Ok(topic) = TopicName::parse(topic) {
-        parts.topic = topic;
-    }
-    parts.publisher = Arc::clone(&parts.publisher);
+    parts.topic = parts.topic.detached();
     Event::new(parts)
 }
 

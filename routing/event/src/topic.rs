@@ -48,6 +48,11 @@ impl TopicName {
         Ok(Self(text))
     }
 
+    /// The name with bytes of its own: one that is kept for long must not hold the read buffer it came in.
+    pub fn detached(&self) -> Self {
+        Self(ByteString::from(&*self.0))
+    }
+
     /// The whole name.
     pub fn as_str(&self) -> &str {
         &self.0
