@@ -134,14 +134,7 @@ impl Dispatcher {
                 {
                     return;
                 }
-                let mut mailbox = session.mailbox.lock();
-                let offered = mailbox.offer(same.iter(), wanted, &shared.options, &shared.totals);
-                let reader = mailbox.reader.take();
-                drop(mailbox);
-                shared.metrics.count(offered);
-                if let Some(reader) = reader {
-                    reader.wake();
-                }
+                session.offer(same, wanted, shared);
             });
         }
         self.run.clear();

@@ -62,16 +62,8 @@ impl Core {
                 position: None,
                 live_done: false,
             };
-            matched.each("$SYS", |session, wanted| {
-                let mut mailbox = session.mailbox.lock();
-                let offered = mailbox.offer(std::iter::once(&item), wanted, &shared.options, &shared.totals);
-                let reader = mailbox.reader.take();
-                drop(mailbox);
-                shared.metrics.count(offered);
-                if let Some(reader) = reader {
-                    reader.wake();
-                }
-            });
+            let items = std::slice::from_ref(&item);
+            matched.each("$SYS", |session, wanted| session.offer(items, wanted, shared));
         }
     }
 }

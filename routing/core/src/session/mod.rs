@@ -16,7 +16,8 @@ use event::{ClientId, Reject};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use mailbox::Mailbox;
+use crate::shared::Shared;
+use mailbox::{Item, Mailbox, Wanted};
 pub(crate) use subscriptions::Subscriptions;
 
 /// What outlives a connection.
@@ -69,6 +70,18 @@ impl Session {
             mailbox: Mutex::new(Mailbox::new(keep_all)),
             state: Mutex::default(),
             drained: Notify::new(),
+        }
+    }
+
+    /// Puts in what of `items` it wants, and wakes its connection. The mailbox is locked once for all of them.
+    pub(crate) fn offer(&self, items: &[Item], wanted: &Wanted, shared: &Shared) {
+        let mut mailbox = self.mailbox.lock();
+        let offered = mailbox.offer(items.iter(), wanted, &shared.options, &shared.totals);
+        let reader = mailbox.reader.take();
+        drop(mailbox);
+        shared.metrics.count(offered);
+        if let Some(reader) = reader {
+            reader.wake();
         }
     }
 
