@@ -68,12 +68,16 @@ impl Asked {
     }
 
     fn topic(&self) -> Result<Option<TopicName>, Response> {
-        self.topic.as_deref().map(|text| TopicName::parse(text.to_owned()).map_err(wrong)).transpose()
+        topic_of(self.topic.as_deref())
     }
 
     fn filter(&self) -> Result<Option<TopicFilter>, Response> {
         self.filter.as_deref().map(|text| TopicFilter::parse(text.to_owned()).map_err(wrong)).transpose()
     }
+}
+
+fn topic_of(text: Option<&str>) -> Result<Option<TopicName>, Response> {
+    text.map(|text| TopicName::parse(text.to_owned()).map_err(wrong)).transpose()
 }
 
 type Asking = Result<Query<Asked>, axum::extract::rejection::QueryRejection>;
@@ -153,21 +157,23 @@ async fn subscriptions(State(core): State<Core>, asked: Asking) -> Result<Respon
 async fn retained(State(core): State<Core>, asked: Asking) -> Result<Response, Response> {
     let asked = query(asked)?;
     if let Some(topic) = asked.topic()? {
-        let filter = TopicFilter::parse(topic.text().clone()).map_err(wrong)?;
-        let page = core.retained(&filter, None, 1).await.map_err(refused)?;
-        let view = page.first().ok_or_else(|| no_event(topic.as_str()))?;
-        return Ok(found(&of_retained(view, true)));
+        return Ok(found(&of_retained(&retained_of(&core, &topic).await?, true)));
     }
     let (page, next) = retained_page(&core, &asked).await?;
     let page: Vec<Value> = page.iter().map(|view| of_retained(view, false)).collect();
     Ok(found(&json!({ "retained": page, "next": next })))
 }
 
+async fn retained_of(core: &Core, topic: &TopicName) -> Result<RetainedView, Response> {
+    let filter = TopicFilter::parse(topic.text().clone()).map_err(wrong)?;
+    let page = core.retained(&filter, None, 1).await.map_err(refused)?;
+    page.into_iter().next().ok_or_else(|| no_event(topic.as_str()))
+}
+
 async fn retained_page(core: &Core, asked: &Asked) -> Result<(Vec<RetainedView>, Option<String>), Response> {
     let all = TopicFilter::parse("#").map_err(wrong)?;
     let filter = asked.filter()?.unwrap_or(all);
-    let after =
-        asked.after.as_deref().map(|text| TopicName::parse(text.to_owned()).map_err(wrong)).transpose()?;
+    let after = topic_of(asked.after.as_deref())?;
     let page = core.retained(&filter, after.as_ref(), asked.limit()).await.map_err(refused)?;
     let next = page.last().filter(|_| page.len() == asked.limit());
     let next = next.map(|last| last.event.topic().to_string());
@@ -178,9 +184,7 @@ async fn forget(State(core): State<Core>, asked: Asking) -> Result<Response, Res
     let asked = query(asked)?;
     let (topics, next) = match (asked.topic()?, &asked.filter) {
         (Some(topic), None) => {
-            let filter = TopicFilter::parse(topic.text().clone()).map_err(wrong)?;
-            let page = core.retained(&filter, None, 1).await.map_err(refused)?;
-            page.first().ok_or_else(|| no_event(topic.as_str()))?;
+            retained_of(&core, &topic).await?;
             (vec![topic], None)
         }
         (None, Some(_)) => {
