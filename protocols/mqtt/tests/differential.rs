@@ -240,7 +240,7 @@ fn acks_of_the_server_are_read_by_others() {
         Reason::Success,
         &[Property::TopicAliasMaximum(3), Property::SharedAvailable(false)],
     );
-    encode::suback(&mut out, V5, id, &[Reason::GrantedQos1, Reason::SharedNotSupported], None);
+    encode::suback(&mut out, V5, id, &[Reason::GrantedQos1, Reason::NotAuthorized], None);
     encode::unsuback(&mut out, V5, id, &[Reason::NoSubscriptionExisted], Some("why"));
     encode::ack(&mut out, V5, client::AckKind::PubAck, id, Reason::QuotaExceeded);
     encode::ack(&mut out, V5, client::AckKind::PubComp, id, Reason::PacketIdNotFound);

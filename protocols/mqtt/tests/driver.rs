@@ -241,7 +241,7 @@ async fn system_topics_are_not_for_clients() {
 
 #[tokio::test(start_paused = true)]
 async fn subscriptions_are_granted_or_refused_one_by_one() {
-    for (version, codes) in [(V5, "[01, 9e, 8f, 02]"), (V311, "[01, 80, 80, 02]")] {
+    for (version, codes) in [(V5, "[01, 01, 8f, 02]"), (V311, "[01, 01, 80, 02]")] {
         let world = World::new();
         let mut peer = world.connect(version, "c").await;
         let filters = [
@@ -252,8 +252,6 @@ async fn subscriptions_are_granted_or_refused_one_by_one() {
         ];
         peer.send(&subscribe(version, 9, &filters, &[])).await;
         assert_eq!(peer.next().await, format!("SUBACK 9 {codes}"));
-        peer.subscribe(10, "$share/g/a", AtMostOnce).await;
-        assert!(peer.next().await.starts_with("SUBACK 10"));
         world.hub.refuse_subscribe(Some(Reject::new(RejectKind::Denied, "no")));
         peer.subscribe(11, "c", AtMostOnce).await;
         let refused = if version == V5 { "SUBACK 11 [87]" } else { "SUBACK 11 [80]" };
@@ -312,9 +310,7 @@ async fn connack_tells_what_was_agreed() {
     let properties = [Property::SessionExpiry(1000)];
     peer.hello(&Hello { clean: true, properties: &properties, ..Hello::default() }).await;
     let connack = peer.next().await;
-    assert!(
-        connack.starts_with("CONNACK 0x00 ReceiveMaximum(5) TopicAliasMaximum(16) SharedAvailable(false)")
-    );
+    assert!(connack.starts_with("CONNACK 0x00 ReceiveMaximum(5) TopicAliasMaximum(16)"));
     assert!(
         connack.contains("MaximumPacketSize(1048576) SessionExpiry(100) ServerKeepAlive(60)"),
         "{connack}"

@@ -10,6 +10,7 @@ use event::{ClientId, Guarantee, Reject, RejectKind, TopicFilter};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
+use crate::group::GroupImage;
 use crate::keeper;
 use crate::notes::EventNote;
 use crate::retained::Kept;
@@ -19,7 +20,7 @@ use crate::shared::Shared;
 use crate::wills::{self, Standing};
 
 /// The version of [`Image`] that this code writes.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 /// Retained events that stand so many checkpoints back are appended again, so that their segments can be freed.
 const MOVE_AFTER: u64 = 4;
 
@@ -28,6 +29,8 @@ struct Image {
     version: u16,
     stamp: u64,
     sessions: Vec<SessionImage>,
+    /// What waits in shared subscriptions that durable sessions are members of.
+    groups: Vec<GroupImage>,
     /// Retained events by record; the log holds them.
     retained: Vec<(Position, Guarantee)>,
     wills: Vec<WillImage>,
@@ -66,6 +69,8 @@ struct SlotImage {
     retain: bool,
     state: SlotState,
     ids: Vec<u32>,
+    /// The shared subscription it came by.
+    group: Option<TopicFilter>,
 }
 
 /// When checkpoints are made.
@@ -117,8 +122,14 @@ async fn keep(shared: &Shared, position: Position, image: Bytes, needed: Positio
 fn take(shared: &Shared) -> (Position, Bytes, Position) {
     let dispatched = shared.dispatched.lock();
     let mut needed = *dispatched;
-    let mut image =
-        Image { version: VERSION, stamp: 0, sessions: Vec::new(), retained: Vec::new(), wills: Vec::new() };
+    let mut image = Image {
+        version: VERSION,
+        stamp: 0,
+        sessions: Vec::new(),
+        groups: Vec::new(),
+        retained: Vec::new(),
+        wills: Vec::new(),
+    };
     image.stamp = shared.stamps.clone().take();
     let registry = shared.registry.lock();
     for session in registry.sessions().filter(|session| session.durable) {
@@ -126,6 +137,10 @@ fn take(shared: &Shared) -> (Position, Bytes, Position) {
         needed = session.mailbox.lock().lowest().map_or(needed, |lowest| needed.min(lowest));
     }
     drop(registry);
+    for group in shared.groups.lock().values().filter_map(|group| group.image()) {
+        needed = group.lowest().map_or(needed, |lowest| needed.min(lowest));
+        image.groups.push(group);
+    }
     shared.retained.read().each(&mut |kept| {
         needed = needed.min(kept.position);
         image.retained.push((kept.position, kept.guarantee));
@@ -163,6 +178,7 @@ fn session_image(session: &Session) -> SessionImage {
         retain: slot.retain,
         state: slot.state,
         ids: slot.ids.as_deref().unwrap_or_default().to_vec(),
+        group: slot.group.as_ref().map(|group| group.filter.clone()),
     };
     SessionImage {
         key: session.key,
@@ -209,6 +225,11 @@ pub(crate) async fn restore(shared: &Shared, position: Position, image: &[u8]) -
     for session in image.sessions {
         restore_session(shared, session);
     }
+    for image in image.groups {
+        if let Some(group) = shared.group(&image.filter) {
+            group.restore(image, shared);
+        }
+    }
     Ok(image.stamp)
 }
 
@@ -247,6 +268,10 @@ fn restore_session(shared: &Shared, image: SessionImage) {
     let slots = image.slots.into_iter().map(|slot| {
         let mut restored = Slot::new(slot.position, slot.guarantee, slot.retain, slot.state);
         restored.ids = (!slot.ids.is_empty()).then(|| Arc::from(slot.ids));
+        restored.group = slot.group.and_then(|filter| shared.group(&filter));
+        if let Some(group) = restored.group.as_ref().filter(|_| slot.state != SlotState::Done) {
+            group.restore_out(session.key, &restored);
+        }
         restored
     });
     session.mailbox.lock().restore(image.first, image.sent, slots, &shared.totals);

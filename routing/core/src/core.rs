@@ -22,7 +22,7 @@ use crate::rights::denied;
 use crate::session::Session;
 use crate::session::link::SessionLink;
 use crate::session::mailbox::Totals;
-use crate::shared::{Shared, now_ms};
+use crate::shared::{GROUP_KEYS, Shared, now_ms};
 use crate::table::RouteTable;
 use crate::trie::Trie;
 use crate::wills::{self, Standing};
@@ -76,6 +76,8 @@ impl Core {
             dispatched: Mutex::default(),
             registry: Mutex::default(),
             trie: RwLock::new(Trie::default()),
+            groups: Mutex::default(),
+            next_group: AtomicU64::new(GROUP_KEYS),
             generation: AtomicU64::new(1),
             retained: RwLock::new(Retained::default()),
             system: RwLock::default(),
@@ -111,6 +113,7 @@ impl Core {
         for session in shared.registry.lock().sessions() {
             // Who was connected when Weft went down is away since now.
             session.state.lock().detached_ms.get_or_insert_with(now_ms);
+            shared.return_after_crash(session);
         }
         wills::after_crash(&shared);
         let dispatcher = Dispatcher::new(Arc::clone(&shared));
@@ -237,6 +240,9 @@ impl Hub for Core {
             state.connection = Some(Arc::new(view));
             state.will = will.as_ref().map(|(id, _)| *id);
             state.replies.clear();
+        }
+        if present {
+            shared.set_here(&session, true);
         }
         drop(registry);
         if session.durable {

@@ -8,10 +8,11 @@ use event::Event;
 use event::access::Rights;
 use event::hub::Subscribe;
 use event::store::{Batch, Committed, Feed, Position};
-use event::{Guarantee, TopicName};
+use event::{Guarantee, TopicFilter, TopicName};
 
+use crate::group::by_group;
 use crate::matching::{Matched, Matcher};
-use crate::notes::{Change, EventNote, Note};
+use crate::notes::{Assignment, Change, EventNote, Note};
 use crate::session::mailbox::Item;
 use crate::session::{Reply, Session};
 use crate::shared::Shared;
@@ -137,6 +138,9 @@ impl Dispatcher {
                 session.offer(same, wanted, shared);
             });
         }
+        for group in &matched.groups {
+            group.offer(&self.run, shared);
+        }
         self.run.clear();
     }
 
@@ -167,16 +171,19 @@ impl Dispatcher {
             }
             Change::Unsubscribed { session, ticket, filters } => {
                 let Some(session) = self.session(session) else { return };
-                let ended = self.shared.unsubscribe(&session, &filters);
+                let ended = self.shared.unsubscribe(&session, &filters, replay);
                 self.reply(&session, ticket, Reply::Ended(ended), replay);
             }
+            Change::Assigned { session, filter, list } => self.assigned(session, &filter, &list, replay),
             // While Weft runs, the connection that appended these did them already.
             change @ (Change::Open { .. }
             | Change::Closed { .. }
             | Change::Ended { .. }
             | Change::Acked { .. }
             | Change::Received { .. }
-            | Change::Released { .. }) => {
+            | Change::Released { .. }
+            | Change::Returned { .. }
+            | Change::Settled { .. }) => {
                 if replay {
                     self.recovered(change);
                 }
@@ -219,9 +226,23 @@ impl Dispatcher {
                 if let Some(session) = self.session(session) {
                     let numbers = ranges.iter().flat_map(|(first, count)| *first..*first + u64::from(*count));
                     let numbers: Vec<u64> = numbers.collect();
+                    let mut left = Vec::new();
                     let mut mailbox = session.mailbox.lock();
                     mailbox.set_sent(sent);
-                    mailbox.ack(&numbers, &shared.totals);
+                    mailbox.ack(&numbers, &shared.totals, &mut left);
+                    drop(mailbox);
+                    by_group(&left, |group, positions| group.forget(session.key, positions));
+                }
+            }
+            Change::Returned { session, numbers } => {
+                if let Some(session) = self.session(session) {
+                    let left = session.mailbox.lock().give_up(&numbers, &shared.totals);
+                    by_group(&left, |group, positions| group.put_back(session.key, positions, shared));
+                }
+            }
+            Change::Settled { filter, positions } => {
+                if let Some(group) = shared.group(&filter) {
+                    group.settled(&positions, shared);
                 }
             }
             Change::Received { session, numbers } => {
@@ -240,7 +261,45 @@ impl Dispatcher {
             Change::Subscribed { .. }
             | Change::Unsubscribed { .. }
             | Change::Will { .. }
-            | Change::WillOff { .. } => {}
+            | Change::WillOff { .. }
+            | Change::Assigned { .. } => {}
+        }
+    }
+
+    /// The session takes the events of a shared subscription, with its next numbers: these are taken whatever became of
+    /// the group since the record was appended.
+    fn assigned(&self, key: u64, filter: &TopicFilter, list: &[Assignment], replay: bool) {
+        let shared = &self.shared;
+        let group = shared.group(filter);
+        let mut refused: Vec<Position> = Vec::new();
+        if let Some(session) = self.session(key) {
+            let slots = match &group {
+                Some(group) => group.assigned(key, list, shared),
+                None => list.iter().map(|assignment| (assignment.numbered_only(), None)).collect(),
+            };
+            let mut mailbox = session.mailbox.lock();
+            for (slot, event) in slots {
+                let position = slot.position;
+                if !mailbox.push_slot(slot, event.as_ref(), &shared.options, &shared.totals) {
+                    refused.push(position);
+                }
+            }
+            let (reader, away) = (mailbox.reader.take(), !mailbox.attached);
+            drop(mailbox);
+            if away && !replay {
+                shared.return_shared(&session);
+            }
+            if let Some(reader) = reader {
+                reader.wake();
+            }
+        } else {
+            refused.extend(list.iter().map(|assignment| assignment.position));
+        }
+        if let Some(group) = group.filter(|_| !refused.is_empty()) {
+            group.put_back(key, &refused, shared);
+            if !replay {
+                group.give(shared);
+            }
         }
     }
 

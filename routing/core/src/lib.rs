@@ -7,6 +7,7 @@ mod admin;
 mod checkpoint;
 mod core;
 mod dispatch;
+mod group;
 mod keeper;
 mod matching;
 mod metrics;
@@ -25,5 +26,6 @@ mod trie;
 mod wills;
 
 pub use crate::core::{Core, Recovered};
-pub use options::Options;
+pub use group::Strategy;
+pub use options::{Options, SharedOptions};
 pub use table::{EMBEDDED, RouteOptions};

@@ -9,9 +9,10 @@ use event::access::Rights;
 use event::hub::SubscribeOptions;
 use foldhash::fast::RandomState;
 
+use crate::group::Group;
 use crate::session::Session;
 use crate::session::mailbox::Wanted;
-use crate::shared::Shared;
+use crate::shared::{Shared, Subscription};
 use crate::table::Route;
 
 /// Who wants the events of a topic, and where it is kept.
@@ -19,6 +20,8 @@ use crate::table::Route;
 pub(crate) struct Matched {
     /// Sorted by session; a session is there twice if some of its subscriptions leave out its own publishes and some do not.
     pub(crate) targets: Vec<Target>,
+    /// Shared subscriptions: one of each group's members gets the event.
+    pub(crate) groups: Vec<Arc<Group>>,
     /// One of the sessions wants every event through the log.
     pub(crate) keep_all: bool,
     pub(crate) route: Route,
@@ -34,6 +37,11 @@ pub(crate) struct Target {
 }
 
 impl Matched {
+    /// Nobody wants it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.groups.is_empty()
+    }
+
     /// The sessions that want an event of `publisher`, each once.
     pub(crate) fn each(&self, publisher: &str, mut found: impl FnMut(&Arc<Session>, &Wanted)) {
         for same in self.targets.chunk_by(|a, b| a.session.key == b.session.key) {
@@ -98,17 +106,15 @@ impl Matcher {
 
 fn look_up(shared: &Shared, topic: &TopicName) -> Matched {
     let mut hits: Vec<(u64, Arc<Session>, SubscribeOptions)> = Vec::new();
-    shared.trie.read().matches(topic, &mut |key, subscription| {
-        hits.push((key, Arc::clone(&subscription.session), subscription.options));
+    let mut groups = Vec::new();
+    shared.trie.read().matches(topic, &mut |key, subscription| match subscription {
+        Subscription::Session { session, options } => hits.push((key, Arc::clone(session), *options)),
+        Subscription::Group(group) => groups.push(Arc::clone(group)),
     });
     hits.sort_by_key(|(key, _, options)| (*key, options.no_local));
     let mut targets: Vec<Target> = Vec::with_capacity(hits.len());
     for (key, session, options) in hits {
-        let wanted = Wanted {
-            guarantee: options.guarantee,
-            retain_as_published: options.retain_as_published,
-            ids: (options.id != 0).then(|| Arc::from([options.id])),
-        };
+        let wanted = Wanted::from(options);
         match targets.last_mut() {
             Some(last) if last.session.key == key && last.no_local == options.no_local => {
                 last.wanted = merge(&last.wanted, &wanted);
@@ -117,7 +123,7 @@ fn look_up(shared: &Shared, topic: &TopicName) -> Matched {
         }
     }
     let keep_all = targets.iter().any(|target| target.session.keep_all);
-    Matched { targets, keep_all, route: shared.table.load().route(topic) }
+    Matched { targets, groups, keep_all, route: shared.table.load().route(topic) }
 }
 
 /// Overlapping subscriptions deliver once: with the strongest guarantee, and all their ids \[MQTT-3.3.4-2, -3\].

@@ -101,6 +101,20 @@ pub(crate) enum Change {
     },
     /// A will was called off.
     WillOff { will: u64 },
+    /// The session gets these events of a shared subscription, and its next numbers with them.
+    Assigned { session: u64, filter: TopicFilter, list: Vec<Assignment> },
+    /// The session gave these deliveries of shared subscriptions up: others may have them.
+    Returned { session: u64, numbers: Vec<u64> },
+    /// Members of the shared subscription that leave no records acknowledged these.
+    Settled { filter: TopicFilter, positions: Vec<Position> },
+}
+
+/// An event of a shared subscription, and how a member gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Assignment {
+    pub(crate) position: Position,
+    pub(crate) guarantee: Guarantee,
+    pub(crate) retain: bool,
 }
 
 /// A note, read.

@@ -1,8 +1,12 @@
 //! The settings of the core.
 
+use std::collections::BTreeMap;
+
 use event::ByteLimit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::Strategy;
 
 /// Limits of sessions, queues and retained events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +37,8 @@ pub struct Options {
     pub sessions: u32,
     /// Subscriptions of one session. Default 10000; more are refused.
     pub subscriptions: u32,
+    /// Shared subscriptions.
+    pub shared: SharedOptions,
     /// Retained events, by count. Default 1000000. At the limit a publish that would add one is refused.
     pub retained_events: u32,
     /// Retained events, by bytes of data. Default "256 MiB". At the limit a publish that would add to it is refused.
@@ -57,10 +63,39 @@ impl Default for Options {
             backlog_events: 10_000_000,
             sessions: 200_000,
             subscriptions: 10_000,
+            shared: SharedOptions::default(),
             retained_events: 1_000_000,
             retained_bytes: ByteLimit::mib(256),
             sys_interval_s: 10,
             checkpoint_bytes: ByteLimit::mib(64),
         }
+    }
+}
+
+/// How shared subscriptions (`$share/GROUP/FILTER`) spread events over their members.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SharedOptions {
+    /// "round-robin" (default): one member after the other; "least-inflight": who has the fewest unacknowledged; "sticky":
+    /// one member gets all until it leaves; "hash-client", "hash-topic": all events of one publisher, or of one topic, go to
+    /// one member, in order, also while members come and go.
+    pub strategy: Strategy,
+    /// Events that one member may have unacknowledged. Default 256; at least 1. What no member has room for waits in the
+    /// group, `queue_events` at most. Too high, and a member that is slow or stuck holds back more.
+    pub inflight: u32,
+    /// Groups with a strategy of their own, by name: `groups = { billing = "hash-topic" }`. Default none.
+    pub groups: BTreeMap<String, Strategy>,
+}
+
+impl Default for SharedOptions {
+    fn default() -> Self {
+        Self { strategy: Strategy::default(), inflight: 256, groups: BTreeMap::new() }
+    }
+}
+
+impl SharedOptions {
+    /// The strategy of the group of this name.
+    pub(crate) fn strategy_of(&self, group: &str) -> Strategy {
+        self.groups.get(group).copied().unwrap_or(self.strategy)
     }
 }

@@ -3,7 +3,7 @@
 #![expect(clippy::async_yields_async, reason = "an admission resolves to a receipt, which is awaited later")]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use event::hub::{Admission, Outcome, Publish, Receipt};
 use event::store::{Append, Entry, Store};
@@ -107,7 +107,7 @@ impl Publisher {
             if !live || publish.retain || matched.keep_all || marks.will.is_some() {
                 sorted.add_local(place, &publish, marks, matched.route.durability(publish.guarantee));
             }
-            if live && !matched.targets.is_empty() {
+            if live && !matched.is_empty() {
                 if !run_of.as_ref().is_some_and(|known| Arc::ptr_eq(known, &matched))
                     && let Some(known) = run_of.replace(matched)
                 {
@@ -174,22 +174,14 @@ impl Sorted {
 
     fn offer_live(&mut self, shared: &Shared, matched: &Matched, run: &mut Vec<Item>) {
         let Some(publisher) = run.first().map(|item| Arc::clone(item.event.publisher())) else { return };
-        let high = shared.options.live_bytes.as_usize() / 2;
-        let enough = shared.options.live_bytes.as_usize() / 4;
         matched.each(&publisher, |session, wanted| {
-            let mut mailbox = session.mailbox.lock();
-            let offered = mailbox.offer(run.iter(), wanted, &shared.options, &shared.totals);
-            let behind = mailbox.live_bytes() > high && mailbox.pace.keeps_up(enough, Instant::now());
-            let reader = mailbox.reader.take();
-            drop(mailbox);
-            shared.metrics.count(offered);
-            if let Some(reader) = reader {
-                reader.wake();
-            }
-            if behind {
+            if session.offer_live(run.iter(), wanted, shared) {
                 self.behind.push(Arc::clone(session));
             }
         });
+        for group in &matched.groups {
+            group.offer_live(run, shared, &mut self.behind);
+        }
         run.clear();
     }
 }

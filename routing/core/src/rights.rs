@@ -57,7 +57,7 @@ pub(crate) fn revoke(shared: &Shared, session: &Session, rights: &Rights) -> boo
         // record; then the next attach ends them.
         shared.append_unanswered(&Change::Unsubscribed { session: session.key, ticket: 0, filters: over });
     } else {
-        shared.unsubscribe(session, &over);
+        shared.unsubscribe(session, &over, false);
     }
     true
 }

@@ -1,5 +1,6 @@
 //! What all parts of the core share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::Options;
+use crate::group::Group;
 use crate::metrics::Metrics;
 use crate::retained::{Kept, Retained};
 use crate::session::Session;
@@ -24,10 +26,15 @@ use crate::wills::Wills;
 
 /// A subscription in the trie.
 #[derive(Debug)]
-pub(crate) struct Subscription {
-    pub(crate) session: Arc<Session>,
-    pub(crate) options: SubscribeOptions,
+pub(crate) enum Subscription {
+    /// One session gets every event.
+    Session { session: Arc<Session>, options: SubscribeOptions },
+    /// One session of a group gets each event.
+    Group(Arc<Group>),
 }
+
+/// Groups have keys from here on, sessions below.
+pub(crate) const GROUP_KEYS: u64 = 1 << 63;
 
 /// Locks are taken in the order in which they stand here, and never held over an await.
 pub(crate) struct Shared {
@@ -39,6 +46,9 @@ pub(crate) struct Shared {
     /// Held while a batch is dispatched; the position up to which that was done. Who holds it sees no half of a batch.
     pub(crate) dispatched: Mutex<Position>,
     pub(crate) registry: Mutex<Registry>,
+    /// Shared subscriptions by their whole filter.
+    pub(crate) groups: Mutex<BTreeMap<TopicFilter, Arc<Group>>>,
+    pub(crate) next_group: AtomicU64,
     pub(crate) trie: RwLock<Trie<Subscription>>,
     /// Rises with every change of trie or table: what was matched before may be wrong.
     pub(crate) generation: AtomicU64,
@@ -77,10 +87,10 @@ impl Shared {
                 state.subscriptions.insert(filter, *options);
                 known
             };
-            let subscription = Subscription { session: Arc::clone(session), options: *options };
-            self.trie.write().insert(filter, session.key, subscription);
-            self.generation.fetch_add(1, Ordering::Release);
+            self.plant(session, filter, *options);
             match options.retained {
+                // A shared subscription gets no retained events (MQTT 5 §4.8.2).
+                _ if filter.share().is_some() => {}
                 RetainedWanted::Always => self.send_retained(session, filter, options),
                 RetainedWanted::IfNew if !known => self.send_retained(session, filter, options),
                 RetainedWanted::IfNew | RetainedWanted::Never => {}
@@ -91,12 +101,16 @@ impl Shared {
     }
 
     /// Takes subscriptions of `session` away.
-    pub(crate) fn unsubscribe(&self, session: &Session, filters: &[TopicFilter]) -> Vec<bool> {
+    pub(crate) fn unsubscribe(&self, session: &Session, filters: &[TopicFilter], replay: bool) -> Vec<bool> {
         let remove = |filter: &TopicFilter| {
             let known = session.state.lock().subscriptions.remove(filter);
             if known {
-                self.trie.write().remove(filter, session.key);
-                self.generation.fetch_add(1, Ordering::Release);
+                if let Some(group) = self.group(filter).filter(|_| !replay) {
+                    group.set_here(session.key, false);
+                    // What was sent is finished with this session [MQTT-3.10.4-3].
+                    self.return_numbers(session, |slot, sent| !sent && slot.is_of(&group));
+                }
+                self.uproot(session, filter);
             }
             known
         };
@@ -146,21 +160,17 @@ impl Shared {
         filter: TopicFilter,
         options: SubscribeOptions,
     ) {
-        let subscription = Subscription { session: Arc::clone(session), options };
-        self.trie.write().insert(&filter, session.key, subscription);
+        self.plant(session, &filter, options);
         session.state.lock().subscriptions.insert(&filter, options);
     }
 
     /// Ends a session: its subscriptions, its backlog, its place in the registry.
     pub(crate) fn end(&self, registry: &mut Registry, session: &Session) {
         registry.remove(session.key);
+        self.leave_groups(session);
         let subscriptions = std::mem::take(&mut session.state.lock().subscriptions);
-        if !subscriptions.is_empty() {
-            let mut trie = self.trie.write();
-            for (filter, _) in subscriptions.iter() {
-                trie.remove(filter, session.key);
-            }
-            self.generation.fetch_add(1, Ordering::Release);
+        for (filter, _) in subscriptions.iter() {
+            self.uproot(session, filter);
         }
         session.mailbox.lock().clear(&self.totals);
     }

@@ -13,6 +13,7 @@ mod publish;
 mod qos;
 mod retain;
 mod session;
+mod share;
 mod subscribe;
 mod table;
 mod topics;

@@ -68,8 +68,6 @@ pub enum Reason {
     PayloadFormatInvalid = 0x99,
     /// DISCONNECT: the proof of who the client is has ended.
     MaximumConnectTime = 0xa0,
-    /// Shared subscriptions are not supported.
-    SharedNotSupported = 0x9e,
 }
 
 impl Reason {

@@ -183,7 +183,6 @@ impl Connection {
         let mut properties = vec![
             Property::ReceiveMaximum(self.options.inflight_max),
             Property::TopicAliasMaximum(self.options.topic_alias_max),
-            Property::SharedAvailable(false),
         ];
         if let Ok(max) = self.options.max_packet().try_into() {
             properties.push(Property::MaximumPacketSize(max));

@@ -59,7 +59,6 @@ impl Connection {
         for (filter, options) in subscribe.filters {
             answers.push(match TopicFilter::parse(&*filter) {
                 _ if in_use => Some(Reason::PacketIdInUse),
-                _ if filter.starts_with("$share/") => Some(Reason::SharedNotSupported),
                 Err(error) => {
                     text.get_or_insert_with(|| Cow::Owned(error.to_string()));
                     Some(Reason::TopicFilterInvalid)

@@ -8,9 +8,11 @@ use event::hub::{
     Admission, Close, Closed, Delivery, Granted, Link, Outcome, Publish, Receipt, Room, Subscribe,
 };
 use event::store::Position;
-use event::{Durability, Event, Pending, Principal, Reject, RejectKind, TopicFilter};
+use event::{Durability, Event, Pending, Principal, Reject, TopicFilter};
 
+use super::mailbox::{Left, Over};
 use super::{Reply, Session};
+use crate::group::by_group;
 use crate::keeper;
 use crate::notes::{Change, ranges};
 use crate::publish::{Marks, Publisher};
@@ -92,7 +94,9 @@ impl SessionLink {
         match read {
             Ok(events) => {
                 let events = numbers.into_iter().zip(events).collect();
-                let lost = self.session.mailbox.lock().loaded(events, &self.shared.totals);
+                let mut over = Over::default();
+                let lost = self.session.mailbox.lock().loaded(events, &mut over, &self.shared.totals);
+                self.finish(over);
                 if lost > 0 {
                     tracing::warn!(client_id = %self.session.client, lost, "events of a session are gone from the log");
                     self.shared.metrics.dropped_lost.increment(lost as u64);
@@ -103,6 +107,20 @@ impl SessionLink {
                 tracing::warn!(client_id = %self.session.client, %reject, "the log cannot be read");
                 false
             }
+        }
+    }
+
+    /// Deliveries are over that nobody acknowledges.
+    fn finish(&mut self, over: Over) {
+        self.settled(&over.shared, over.numbers);
+    }
+
+    /// Tells groups that deliveries of theirs are done, and the log.
+    fn settled(&mut self, shared: &[Left], numbers: Vec<u64>) {
+        by_group(shared, |group, positions| group.settle(&self.session, positions, &self.shared));
+        if self.session.durable && !numbers.is_empty() {
+            self.unrecorded.extend(numbers);
+            self.record_acks();
         }
     }
 
@@ -132,6 +150,8 @@ impl SessionLink {
         if stays {
             let unseen = session.mailbox.lock().detach(&shared.totals);
             shared.metrics.dropped_live.increment(unseen as u64);
+            shared.set_here(&session, false);
+            shared.return_shared(&session);
             let keep_s = keeper::keep_s(keep);
             shared.append_unanswered(&Change::Closed { session: session.key, at_ms: now_ms(), keep_s });
         } else {
@@ -173,10 +193,6 @@ impl Link for SessionLink {
     }
 
     fn subscribe(&mut self, mut wanted: Vec<Subscribe>) -> Pending<Vec<Result<Granted, Reject>>> {
-        if wanted.iter().any(|wanted| wanted.filter.share().is_some()) {
-            let reject = Reject::new(RejectKind::Denied, "shared subscriptions are not supported yet");
-            return Box::pin(std::future::ready(Err(reject)));
-        }
         let refused = rights::refuse(&self.who.rights, &mut wanted);
         if !self.session.durable || wanted.is_empty() {
             let dispatched = self.shared.dispatched.lock();
@@ -198,7 +214,7 @@ impl Link for SessionLink {
 
     fn unsubscribe(&mut self, filters: Vec<TopicFilter>) -> Pending<Vec<bool>> {
         if !self.session.durable {
-            let ended = self.shared.unsubscribe(&self.session, &filters);
+            let ended = self.shared.unsubscribe(&self.session, &filters, false);
             return Box::pin(std::future::ready(Ok(ended)));
         }
         let ticket = self.session.take_ticket();
@@ -235,7 +251,8 @@ impl Link for SessionLink {
             }
             self.load.clear();
             let behind = mailbox.live_bytes();
-            let expired = mailbox.take(room, now_ms(), out, &mut self.load, &shared.totals);
+            let mut over = Over::default();
+            let expired = mailbox.take(room, now_ms(), out, &mut self.load, &mut over, &shared.totals);
             shared.metrics.expired.increment(expired as u64);
             if out.len() > before {
                 let low = shared.options.live_bytes.as_usize() / 4;
@@ -248,6 +265,7 @@ impl Link for SessionLink {
                 if drained {
                     self.session.drained.notify_waiters();
                 }
+                self.finish(over);
                 self.leave_out(before, out);
                 if out.len() == before {
                     continue;
@@ -257,6 +275,11 @@ impl Link for SessionLink {
                 self.shared.metrics.delivered.increment((out.len() - before) as u64);
                 self.shared.metrics.delivered_bytes.increment(bytes as u64);
                 return Poll::Ready(Ok(()));
+            }
+            if !over.numbers.is_empty() {
+                drop(mailbox);
+                self.finish(over);
+                continue;
             }
             if !self.load.is_empty() && self.loading.is_none() {
                 drop(mailbox);
@@ -271,12 +294,10 @@ impl Link for SessionLink {
     }
 
     fn ack(&mut self, numbers: &[u64]) {
-        let acked = self.session.mailbox.lock().ack(numbers, &self.shared.totals);
+        let mut left = Vec::new();
+        let acked = self.session.mailbox.lock().ack(numbers, &self.shared.totals, &mut left);
         self.shared.metrics.acked.increment(acked.len() as u64);
-        if self.session.durable && !acked.is_empty() {
-            self.unrecorded.extend(acked);
-            self.record_acks();
-        }
+        self.settled(&left, acked);
     }
 
     fn received(&mut self, numbers: &[u64]) -> Receipt {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 
-use event::hub::{Closed, Delivery, Room};
+use event::hub::{Closed, Delivery, Room, SubscribeOptions};
 use event::store::Position;
 use event::{Event, Guarantee};
 
 use super::pace::Pace;
 use crate::Options;
+use crate::group::Group;
 
 /// What all mailboxes hold together.
 #[derive(Debug, Default)]
@@ -41,6 +42,16 @@ pub(crate) struct Wanted {
     pub(crate) guarantee: Guarantee,
     pub(crate) retain_as_published: bool,
     pub(crate) ids: Option<Arc<[u32]>>,
+}
+
+impl From<SubscribeOptions> for Wanted {
+    fn from(options: SubscribeOptions) -> Self {
+        Self {
+            guarantee: options.guarantee,
+            retain_as_published: options.retain_as_published,
+            ids: (options.id != 0).then(|| Arc::from([options.id])),
+        }
+    }
 }
 
 /// What an offer came to.
@@ -109,6 +120,23 @@ pub(crate) struct Slot {
     pub(crate) guarantee: Guarantee,
     pub(crate) retain: bool,
     pub(crate) state: SlotState,
+    /// The shared subscription it came by.
+    pub(crate) group: Option<Arc<Group>>,
+}
+
+/// Deliveries that are over without an acknowledgement: expired, gone from the log, or sent to who acknowledges nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Over {
+    pub(crate) numbers: Vec<u64>,
+    /// Those of shared subscriptions.
+    pub(crate) shared: Vec<Left>,
+}
+
+/// A delivery of a shared subscription that left a mailbox.
+#[derive(Clone, Debug)]
+pub(crate) struct Left {
+    pub(crate) group: Arc<Group>,
+    pub(crate) position: Position,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -165,7 +193,8 @@ impl Mailbox {
                     }
                     let guarantee = guarantee.max(Guarantee::AtLeastOnce);
                     let ids = wanted.ids.clone();
-                    let slot = Slot { position, event: None, ids, guarantee, retain, state: SlotState::Open };
+                    let mut slot = Slot::new(position, guarantee, retain, SlotState::Open);
+                    slot.ids = ids;
                     let kept = self.push_slot(slot, Some(&item.event), limits, totals);
                     offered.numbered += usize::from(kept);
                     offered.dropped_numbered += usize::from(!kept);
@@ -215,7 +244,9 @@ impl Mailbox {
             && (self.window.len() >= usize::try_from(limits.queue_events).unwrap_or(usize::MAX)
                 || totals.backlog.load(Ordering::Relaxed)
                     >= usize::try_from(limits.backlog_events).unwrap_or(usize::MAX));
-        if full {
+        if slot.state == SlotState::Done {
+            // Only its number counts.
+        } else if full {
             self.dropped += 1;
             slot.state = SlotState::Done;
         } else if let Some(event) = event
@@ -229,11 +260,12 @@ impl Mailbox {
             slot.event = Some(event.clone());
         }
         totals.backlog.fetch_add(1, Ordering::Relaxed);
+        let kept = slot.state != SlotState::Done;
         self.window.push_back(slot);
-        if full {
+        if !kept {
             self.shift(totals);
         }
-        !full
+        kept
     }
 
     /// Takes what `room` allows into `out`. Numbered events that have to be read from the log first go to `load`.
@@ -243,9 +275,10 @@ impl Mailbox {
         now_ms: u64,
         out: &mut Vec<Delivery>,
         load: &mut Vec<(u64, Position)>,
+        over: &mut Over,
         totals: &Totals,
     ) -> usize {
-        let expired = self.take_numbered(&mut room, now_ms, out, load, totals);
+        let expired = self.take_numbered(&mut room, now_ms, out, load, over, totals);
         expired + self.take_live(&mut room, now_ms, out, totals)
     }
 
@@ -255,6 +288,7 @@ impl Mailbox {
         now_ms: u64,
         out: &mut Vec<Delivery>,
         load: &mut Vec<(u64, Position)>,
+        over: &mut Over,
         totals: &Totals,
     ) -> usize {
         let mut expired = 0;
@@ -273,8 +307,12 @@ impl Mailbox {
                 };
                 let weight = event.weight();
                 released += weight;
-                if event.is_expired(now_ms) {
-                    slot.state = SlotState::Done;
+                let is_expired = event.is_expired(now_ms);
+                let acknowledged = slot.guarantee != Guarantee::AtMostOnce;
+                if is_expired || !acknowledged {
+                    slot.finish(number, over);
+                }
+                if is_expired {
                     expired += 1;
                 } else {
                     room.numbered -= 1;
@@ -283,8 +321,8 @@ impl Mailbox {
                         event,
                         guarantee: slot.guarantee,
                         retain: slot.retain,
-                        again: number < self.sent,
-                        number: Some(number),
+                        again: acknowledged && number < self.sent,
+                        number: acknowledged.then_some(number),
                         position: Some(slot.position),
                         subscriptions: slot.ids.clone(),
                     });
@@ -295,7 +333,7 @@ impl Mailbox {
         }
         self.cached -= released;
         totals.memory.fetch_sub(released, Ordering::Relaxed);
-        if expired > 0 {
+        if !over.numbers.is_empty() {
             self.shift(totals);
         }
         expired
@@ -333,7 +371,12 @@ impl Mailbox {
     }
 
     /// Puts events that were read from the log beside their numbers; one that is gone is done. Gives the number lost.
-    pub(crate) fn loaded(&mut self, events: Vec<(u64, Option<Event>)>, totals: &Totals) -> usize {
+    pub(crate) fn loaded(
+        &mut self,
+        events: Vec<(u64, Option<Event>)>,
+        over: &mut Over,
+        totals: &Totals,
+    ) -> usize {
         let mut lost = 0;
         for (number, event) in events {
             let Some(at) = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok()) else {
@@ -350,7 +393,7 @@ impl Mailbox {
                     slot.event = Some(event);
                 }
                 None => {
-                    slot.state = SlotState::Done;
+                    slot.finish(number, over);
                     lost += 1;
                 }
             }
@@ -359,11 +402,48 @@ impl Mailbox {
         lost
     }
 
-    /// Marks deliveries done. Gives those that were open, for the record.
-    pub(crate) fn ack(&mut self, numbers: &[u64], totals: &Totals) -> Vec<u64> {
-        let known = numbers.iter().copied().filter(|number| self.mark(*number, SlotState::Done)).collect();
+    /// Marks deliveries done. Gives those that were open, for the record; `shared` gets those of shared subscriptions.
+    pub(crate) fn ack(&mut self, numbers: &[u64], totals: &Totals, shared: &mut Vec<Left>) -> Vec<u64> {
+        let mut known = Vec::with_capacity(numbers.len());
+        for &number in numbers {
+            if self.mark(number, SlotState::Done) {
+                known.push(number);
+                shared.extend(self.left(number));
+            }
+        }
         self.shift(totals);
         known
+    }
+
+    /// Numbers of open deliveries of shared subscriptions that `may` go to another member; it is told whether they were
+    /// sent.
+    pub(crate) fn returnable(&self, may: impl Fn(&Slot, bool) -> bool) -> Vec<u64> {
+        let slots = self.window.iter().zip(self.first..);
+        let open = slots.filter(|(slot, _)| slot.group.is_some() && slot.state == SlotState::Open);
+        open.filter(|(slot, number)| may(slot, *number < self.sent)).map(|(_, number)| number).collect()
+    }
+
+    /// Gives up deliveries of shared subscriptions, for another member.
+    pub(crate) fn give_up(&mut self, numbers: &[u64], totals: &Totals) -> Vec<Left> {
+        let mut left = Vec::new();
+        self.ack(numbers, totals, &mut left);
+        left
+    }
+
+    /// All deliveries of shared subscriptions that are not done, with whether another member may have them.
+    pub(crate) fn all_shared(&self) -> Vec<(Left, bool)> {
+        let open = self.window.iter().zip(self.first..).filter(|(slot, _)| slot.state != SlotState::Done);
+        let each = |(slot, number): (&Slot, u64)| {
+            let once = slot.guarantee == Guarantee::ExactlyOnce;
+            let may = !(once && (number < self.sent || slot.state == SlotState::Received));
+            Some((slot.left()?, may))
+        };
+        open.filter_map(each).collect()
+    }
+
+    fn left(&self, number: u64) -> Option<Left> {
+        let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok())?;
+        self.window.get(at)?.left()
     }
 
     /// Marks deliveries as received by the subscriber. Gives those that were open.
@@ -493,8 +573,25 @@ impl Mailbox {
 }
 
 impl Slot {
+    /// Whether it came by this shared subscription.
+    pub(crate) fn is_of(&self, group: &Group) -> bool {
+        self.group.as_ref().is_some_and(|of| of.key == group.key)
+    }
+
+    /// It is over without an acknowledgement.
+    fn finish(&mut self, number: u64, over: &mut Over) {
+        self.state = SlotState::Done;
+        over.numbers.push(number);
+        over.shared.extend(self.left());
+    }
+
+    /// What its group is told when it is done.
+    fn left(&self) -> Option<Left> {
+        Some(Left { group: Arc::clone(self.group.as_ref()?), position: self.position })
+    }
+
     /// A slot without its event.
     pub(crate) fn new(position: Position, guarantee: Guarantee, retain: bool, state: SlotState) -> Self {
-        Self { position, event: None, ids: None, guarantee, retain, state }
+        Self { position, event: None, ids: None, guarantee, retain, state, group: None }
     }
 }

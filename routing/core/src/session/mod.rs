@@ -8,7 +8,7 @@ mod subscriptions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event::admin::ConnectionView;
 use event::hub::Granted;
@@ -91,6 +91,26 @@ impl Session {
         if let Some(reader) = reader {
             reader.wake();
         }
+    }
+
+    /// Gives events on their way past the log to its connection; tells whether that is behind and worth waiting for.
+    pub(crate) fn offer_live<'a>(
+        &self,
+        items: impl Iterator<Item = &'a Item>,
+        wanted: &Wanted,
+        shared: &Shared,
+    ) -> bool {
+        let limit = shared.options.live_bytes.as_usize();
+        let mut mailbox = self.mailbox.lock();
+        let offered = mailbox.offer(items, wanted, &shared.options, &shared.totals);
+        let behind = mailbox.live_bytes() > limit / 2 && mailbox.pace.keeps_up(limit / 4, Instant::now());
+        let reader = mailbox.reader.take();
+        drop(mailbox);
+        shared.metrics.count(offered);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        behind
     }
 
     /// When it is over if nobody comes back, milliseconds since 1970.

@@ -13,10 +13,6 @@ impl Subscriptions {
         self.0.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(crate) fn contains(&self, filter: &TopicFilter) -> bool {
         self.place(filter).is_ok()
     }

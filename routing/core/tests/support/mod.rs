@@ -63,6 +63,10 @@ pub(crate) async fn send(core: &Core, event: Event, guarantee: Guarantee) {
         .unwrap();
 }
 
+pub(crate) fn filter(text: &str) -> TopicFilter {
+    TopicFilter::parse(text.to_owned()).unwrap()
+}
+
 pub(crate) async fn subscribe(link: &mut dyn Link, filter: &str, options: SubscribeOptions) {
     let wanted = Subscribe { filter: TopicFilter::parse(filter.to_owned()).unwrap(), options };
     for granted in link.subscribe(vec![wanted]).await.unwrap() {
@@ -75,6 +79,18 @@ pub(crate) async fn take(link: &mut dyn Link, count: usize) -> Vec<Delivery> {
     let mut out = Vec::new();
     take_deliveries(link, count, &mut out).await.unwrap();
     assert_eq!(out.len(), count, "{:?}", texts(&out));
+    out
+}
+
+/// What is ready now.
+pub(crate) async fn ready(link: &mut dyn Link, room: u16) -> Vec<Delivery> {
+    let room = Room { numbered: room, bytes: 1 << 20 };
+    let mut out = Vec::new();
+    std::future::poll_fn(|cx| {
+        while link.poll_deliveries(cx, room, &mut out).is_ready() && out.len() < usize::from(room.numbered) {}
+        std::task::Poll::Ready(())
+    })
+    .await;
     out
 }
 

@@ -1,0 +1,87 @@
+//! What a checkpoint holds of a group.
+
+use event::store::Position;
+use event::{Guarantee, TopicFilter};
+use serde::{Deserialize, Serialize};
+
+use super::{Group, Out, State, Waiting};
+use crate::session::mailbox::Slot;
+use crate::shared::Shared;
+
+/// A group that a durable member makes outlive Weft.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct GroupImage {
+    pub(crate) filter: TopicFilter,
+    /// What waits, what members have that do not outlive Weft, and what durable ones get by records that are still to be
+    /// passed; in order.
+    waiting: Vec<WaitingImage>,
+    /// Of what durable members have, what strategies that hash go by.
+    keys: Vec<(Position, u64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WaitingImage {
+    position: Position,
+    guarantee: Guarantee,
+    retain: bool,
+    key: u64,
+}
+
+impl GroupImage {
+    /// The lowest position that the log has to keep for it.
+    pub(crate) fn lowest(&self) -> Option<Position> {
+        self.waiting.first().map(|first| first.position)
+    }
+}
+
+impl Group {
+    /// `None`: all its members end with their connections.
+    pub(crate) fn image(&self) -> Option<GroupImage> {
+        let state = self.state.lock();
+        if !state.is_durable() {
+            return None;
+        }
+        let (kept, out): (Vec<_>, Vec<_>) =
+            state.out.iter().partition(|(_, out)| out.given && state.keeps(out.session));
+        let out = out.into_iter().map(|(position, out)| (position, &out.waiting));
+        let mut waiting: Vec<WaitingImage> = state.waiting.iter().chain(out).map(WaitingImage::new).collect();
+        waiting.sort_unstable_by_key(|waiting| waiting.position);
+        let keys = kept.into_iter().map(|(position, out)| (position, out.waiting.key)).collect();
+        Some(GroupImage { filter: self.filter.clone(), waiting, keys })
+    }
+
+    /// Takes up what a checkpoint holds, after what it holds of the members.
+    pub(crate) fn restore(&self, image: GroupImage, shared: &Shared) {
+        let mut state = self.state.lock();
+        for WaitingImage { position, guarantee, retain, key } in image.waiting {
+            state.wait(position, Waiting { guarantee, retain, key, event: None }, shared);
+        }
+        for (position, key) in image.keys {
+            let Some(out) = state.out.get_mut(position) else { continue };
+            let (session, old) = (out.session, std::mem::replace(&mut out.waiting.key, key));
+            state.picker.uncount(session, old);
+            state.picker.count(session, key);
+        }
+    }
+
+    /// Takes up a slot that a checkpoint holds for a member.
+    pub(crate) fn restore_out(&self, session: u64, slot: &Slot) {
+        let mut state = self.state.lock();
+        let waiting = Waiting { guarantee: slot.guarantee, retain: slot.retain, key: 0, event: None };
+        state.picker.count(session, waiting.key);
+        state.out.insert(slot.position, Out { session, waiting, given: true });
+    }
+}
+
+impl State {
+    /// Whether the member outlives Weft.
+    fn keeps(&self, session: u64) -> bool {
+        self.members.iter().any(|member| member.session.key == session && member.session.durable)
+    }
+}
+
+impl WaitingImage {
+    fn new((position, waiting): (Position, &Waiting)) -> Self {
+        Self { position, guarantee: waiting.guarantee, retain: waiting.retain, key: waiting.key }
+    }
+}

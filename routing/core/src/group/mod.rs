@@ -1,0 +1,254 @@
+//! Shared subscriptions: a group of sessions that share the events of one filter, each event going to one of them
+//! (MQTT 5 §4.8.2).
+//!
+//! A group is a cursor of its own: what none of its members can take now waits in it, as positions of the log. What a
+//! member has and does not acknowledge goes to another one when it leaves, but for exactly-once deliveries that were sent:
+//! these may end with that member only \[MQTT-4.8.2-4, -5\].
+//!
+//! Which member gets an event is decided while Weft runs, by who is here and how busy it is. So that a durable member's
+//! deliveries have the same numbers after a crash, what it gets is a record ([`Change::Assigned`]), and takes its numbers
+//! when the dispatcher passes that. Members that end with their connection leave no number behind and need none; what
+//! they did is recorded ([`Change::Settled`]) only if a durable member makes the group outlive them.
+//!
+//! [`Change::Assigned`]: crate::notes::Change::Assigned
+//! [`Change::Settled`]: crate::notes::Change::Settled
+
+mod give;
+mod image;
+mod pick;
+mod queue;
+mod shared;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use event::hub::SubscribeOptions;
+use event::store::Position;
+use event::{Event, Guarantee, TopicFilter};
+use parking_lot::Mutex;
+
+use crate::Options;
+use crate::notes::{Assignment, Change};
+use crate::session::Session;
+use crate::session::mailbox::{Left, Slot, SlotState, Wanted};
+use crate::shared::Shared;
+
+pub(crate) use image::GroupImage;
+use pick::Picker;
+pub use pick::Strategy;
+use queue::Queue;
+
+/// A group.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// Its number in the trie.
+    pub(crate) key: u64,
+    /// `$share/name/filter`.
+    pub(crate) filter: TopicFilter,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// In the order of the picker's seats.
+    members: Vec<Member>,
+    picker: Picker,
+    /// What no member has.
+    waiting: Queue<Waiting>,
+    /// What members have, or are about to get.
+    out: Queue<Out>,
+}
+
+#[derive(Debug)]
+struct Member {
+    session: Arc<Session>,
+    wanted: Wanted,
+}
+
+/// An event that waits for a member.
+#[derive(Clone, Debug)]
+struct Waiting {
+    guarantee: Guarantee,
+    retain: bool,
+    /// What strategies that hash go by.
+    key: u64,
+    /// Held only on its way to a member that takes it now; else it is read from the log.
+    event: Option<Event>,
+}
+
+#[derive(Debug)]
+struct Out {
+    session: u64,
+    waiting: Waiting,
+    /// It is in the member's mailbox: for a durable one, its record was passed.
+    given: bool,
+}
+
+/// Calls `each` with the deliveries of each group.
+pub(crate) fn by_group(left: &[Left], mut each: impl FnMut(&Arc<Group>, &[Position])) {
+    for same in left.chunk_by(|a, b| a.group.key == b.group.key) {
+        let positions: Vec<Position> = same.iter().map(|left| left.position).collect();
+        if let Some(first) = same.first() {
+            each(&first.group, &positions);
+        }
+    }
+}
+
+impl Group {
+    pub(crate) fn new(key: u64, filter: TopicFilter, options: &Options) -> Self {
+        let name = filter.share().unwrap_or_default();
+        let picker = Picker::new(options.shared.strategy_of(name), options.shared.inflight.max(1));
+        let state = State { members: Vec::new(), picker, waiting: Queue::default(), out: Queue::default() };
+        Self { key, filter, state: Mutex::new(state) }
+    }
+
+    /// Adds a member, or changes its options.
+    pub(crate) fn join(&self, session: &Arc<Session>, options: SubscribeOptions) {
+        let wanted = Wanted::from(options);
+        let mut state = self.state.lock();
+        let here = session.mailbox.lock().attached;
+        if let Some(member) = state.members.iter_mut().find(|member| member.session.key == session.key) {
+            member.wanted = wanted;
+            state.picker.set_here(session.key, here);
+        } else {
+            state.picker.sit(session.key, here);
+            state.members.push(Member { session: Arc::clone(session), wanted });
+        }
+    }
+
+    /// Takes a member away; true when none is left.
+    pub(crate) fn leave(&self, session: u64, shared: &Shared) -> bool {
+        let mut state = self.state.lock();
+        if let Some(at) = state.members.iter().position(|member| member.session.key == session) {
+            state.members.remove(at);
+            state.picker.rise(at);
+        }
+        let empty = state.members.is_empty();
+        if empty {
+            shared.totals.backlog.fetch_sub(state.waiting.len(), Ordering::Relaxed);
+            state.waiting = Queue::default();
+        }
+        empty
+    }
+
+    /// A member came, or is away: only who is here gets anything.
+    pub(crate) fn set_here(&self, session: u64, here: bool) {
+        self.state.lock().picker.set_here(session, here);
+    }
+
+    /// The member acknowledged these; it has room for more.
+    pub(crate) fn settle(self: &Arc<Self>, session: &Session, positions: &[Position], shared: &Shared) {
+        let mut state = self.state.lock();
+        for position in positions {
+            state.take_back(*position, session.key);
+        }
+        if !session.durable && state.is_durable() {
+            let change = Change::Settled { filter: self.filter.clone(), positions: positions.to_vec() };
+            // Without room for the record an event comes again after a crash.
+            shared.append_unanswered(&change);
+        }
+        self.distribute(state, shared);
+    }
+
+    /// A record says that members that were gone with their connection had acknowledged these.
+    pub(crate) fn settled(&self, positions: &[Position], shared: &Shared) {
+        let mut state = self.state.lock();
+        for position in positions {
+            state.unwait(*position, shared);
+        }
+    }
+
+    /// The member gave these up: they wait for another one, in their old order. Call [`Self::give`] after it.
+    pub(crate) fn put_back(&self, session: u64, positions: &[Position], shared: &Shared) {
+        let mut state = self.state.lock();
+        if state.members.is_empty() {
+            return;
+        }
+        for position in positions {
+            if let Some(waiting) = state.take_back(*position, session) {
+                state.wait(*position, waiting, shared);
+            }
+        }
+    }
+
+    /// The member gave these up, and nobody else may have them.
+    pub(crate) fn forget(&self, session: u64, positions: &[Position]) {
+        let mut state = self.state.lock();
+        for position in positions {
+            state.take_back(*position, session);
+        }
+    }
+
+    /// A record says what the member gets: gives the slots for its mailbox, with their events where they are at hand. One
+    /// that unsubscribed meanwhile gets nothing more \[MQTT-3.10.4-2\]: its slots only count.
+    pub(crate) fn assigned(
+        self: &Arc<Self>,
+        session: u64,
+        list: &[Assignment],
+        shared: &Shared,
+    ) -> Vec<(Slot, Option<Event>)> {
+        let mut state = self.state.lock();
+        let member = state.members.iter().find(|member| member.session.key == session);
+        let Some(ids) = member.map(|member| member.wanted.ids.clone()) else {
+            return list.iter().map(|assignment| (assignment.numbered_only(), None)).collect();
+        };
+        let mut slot = |assignment: &Assignment| {
+            let position = assignment.position;
+            if let Some(mut waiting) = state.unwait(position, shared) {
+                // At recovery: while Weft runs it was taken out when the record was appended.
+                waiting.event = None;
+                state.picker.count(session, waiting.key);
+                state.out.insert(position, Out { session, waiting, given: true });
+            }
+            let event = state.out.get_mut(position).and_then(|out| {
+                out.given = true;
+                out.waiting.event.take()
+            });
+            (assignment.slot(self, ids.clone()), event)
+        };
+        list.iter().map(&mut slot).collect()
+    }
+}
+
+impl State {
+    fn is_durable(&self) -> bool {
+        self.members.iter().any(|member| member.session.durable)
+    }
+
+    fn wait(&mut self, position: Position, waiting: Waiting, shared: &Shared) {
+        if self.waiting.insert(position, waiting) {
+            shared.totals.backlog.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn unwait(&mut self, position: Position, shared: &Shared) -> Option<Waiting> {
+        let waiting = self.waiting.remove(position)?;
+        shared.totals.backlog.fetch_sub(1, Ordering::Relaxed);
+        Some(waiting)
+    }
+
+    /// Takes back what the member has, if it is the one that has it.
+    fn take_back(&mut self, position: Position, session: u64) -> Option<Waiting> {
+        if self.out.get_mut(position)?.session != session {
+            return None;
+        }
+        let Out { waiting, .. } = self.out.remove(position)?;
+        self.picker.uncount(session, waiting.key);
+        Some(waiting)
+    }
+}
+
+impl Assignment {
+    /// The slot of a member that takes it.
+    fn slot(&self, group: &Arc<Group>, ids: Option<Arc<[u32]>>) -> Slot {
+        let mut slot = Slot::new(self.position, self.guarantee, self.retain, SlotState::Open);
+        slot.ids = ids;
+        slot.group = Some(Arc::clone(group));
+        slot
+    }
+
+    /// A slot that takes its number, and nothing else.
+    pub(crate) fn numbered_only(&self) -> Slot {
+        Slot::new(self.position, self.guarantee, self.retain, SlotState::Done)
+    }
+}

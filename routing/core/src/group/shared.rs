@@ -1,0 +1,129 @@
+//! Groups as the rest of the core reaches them: by filter, by session.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use event::hub::SubscribeOptions;
+use event::{Guarantee, TopicFilter};
+
+use super::{Group, by_group};
+use crate::notes::Change;
+use crate::session::Session;
+use crate::session::mailbox::{Left, Slot};
+use crate::shared::{Shared, Subscription};
+
+impl Shared {
+    /// The group of a shared subscription's filter.
+    pub(crate) fn group(&self, filter: &TopicFilter) -> Option<Arc<Group>> {
+        filter.share()?;
+        self.groups.lock().get(filter).cloned()
+    }
+
+    /// Puts a subscription where events find it.
+    pub(crate) fn plant(&self, session: &Arc<Session>, filter: &TopicFilter, options: SubscribeOptions) {
+        if filter.share().is_none() {
+            let subscription = Subscription::Session { session: Arc::clone(session), options };
+            self.trie.write().insert(filter, session.key, subscription);
+        } else {
+            let mut groups = self.groups.lock();
+            let group = groups.entry(filter.detached()).or_insert_with_key(|filter| {
+                let key = self.next_group.fetch_add(1, Ordering::Relaxed);
+                let group = Arc::new(Group::new(key, filter.clone(), &self.options));
+                self.trie.write().insert(filter, key, Subscription::Group(Arc::clone(&group)));
+                group
+            });
+            let group = Arc::clone(group);
+            group.join(session, options);
+            drop(groups);
+            group.give(self);
+        }
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Takes a subscription away from there.
+    pub(crate) fn uproot(&self, session: &Session, filter: &TopicFilter) {
+        if filter.share().is_none() {
+            self.trie.write().remove(filter, session.key);
+        } else {
+            let mut groups = self.groups.lock();
+            let Some(group) = groups.get(filter).cloned() else { return };
+            if group.leave(session.key, self) {
+                groups.remove(filter);
+                self.trie.write().remove(filter, group.key);
+            }
+            drop(groups);
+            group.give(self);
+        }
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// A member of groups came, or is away.
+    pub(crate) fn set_here(&self, session: &Session, here: bool) {
+        for group in self.groups_of(session) {
+            group.set_here(session.key, here);
+            group.give(self);
+        }
+    }
+
+    /// Gives what a session that is away has of shared subscriptions to other members.
+    pub(crate) fn return_shared(&self, session: &Session) {
+        self.return_numbers(session, |slot, sent| !(sent && slot.guarantee == Guarantee::ExactlyOnce));
+        let (sent, stays) = {
+            let mailbox = session.mailbox.lock();
+            (mailbox.sent(), !mailbox.all_shared().is_empty())
+        };
+        if stays && session.durable {
+            // What was sent may end here only; recovery has to know what that is.
+            self.append_unanswered(&Change::Acked { session: session.key, sent, ranges: Vec::new() });
+        }
+    }
+
+    /// As [`Self::return_shared`], for one that was connected when Weft went down: nobody knows what of its exactly-once
+    /// deliveries was sent.
+    pub(crate) fn return_after_crash(&self, session: &Session) {
+        self.return_numbers(session, |slot, _| slot.guarantee != Guarantee::ExactlyOnce);
+    }
+
+    /// Takes what `may` go to other members out of a session's mailbox. The session is away, or leaves the group.
+    pub(crate) fn return_numbers(&self, session: &Session, may: impl Fn(&Slot, bool) -> bool) {
+        let mut mailbox = session.mailbox.lock();
+        let numbers = mailbox.returnable(may);
+        if numbers.is_empty() {
+            return;
+        }
+        let change = Change::Returned { session: session.key, numbers: numbers.clone() };
+        if session.durable && !self.append_unanswered(&change) {
+            // Without the record they would be there twice after a crash: they wait for the session.
+            return;
+        }
+        let left = mailbox.give_up(&numbers, &self.totals);
+        drop(mailbox);
+        by_group(&left, |group, positions| {
+            group.put_back(session.key, positions, self);
+            group.give(self);
+        });
+    }
+
+    /// Takes a session that is over out of its groups: others get what they may.
+    pub(crate) fn leave_groups(&self, session: &Session) {
+        for group in self.groups_of(session) {
+            group.set_here(session.key, false);
+        }
+        let (free, bound): (Vec<_>, Vec<_>) =
+            session.mailbox.lock().all_shared().into_iter().partition(|(_, may)| *may);
+        let left = |list: Vec<(Left, bool)>| list.into_iter().map(|(left, _)| left).collect::<Vec<_>>();
+        by_group(&left(bound), |group, positions| group.forget(session.key, positions));
+        by_group(&left(free), |group, positions| {
+            group.put_back(session.key, positions, self);
+            group.give(self);
+        });
+    }
+
+    fn groups_of(&self, session: &Session) -> Vec<Arc<Group>> {
+        let state = session.state.lock();
+        let shared = state.subscriptions.iter().filter(|(filter, _)| filter.share().is_some());
+        let filters: Vec<TopicFilter> = shared.map(|(filter, _)| filter.clone()).collect();
+        drop(state);
+        filters.iter().filter_map(|filter| self.group(filter)).collect()
+    }
+}
