@@ -15,7 +15,7 @@ deny:
 fuzz target="mqtt_decode" seconds="60":
     cd tests && cargo +nightly fuzz run {{target}} fuzz/corpora/{{target}} -- -max_total_time={{seconds}}
 
-# Weft, mosquitto and rumqttd, each alone, as a table.
+# Weft, mosquitto, rumqttd and NATS, each alone, as a table.
 bench *flags:
     cargo run -p weft-tests --example bench -- {{flags}}
 
