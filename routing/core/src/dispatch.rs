@@ -231,7 +231,7 @@ impl Dispatcher {
                     mailbox.set_sent(sent);
                     mailbox.ack(&numbers, &shared.totals, &mut left);
                     drop(mailbox);
-                    by_group(&left, |group, positions| group.forget(session.key, positions));
+                    by_group(&left, |group, positions| group.forget(&session, positions, shared));
                 }
             }
             Change::Returned { session, numbers } => {

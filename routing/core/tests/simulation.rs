@@ -7,7 +7,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use event::hub::{Attached, Close, Delivery, Publish, Room, SubscribeOptions};
+use event::hub::{Attached, Close, Publish, SubscribeOptions};
 use event::testing::MemoryStore;
 use event::{ByteLimit, Guarantee};
 use routing::Options;
@@ -33,17 +33,6 @@ struct World {
     published: usize,
 }
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-}
-
 fn tight() -> Options {
     Options { checkpoint_bytes: ByteLimit(2000), queue_memory_bytes: ByteLimit(800), ..Options::default() }
 }
@@ -53,7 +42,7 @@ impl World {
         let store = MemoryStore::new();
         let (core, _) = start(&store, tight()).await;
         let subscribers = (0..3).map(|_| Subscriber::default()).collect();
-        Self { store, core, subscribers, random: Random(seed * 2 + 1), published: 0 }
+        Self { store, core, subscribers, random: Random::new(seed), published: 0 }
     }
 
     async fn step(&mut self) {
@@ -107,18 +96,7 @@ impl World {
     async fn take(&mut self, at: usize, most: u16) {
         let subscriber = &mut self.subscribers[at];
         let Some(attached) = &mut subscriber.link else { return };
-        // What is there, without waiting for more: the mailbox may read from the log first.
-        let mut got: Vec<Delivery> = Vec::new();
-        for _ in 0..20 {
-            let room = Room { numbered: most, bytes: 1 << 20 };
-            let ready = std::future::poll_fn(|cx| {
-                std::task::Poll::Ready(attached.link.poll_deliveries(cx, room, &mut got).is_ready())
-            });
-            if ready.await {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
+        let got = ready(&mut *attached.link, most).await;
         for delivery in got {
             let number = delivery.number.unwrap();
             let text = String::from_utf8_lossy(delivery.event.data()).into_owned();
@@ -187,24 +165,11 @@ impl World {
 
 #[test]
 fn nothing_is_lost_doubled_or_reordered() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let first = number("WEFT_SIM_SEED").unwrap_or(1);
-    let count = number("WEFT_SIM_SEEDS").unwrap_or(256);
-    let steps = number("WEFT_SIM_STEPS").unwrap_or(120);
-    for seed in first..first + count {
-        let run = std::panic::AssertUnwindSafe(|| {
-            runtime.block_on(async {
-                let mut world = World::new(seed).await;
-                for _ in 0..steps {
-                    world.step().await;
-                }
-                world.finish().await;
-            });
-        });
-        if let Err(panic) = std::panic::catch_unwind(run) {
-            eprintln!("failed with WEFT_SIM_SEED={seed} WEFT_SIM_SEEDS=1 WEFT_SIM_STEPS={steps}");
-            std::panic::resume_unwind(panic);
+    seeds(120, |seed, steps| async move {
+        let mut world = World::new(seed).await;
+        for _ in 0..steps {
+            world.step().await;
         }
-    }
+        world.finish().await;
+    });
 }

@@ -103,7 +103,9 @@ impl Group {
         for position in positions {
             if kept {
                 if let Some(waiting) = state.unwait(position, shared) {
-                    state.out.insert(position, Out { session: session.key, waiting, given: false });
+                    state
+                        .out
+                        .insert(position, Out { session: session.key, durable: true, waiting, given: false });
                 }
             } else if let Some(key) = state.waiting.get(position).map(|waiting| waiting.key) {
                 // The store has no room: the next event or acknowledgement tries again.
@@ -127,7 +129,9 @@ impl Group {
             let event = waiting.event.take();
             let slot = waiting.assignment(position, wanted).slot(self, wanted.ids.clone());
             if mailbox.push_slot(slot, event.as_ref(), &shared.options, &shared.totals) {
-                state.out.insert(position, Out { session: session.key, waiting, given: true });
+                state
+                    .out
+                    .insert(position, Out { session: session.key, durable: false, waiting, given: true });
             } else {
                 // Its own queue is full of other events.
                 state.picker.uncount(session.key, waiting.key);

@@ -4,7 +4,7 @@ use event::store::Position;
 use event::{Guarantee, TopicFilter};
 use serde::{Deserialize, Serialize};
 
-use super::{Group, Out, State, Waiting};
+use super::{Group, Out, Waiting};
 use crate::session::mailbox::Slot;
 use crate::shared::Shared;
 
@@ -41,8 +41,7 @@ impl Group {
         if !state.is_durable() {
             return None;
         }
-        let (kept, out): (Vec<_>, Vec<_>) =
-            state.out.iter().partition(|(_, out)| out.given && state.keeps(out.session));
+        let (kept, out): (Vec<_>, Vec<_>) = state.out.iter().partition(|(_, out)| out.given && out.durable);
         let out = out.into_iter().map(|(position, out)| (position, &out.waiting));
         let mut waiting: Vec<WaitingImage> = state.waiting.iter().chain(out).map(WaitingImage::new).collect();
         waiting.sort_unstable_by_key(|waiting| waiting.position);
@@ -69,14 +68,7 @@ impl Group {
         let mut state = self.state.lock();
         let waiting = Waiting { guarantee: slot.guarantee, retain: slot.retain, key: 0, event: None };
         state.picker.count(session, waiting.key);
-        state.out.insert(slot.position, Out { session, waiting, given: true });
-    }
-}
-
-impl State {
-    /// Whether the member outlives Weft.
-    fn keeps(&self, session: u64) -> bool {
-        self.members.iter().any(|member| member.session.key == session && member.session.durable)
+        state.out.insert(slot.position, Out { session, durable: true, waiting, given: true });
     }
 }
 

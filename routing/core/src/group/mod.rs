@@ -79,6 +79,8 @@ struct Waiting {
 #[derive(Debug)]
 struct Out {
     session: u64,
+    /// The session outlives Weft.
+    durable: bool,
     waiting: Waiting,
     /// It is in the member's mailbox: for a durable one, its record was passed.
     given: bool,
@@ -111,7 +113,9 @@ impl Group {
             member.wanted = wanted;
             state.picker.set_here(session.key, here);
         } else {
-            state.picker.sit(session.key, here);
+            // What was sent before it left stays with it.
+            let has = state.out.iter().filter(|(_, out)| out.session == session.key).count();
+            state.picker.sit(session.key, here, u32::try_from(has).unwrap_or(u32::MAX));
             state.members.push(Member { session: Arc::clone(session), wanted });
         }
     }
@@ -139,6 +143,16 @@ impl Group {
     /// The member acknowledged these; it has room for more.
     pub(crate) fn settle(self: &Arc<Self>, session: &Session, positions: &[Position], shared: &Shared) {
         let mut state = self.state.lock();
+        self.done(&mut state, session, positions, shared);
+        self.distribute(state, shared);
+    }
+
+    /// The member ends, and nobody else may have these.
+    pub(crate) fn forget(&self, session: &Session, positions: &[Position], shared: &Shared) {
+        self.done(&mut self.state.lock(), session, positions, shared);
+    }
+
+    fn done(&self, state: &mut State, session: &Session, positions: &[Position], shared: &Shared) {
         for position in positions {
             state.take_back(*position, session.key);
         }
@@ -147,7 +161,6 @@ impl Group {
             // Without room for the record an event comes again after a crash.
             shared.append_unanswered(&change);
         }
-        self.distribute(state, shared);
     }
 
     /// A record says that members that were gone with their connection had acknowledged these.
@@ -171,14 +184,6 @@ impl Group {
         }
     }
 
-    /// The member gave these up, and nobody else may have them.
-    pub(crate) fn forget(&self, session: u64, positions: &[Position]) {
-        let mut state = self.state.lock();
-        for position in positions {
-            state.take_back(*position, session);
-        }
-    }
-
     /// A record says what the member gets: gives the slots for its mailbox, with their events where they are at hand. One
     /// that unsubscribed meanwhile gets nothing more \[MQTT-3.10.4-2\]: its slots only count.
     pub(crate) fn assigned(
@@ -198,7 +203,7 @@ impl Group {
                 // At recovery: while Weft runs it was taken out when the record was appended.
                 waiting.event = None;
                 state.picker.count(session, waiting.key);
-                state.out.insert(position, Out { session, waiting, given: true });
+                state.out.insert(position, Out { session, durable: true, waiting, given: true });
             }
             let event = state.out.get_mut(position).and_then(|out| {
                 out.given = true;

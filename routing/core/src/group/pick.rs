@@ -63,9 +63,9 @@ impl Picker {
         }
     }
 
-    /// A new member sits last.
-    pub(super) fn sit(&mut self, session: u64, here: bool) {
-        self.seats.push(Seat { session, here, out: 0 });
+    /// A new member sits last. It may have events already.
+    pub(super) fn sit(&mut self, session: u64, here: bool, out: u32) {
+        self.seats.push(Seat { session, here, out });
     }
 
     /// The member at `at` leaves; those behind it move up.
@@ -196,7 +196,7 @@ mod tests {
 
     fn picker(strategy: Strategy, members: u64) -> Picker {
         let mut picker = Picker::new(strategy, 2);
-        (1..=members).for_each(|session| picker.sit(session, true));
+        (1..=members).for_each(|session| picker.sit(session, true, 0));
         picker
     }
 
@@ -233,7 +233,7 @@ mod tests {
         for key in 0..64 {
             let mut picker = picker(Strategy::HashTopic, 1);
             assert_eq!(picker.pick(key), Some(0));
-            (2..9).for_each(|session| picker.sit(session, true));
+            (2..9).for_each(|session| picker.sit(session, true, 0));
             assert_eq!(picker.pick(key), Some(0), "one is not acknowledged yet");
             assert_eq!(picker.pick(key), None, "full");
             picker.uncount(1, key);

@@ -79,9 +79,14 @@ impl Shared {
     }
 
     /// As [`Self::return_shared`], for one that was connected when Weft went down: nobody knows what of its exactly-once
-    /// deliveries was sent.
+    /// deliveries was sent, so all count as sent.
     pub(crate) fn return_after_crash(&self, session: &Session) {
         self.return_numbers(session, |slot, _| slot.guarantee != Guarantee::ExactlyOnce);
+        let mut mailbox = session.mailbox.lock();
+        if !mailbox.all_shared().is_empty() {
+            let next = mailbox.next();
+            mailbox.set_sent(next);
+        }
     }
 
     /// Takes what `may` go to other members out of a session's mailbox. The session is away, or leaves the group.
@@ -112,7 +117,7 @@ impl Shared {
         let (free, bound): (Vec<_>, Vec<_>) =
             session.mailbox.lock().all_shared().into_iter().partition(|(_, may)| *may);
         let left = |list: Vec<(Left, bool)>| list.into_iter().map(|(left, _)| left).collect::<Vec<_>>();
-        by_group(&left(bound), |group, positions| group.forget(session.key, positions));
+        by_group(&left(bound), |group, positions| group.forget(session, positions, self));
         by_group(&left(free), |group, positions| {
             group.put_back(session.key, positions, self);
             group.give(self);

@@ -551,7 +551,12 @@ impl Mailbox {
         self.sent
     }
 
-    /// A record of the log says so.
+    /// The number of the next delivery.
+    pub(crate) fn next(&self) -> u64 {
+        self.first + self.window.len() as u64
+    }
+
+    /// A record of the log says so, or nobody knows.
     pub(crate) fn set_sent(&mut self, sent: u64) {
         self.sent = self.sent.max(sent);
     }

@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "helpers of tests; each test file uses a part of them")]
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -82,15 +83,17 @@ pub(crate) async fn take(link: &mut dyn Link, count: usize) -> Vec<Delivery> {
     out
 }
 
-/// What is ready now.
+/// What is there, without waiting for more: the mailbox may read from the log first.
 pub(crate) async fn ready(link: &mut dyn Link, room: u16) -> Vec<Delivery> {
-    let room = Room { numbered: room, bytes: 1 << 20 };
     let mut out = Vec::new();
-    std::future::poll_fn(|cx| {
-        while link.poll_deliveries(cx, room, &mut out).is_ready() && out.len() < usize::from(room.numbered) {}
-        std::task::Poll::Ready(())
-    })
-    .await;
+    for _ in 0..20 {
+        let room = Room { numbered: room, bytes: 1 << 20 };
+        let polled = std::future::poll_fn(|cx| Poll::Ready(link.poll_deliveries(cx, room, &mut out)));
+        if polled.await.is_ready() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
     out
 }
 
@@ -99,7 +102,7 @@ pub(crate) async fn nothing(link: &mut dyn Link) {
     let room = Room { numbered: 10, bytes: 1 << 20 };
     let ready = std::future::poll_fn(|cx| {
         let polled = link.poll_deliveries(cx, room, &mut Vec::new());
-        std::task::Poll::Ready(polled.is_ready())
+        Poll::Ready(polled.is_ready())
     });
     assert!(!ready.await, "something was ready");
 }
@@ -110,4 +113,36 @@ pub(crate) fn texts(deliveries: &[Delivery]) -> Vec<String> {
 
 pub(crate) fn numbers(deliveries: &[Delivery]) -> Vec<u64> {
     deliveries.iter().filter_map(|delivery| delivery.number).collect()
+}
+
+/// Numbers that follow from a seed.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed * 2 + 1)
+    }
+
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+/// Runs a world for each of 256 seeds, and says how to run the one that failed alone.
+pub(crate) fn seeds<F: Future<Output = ()>>(steps: u64, world: impl Fn(u64, u64) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("WEFT_SIM_SEED").unwrap_or(1);
+    let count = number("WEFT_SIM_SEEDS").unwrap_or(256);
+    let steps = number("WEFT_SIM_STEPS").unwrap_or(steps);
+    for seed in first..first + count {
+        let run = std::panic::AssertUnwindSafe(|| runtime.block_on(world(seed, steps)));
+        if let Err(panic) = std::panic::catch_unwind(run) {
+            eprintln!("failed with WEFT_SIM_SEED={seed} WEFT_SIM_SEEDS=1 WEFT_SIM_STEPS={steps}");
+            std::panic::resume_unwind(panic);
+        }
+    }
 }
