@@ -305,7 +305,10 @@ impl Core {
         if self.shared.is_stopping() {
             return Err(Reject::closed());
         }
-        let forbidden = |will: &Will| !who.rights.may_publish(will.publish.event.topic());
+        let forbidden = |will: &Will| {
+            let topic = will.publish.event.topic();
+            topic.is_reserved() || !who.rights.may_publish(topic)
+        };
         match request.will.as_ref().is_some_and(forbidden) {
             true => Err(denied("not allowed to publish to the topic of the will")),
             false => Ok(()),

@@ -98,7 +98,8 @@ impl Matcher {
         if self.known.len() >= KNOWN_MAX {
             self.known.clear();
         }
-        let found = (Arc::new(look_up(shared, topic)), rights.may_publish(topic));
+        let allowed = !topic.is_reserved() && rights.may_publish(topic);
+        let found = (Arc::new(look_up(shared, topic)), allowed);
         self.known.insert(Box::from(topic.as_str()), (Arc::clone(&found.0), found.1));
         found
     }

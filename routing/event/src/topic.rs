@@ -72,6 +72,12 @@ impl TopicName {
     pub fn is_system(&self) -> bool {
         self.0.starts_with('$')
     }
+
+    /// Whether it belongs to Weft: nobody publishes to it (MQTT 5 §4.7.2). Other topics that start with `$` are for
+    /// applications, as many clouds use them.
+    pub fn is_reserved(&self) -> bool {
+        matches!(self.levels().next(), Some("$SYS" | "$share" | "$replay" | "$weft"))
+    }
 }
 
 impl std::fmt::Display for TopicName {

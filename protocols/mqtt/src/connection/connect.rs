@@ -72,12 +72,12 @@ impl Connection {
         };
         let will = match connect.will {
             None => None,
-            Some(will) if will.topic.is_system() && self.version == Version::V5 => {
+            Some(will) if will.topic.is_reserved() && self.version == Version::V5 => {
                 self.refuse_connect(Reason::TopicNameInvalid, None);
                 return Ok(());
             }
             // 3.1.1 has no code for this; as any publish to such a topic, it is dropped.
-            Some(will) if will.topic.is_system() => None,
+            Some(will) if will.topic.is_reserved() => None,
             Some(will) => match self.will(will, now) {
                 Ok(will) => Some(will),
                 Err(Unbound::Violation(violation)) => return Err(violation),

@@ -59,7 +59,7 @@ impl Connection {
         {
             return Ok(());
         }
-        if topic.is_system() {
+        if topic.is_reserved() {
             let refusal = match self.version {
                 Version::V5 => Reason::TopicNameInvalid,
                 Version::V311 => Reason::Success,
