@@ -40,7 +40,8 @@ fn of_listener(listening: &Listening) -> String {
     match (listening.protocol, listening.carrier) {
         (Protocol::Mqtt, Carrier::Tcp) => format!("{address}  (MQTT 3.1.1 and 5)"),
         (Protocol::Mqtt, Carrier::Tls) => format!("{address}  (MQTT 3.1.1 and 5 over TLS)"),
-        (Protocol::Http, Carrier::Tls) => format!("https://{address}  ({PATHS})"),
+        (Protocol::Mqtt, Carrier::Quic) => format!("{address}  (MQTT 3.1.1 and 5 over QUIC, UDP)"),
+        (Protocol::Http, Carrier::Tls | Carrier::Quic) => format!("https://{address}  ({PATHS})"),
         (Protocol::Http, Carrier::Tcp) => format!("http://{address}  ({PATHS})"),
     }
 }

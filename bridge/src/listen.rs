@@ -12,7 +12,7 @@ use event::hub::Hub;
 use event::{Health, Rate, Source};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use transport::{Accepted, Arrival, Connections, Entry, Listener, Network, Peer, Stream, Tls, TlsError};
 
 use crate::metered::{meter, metered};
@@ -66,11 +66,12 @@ pub(crate) struct Bound {
 /// What accepts, for each carrier.
 enum Door {
     Tcp { listener: Listener, tls: Option<Arc<Tls>>, shaping: Shaping },
+    Quic { listener: Box<quic::Listener>, tls: Arc<Tls>, shaping: Shaping },
 }
 
 /// What is done to connections of a listener above the stream.
 #[derive(Clone)]
-struct Shaping {
+pub(crate) struct Shaping {
     packets: Option<Rate>,
     trusted_proxies: Arc<[Network]>,
 }
@@ -81,6 +82,7 @@ pub(crate) fn bind(config: &Config, health: &Health) -> anyhow::Result<Vec<Bound
     let bind = |(name, table): (&str, ListenerTable)| {
         let door = match table.carrier {
             Carrier::Tcp | Carrier::Tls => bind_tcp(name, &table, &connections, health),
+            Carrier::Quic => bind_quic(name, &table, &connections, health),
         };
         let (door, address) = door.with_context(|| format!("listener {name}"))?;
         let listening =
@@ -97,17 +99,36 @@ fn bind_tcp(
     health: &Health,
 ) -> anyhow::Result<(Door, SocketAddr)> {
     let tls = open_tls(name, table, health)?;
-    let entry = Entry {
+    let listener = Listener::bind(name, table.listen.0, connections, entry(table, tls.clone()))?;
+    let address = listener.address();
+    Ok((Door::Tcp { listener, tls, shaping: shaping(table) }, address))
+}
+
+fn bind_quic(
+    name: &str,
+    table: &ListenerTable,
+    connections: &Connections,
+    health: &Health,
+) -> anyhow::Result<(Door, SocketAddr)> {
+    let tls = open_tls(name, table, health)?.context("QUIC needs certificates")?;
+    let entry = entry(table, Some(Arc::clone(&tls)));
+    let listener =
+        quic::Listener::bind(name, table.listen.0, connections, entry, Arc::clone(&tls), &table.quic)?;
+    let address = listener.address();
+    Ok((Door::Quic { listener: Box::new(listener), tls, shaping: shaping(table) }, address))
+}
+
+fn entry(table: &ListenerTable, tls: Option<Arc<Tls>>) -> Entry {
+    Entry {
         limits: table.limits.clone(),
         proxy_protocol: table.proxy_protocol,
         trusted_proxies: table.trusted_proxies.clone(),
-        tls: tls.clone(),
-    };
-    let listener = Listener::bind(name, table.listen.0, connections, entry)?;
-    let address = listener.address();
-    let trusted_proxies = Arc::from(table.trusted_proxies.as_slice());
-    let shaping = Shaping { packets: table.limits.packets(), trusted_proxies };
-    Ok((Door::Tcp { listener, tls, shaping }, address))
+        tls,
+    }
+}
+
+fn shaping(table: &ListenerTable) -> Shaping {
+    Shaping { packets: table.limits.packets(), trusted_proxies: Arc::from(table.trusted_proxies.as_slice()) }
 }
 
 /// Reads the TLS files of a listener that has any.
@@ -122,7 +143,7 @@ pub(crate) fn open_tls(
     };
     match table.carrier {
         Carrier::Tcp => Ok(None),
-        Carrier::Tls => Tls::open(name, &table.tls, alpn, health.clone()).map(Some),
+        Carrier::Tls | Carrier::Quic => Tls::open(name, &table.tls, alpn, health.clone()).map(Some),
     }
 }
 
@@ -148,6 +169,12 @@ pub(crate) fn serve(
                     parts.spawn(tls.watch(stop.drain.clone()));
                 }
                 parts.spawn(run(listener, shaping, protocol.clone(), stop.clone()));
+            }
+            Door::Quic { listener, tls, shaping } => {
+                // Settings let it carry nothing else.
+                let Protocol::Mqtt(mqtt) = protocol else { continue };
+                parts.spawn(tls.watch(stop.drain.clone()));
+                parts.spawn(run_quic(listener, shaping, mqtt.clone(), stop.clone()));
             }
         }
     }
@@ -245,6 +272,44 @@ async fn run(mut listener: Listener, shaping: Shaping, protocol: Protocol, stop:
     drop((listener, protocol));
     drain.mark_unchanged();
     tasks.finish(Instant::now() + patience).await;
+}
+
+/// As [`run`], for QUIC. Its connections share one socket, which stays until all clients were told.
+async fn run_quic(mut listener: Box<quic::Listener>, shaping: Shaping, mqtt: Mqtt, stop: Stop) {
+    let Stop { mut drain, patience } = stop;
+    let mut tasks = Tasks::new("quic");
+    let mut stop = drain.clone();
+    loop {
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => break,
+            () = tasks.ended() => {}
+            arrival = listener.accept() => match arrival {
+                Some(arrival) => tasks.spawn(arrive_quic(arrival, mqtt.clone(), shaping.clone(), drain.clone())),
+                None => return tracing::error!(address = %listener.address(), "the socket failed"),
+            },
+        }
+    }
+    listener.refuse();
+    drain.mark_unchanged();
+    let deadline = Instant::now() + patience;
+    tasks.finish(deadline).await;
+    timeout_at(deadline + CLOSING, listener.idle()).await.unwrap_or(());
+}
+
+/// How long clients may take to learn that their connection is closed.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// Not cancel-safe: dropped, the client is lost.
+async fn arrive_quic(arrival: quic::Arrival, mqtt: Mqtt, shaping: Shaping, mut drain: watch::Receiver<bool>) {
+    let arrived = tokio::select! {
+        biased;
+        () = stopped(&mut drain) => None,
+        arrived = Box::pin(arrival.finish()) => arrived,
+    };
+    let Some(quic::Client { control }) = arrived else { return };
+    drain.mark_unchanged();
+    Box::pin(mqtt.serve(control, &shaping, drain)).await;
 }
 
 /// Resolves when Weft stops. Cancel-safe.

@@ -5,12 +5,12 @@ use embedded::OpenError;
 use event::ByteLimit;
 use rocketmq::OptionsError;
 use routing::EMBEDDED;
-use transport::{ProxyProtocol, TlsOptions};
+use transport::{ClientCertificates, ProxyProtocol, TlsOptions};
 
 use crate::listeners::BUILT_IN;
 use crate::load::Written;
 use crate::place::{Key, Mistake, Step};
-use crate::{Carrier, Config, ListenerTable};
+use crate::{Carrier, Config, ListenerTable, Protocol};
 
 /// Checks `config` across its tables.
 pub(crate) fn across(config: &Config, written: &Written) -> Result<(), Mistake> {
@@ -136,17 +136,50 @@ fn entry(key: &Key, table: &ListenerTable, written: &Written) -> Result<(), Mist
         let hint = "name the proxies: trusted_proxies = [\"10.0.0.5\"]";
         return Err(written.mistake(&key.name("proxy_protocol"), "no proxy is trusted", hint));
     }
+    let tls = || {
+        let checked = table.tls.check();
+        checked.map_err(|(name, what, hint)| written.mistake(&key.name("tls").name(name), what, hint))
+    };
+    let unused = |name: &str, carrier: &str| {
+        let what = format!("the table {name} says nothing to {carrier:?}");
+        let hint = format!("write carrier = \"{name}\", or take the table {name} away");
+        Err(written.mistake(&key.name("carrier"), what, hint))
+    };
+    let has_quic = table.quic != quic::Options::default();
     match table.carrier {
-        Carrier::Tcp if table.tls != TlsOptions::default() => {
-            let hint = "write carrier = \"tls\", or take the table tls away";
-            Err(written.mistake(&key.name("carrier"), "the table tls says nothing to \"tcp\"", hint))
-        }
+        Carrier::Tcp if table.tls != TlsOptions::default() => unused("tls", "tcp"),
+        Carrier::Tcp if has_quic => unused("quic", "tcp"),
         Carrier::Tcp => Ok(()),
-        Carrier::Tls => table
-            .tls
-            .check()
-            .map_err(|(name, what, hint)| written.mistake(&key.name("tls").name(name), what, hint)),
+        Carrier::Tls if has_quic => unused("quic", "tls"),
+        Carrier::Tls => tls(),
+        Carrier::Quic => {
+            tls()?;
+            of_quic(key, table, written)
+        }
     }
+}
+
+/// What QUIC does not go together with.
+fn of_quic(key: &Key, table: &ListenerTable, written: &Written) -> Result<(), Mistake> {
+    if table.protocol != Protocol::Mqtt {
+        let hint = "write protocol = \"mqtt\", or carrier = \"tls\"";
+        return Err(written.mistake(&key.name("protocol"), "QUIC carries MQTT only", hint));
+    }
+    if table.proxy_protocol != ProxyProtocol::Off {
+        let hint = "take it away; clients' addresses are those of their packets";
+        return Err(written.mistake(
+            &key.name("proxy_protocol"),
+            "no proxy passes QUIC on with a header",
+            hint,
+        ));
+    }
+    if table.quic.early_data && table.tls.client_certificates != ClientCertificates::Off {
+        let hint = "what is sent early comes before the proof: take one of the two away";
+        let early = key.name("quic").name("early_data");
+        return Err(written.mistake(&early, "clients have to show certificates", hint));
+    }
+    let checked = table.quic.check();
+    checked.map_err(|(name, what)| written.mistake(&key.name("quic").name(name), what, ""))
 }
 
 /// Names are labels of metrics and parts of health, and have to be told apart from the two that are always there.
@@ -242,6 +275,7 @@ fn unknown_cluster(config: &Config, written: &Written, key: &Key, others: &[&str
 fn same_place(a: &ListenerTable, b: &ListenerTable) -> bool {
     let is_tcp = |table: &ListenerTable| match table.carrier {
         Carrier::Tcp | Carrier::Tls => true,
+        Carrier::Quic => false,
     };
     if is_tcp(a) != is_tcp(b) {
         return false;

@@ -18,7 +18,8 @@ pub struct ListenerTable {
     /// metrics. Default "mqtt".
     #[serde(default)]
     pub protocol: Protocol,
-    /// What carries it: "tcp", or "tls", for which the table `tls` names certificates. Default "tcp".
+    /// What carries it: "tcp"; "tls", for which the table `tls` names certificates; or "quic", on the UDP port, with
+    /// certificates too, for protocol "mqtt". Default "tcp".
     #[serde(default)]
     pub carrier: Carrier,
     /// Whether a proxy tells whose connection it passes on, in a header in front of all else (HAProxy's PROXY protocol,
@@ -34,9 +35,12 @@ pub struct ListenerTable {
     /// How much comes in.
     #[serde(default)]
     pub limits: Limits,
-    /// TLS, for carrier "tls".
+    /// TLS, for carriers "tls" and "quic".
     #[serde(default)]
     pub tls: TlsOptions,
+    /// QUIC, for carrier "quic".
+    #[serde(default)]
+    pub quic: quic::Options,
 }
 
 impl ListenerTable {
@@ -50,6 +54,7 @@ impl ListenerTable {
             trusted_proxies: Vec::new(),
             limits: Limits::default(),
             tls: TlsOptions::default(),
+            quic: quic::Options::default(),
         }
     }
 }
@@ -74,6 +79,8 @@ pub enum Carrier {
     Tcp,
     /// TLS over TCP.
     Tls,
+    /// QUIC, which is over UDP and has TLS inside.
+    Quic,
 }
 
 /// The names of the two listeners that are always there.

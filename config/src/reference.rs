@@ -33,6 +33,7 @@ const EXAMPLES: &str = "
     [[listener.plant.tls.sni]]
     certificate = '/etc/weft/other.pem'
     key = '/etc/weft/other.key'
+    [listener.plant.quic]
 
     [rocketmq.main]
     name_servers = ['127.0.0.1:9876']

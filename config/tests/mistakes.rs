@@ -236,6 +236,30 @@ fn what_stands_in_front_of_a_listener_is_checked() {
         &listener("[listener.plant.tls]\ncertificate = \"a.pem\""),
         "weft.toml:1: listener.plant.carrier: the table tls says nothing to \"tcp\"; write carrier",
     );
+    let quic = |lines: &str| {
+        let tls = "[listener.plant.tls]\ncertificate = \"a\"\nkey = \"b\"";
+        listener(&format!("carrier = \"quic\"\n{lines}\n{tls}"))
+    };
+    starts(
+        &listener("carrier = \"quic\""),
+        "weft.toml:1: listener.plant.tls.certificate: TLS needs a certificate; make one to try it: weft cert",
+    );
+    starts(
+        &listener("[listener.plant.quic]\nmigration = false"),
+        "weft.toml:1: listener.plant.carrier: the table quic says nothing to \"tcp\"; write carrier = \"quic\"",
+    );
+    starts(
+        &quic("protocol = \"http\""),
+        "weft.toml:4: listener.plant.protocol = \"http\": QUIC carries MQTT only; write protocol = \"mqtt\"",
+    );
+    starts(
+        &quic("proxy_protocol = \"required\"\ntrusted_proxies = [\"10.0.0.1\"]"),
+        "weft.toml:4: listener.plant.proxy_protocol = \"required\": no proxy passes QUIC on with a header; take it",
+    );
+    starts(
+        &quic("[listener.plant.quic]\nwindow_bytes = \"1 KiB\""),
+        "weft.toml:5: listener.plant.quic.window_bytes = \"1 KiB\": out of range 16 KiB to 256 MiB",
+    );
     let tls = |lines: &str| {
         listener(&format!(
             "carrier = \"tls\"\n[listener.plant.tls]\ncertificate = \"a\"\nkey = \"b\"\n{lines}"

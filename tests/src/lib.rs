@@ -9,6 +9,8 @@
 //! | [`cloud`] | CloudEvents, to write and to compare |
 //! | [`ledger`] | what was sent, acknowledged and received, and the promises checked over it |
 //! | [`witness`] | a pair of clients that must not notice what a test does to others |
+//! | [`authority`] | certificates |
+//! | [`quic`] | a QUIC client |
 //! | [`socket`] | a WebSocket client |
 //! | [`sse`] | server-sent events as a reader reads them |
 //! | [`real`] | other people's clients: mosquitto, Paho, HiveMQ's, MQTT.js, curl, Chromium, the Java client of RocketMQ |
@@ -21,9 +23,11 @@
 //! | `WEFT_TEST_SEED` | seed of the random moments; a failure prints the one it had |
 
 pub mod actors;
+pub mod authority;
 pub mod cloud;
 pub mod ledger;
 pub mod process;
+pub mod quic;
 pub mod raw;
 pub mod real;
 pub mod socket;

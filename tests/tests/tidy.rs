@@ -201,10 +201,11 @@ fn hold(files: impl Iterator<Item = PathBuf>, rule: fn(&[Line]) -> Vec<Fault>) {
 }
 
 /// Crates at the rim: sans-io parts and one driver.
-const LEAVES: [&str; 7] = [
+const LEAVES: [&str; 8] = [
     "routing/access",
     "protocols/mqtt",
     "protocols/websocket",
+    "protocols/quic",
     "protocols/http",
     "connectors/embedded",
     "connectors/remoting",

@@ -1,18 +1,14 @@
 //! TLS, proxies and limits of listeners, with the real program and other people's clients: mosquitto, openssl, curl, rustls.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SerialNumber,
-};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use tempfile::TempDir;
+use tests::authority::Authority;
 use tests::raw::Client;
 use tests::util::free_address;
 use tests::weft::Setup;
@@ -24,79 +20,6 @@ use tokio::process::Command;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// A CA with a folder of its own.
-struct Authority {
-    folder: TempDir,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "tests");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        std::fs::write(folder.path().join("ca.pem"), certificate.pem()).unwrap();
-        let this = Self { folder, issuer: Issuer::new(params, key) };
-        this.sign("server", &["localhost"], 1);
-        this
-    }
-
-    /// Writes `{file}.pem` and `{file}.key`: a certificate for these names.
-    fn sign(&self, file: &str, names: &[&str], serial: u64) {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).unwrap();
-        params.distinguished_name.push(DnType::CommonName, file);
-        params.serial_number = Some(SerialNumber::from(serial));
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        std::fs::write(self.path(&format!("{file}.key")), key.serialize_pem()).unwrap();
-        std::fs::write(self.path(&format!("{file}.pem")), certificate.pem()).unwrap();
-    }
-
-    /// Writes `crl/list.pem`, which revokes these.
-    fn revoke(&self, serials: &[u64]) {
-        let revoked = |serial: &u64| RevokedCertParams {
-            serial_number: SerialNumber::from(*serial),
-            revocation_time: rcgen::date_time_ymd(2024, 1, 1),
-            reason_code: Some(RevocationReason::KeyCompromise),
-            invalidity_date: None,
-        };
-        let params = CertificateRevocationListParams {
-            this_update: rcgen::date_time_ymd(2024, 1, 1),
-            next_update: rcgen::date_time_ymd(2090, 1, 1),
-            crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
-            revoked_certs: serials.iter().map(revoked).collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let list = params.signed_by(&self.issuer).unwrap();
-        std::fs::create_dir_all(self.path("crl")).unwrap();
-        std::fs::write(self.path("crl/list.pem"), list.pem().unwrap()).unwrap();
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.folder.path().join(file)
-    }
-
-    /// `carrier` and the table `tls` of a listener with this server's certificate, and `more`.
-    fn tls(&self, name: &str, more: &str) -> String {
-        let (certificate, key) = (self.path("server.pem"), self.path("server.key"));
-        format!(
-            "carrier = \"tls\"\n[listener.{name}.tls]\ncertificate = {certificate:?}\nkey = {key:?}\nreload_s = 1\n{more}\n"
-        )
-    }
-
-    /// Client certificates of this CA, required, and revoked as its list says.
-    fn clients(&self) -> String {
-        let (ca, crl) = (self.path("ca.pem"), self.path("crl"));
-        format!("client_ca = {ca:?}\nclient_certificates = \"required\"\ncrl = [{crl:?}]")
-    }
-}
 
 /// A Weft with one more listener, "plant".
 async fn weft_with(listener: &str) -> (Weft, SocketAddr) {

@@ -6,49 +6,17 @@ use std::sync::Arc;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
 
 use crate::Stream;
-use crate::listener::{Place, Refusal};
+use crate::admission::{Failure, Place};
 use crate::options::ProxyProtocol;
-use crate::proxy::{Progress, ProxyError, Told, parse};
-use crate::tls::reason_of;
+use crate::proxy::{Progress, Told, parse};
 
 /// A connection that is on its way.
 #[derive(Debug)]
 pub struct Arrival {
     tcp: TcpStream,
     place: Place,
-}
-
-/// Why it did not arrive.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("not finished in time")]
-    Timeout,
-    #[error("the oldest of too many handshakes")]
-    Crowded,
-    #[error("PROXY header: {0}")]
-    Proxy(#[from] ProxyError),
-    #[error("{0}")]
-    Refused(Refusal),
-    #[error("the client closed the connection")]
-    Closed,
-    #[error("{0}")]
-    Io(io::Error),
-}
-
-impl Failure {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Crowded => "crowded",
-            Self::Proxy(_) => "proxy_header",
-            Self::Refused(_) => "refused",
-            Self::Closed => "closed",
-            Self::Io(error) => reason_of(error),
-        }
-    }
 }
 
 impl Arrival {
@@ -61,28 +29,7 @@ impl Arrival {
     pub async fn finish(self) -> Option<Stream> {
         let shared = Arc::clone(&self.place.shared);
         let address = self.place.address;
-        let mut turn = shared.handshakes.begin();
-        let outcome = tokio::select! {
-            biased;
-            outcome = timeout(shared.handshake_limit, self.shake()) => outcome.unwrap_or(Err(Failure::Timeout)),
-            () = turn.over() => Err(Failure::Crowded),
-        };
-        let failure = match outcome {
-            Ok(stream) => return Some(stream),
-            Err(failure) => failure,
-        };
-        if let Failure::Refused(refusal) = failure {
-            shared.refused(refusal, address);
-            return None;
-        }
-        let reason = failure.reason();
-        let labels =
-            [("listener", metrics::SharedString::from(Arc::clone(&shared.name))), ("reason", reason.into())];
-        metrics::counter!("weft_transport_handshakes_failed_total", &labels).increment(1);
-        if let Some(unsaid) = shared.reports.may_say(Instant::now().into_std()) {
-            tracing::warn!(listener = &*shared.name, peer = %address, reason, unsaid, "handshake failed: {failure}");
-        }
-        None
+        shared.shake(address, self.shake()).await
     }
 
     async fn shake(self) -> Result<Stream, Failure> {

@@ -3,14 +3,14 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::Peer;
-use crate::listener::Place;
+use crate::admission::Place;
 use crate::throttle::Throttle;
 use crate::tls::Proof;
 
@@ -27,7 +27,13 @@ pub struct Stream {
 enum Carrier {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Other(Box<dyn Carried>),
 }
+
+/// What carries bytes and is no TCP connection.
+pub trait Carried: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug {}
+
+impl<C: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug> Carried for C {}
 
 #[derive(Debug)]
 struct Extra {
@@ -44,8 +50,22 @@ impl Stream {
         Self::new(Carrier::Tls(Box::new(tls)), place, proof)
     }
 
+    /// What another carrier accepted and verified. `throttle`: how fast it is read.
+    pub fn carried(
+        carrier: Box<dyn Carried>,
+        place: Place,
+        proof: Option<Arc<Proof>>,
+        throttle: Option<Throttle>,
+    ) -> Self {
+        Self::with(Carrier::Other(carrier), place, proof, throttle)
+    }
+
     fn new(carrier: Carrier, place: Place, proof: Option<Arc<Proof>>) -> Self {
-        let throttle = place.shared.limits.bytes().map(Throttle::new);
+        let throttle = place.throttle();
+        Self::with(carrier, place, proof, throttle)
+    }
+
+    fn with(carrier: Carrier, place: Place, proof: Option<Arc<Proof>>, throttle: Option<Throttle>) -> Self {
         let is_needed = proof.is_some() || throttle.is_some();
         Self { carrier, place, extra: is_needed.then(|| Box::new(Extra { proof, throttle })) }
     }
@@ -71,19 +91,25 @@ impl Stream {
         match &self.carrier {
             Carrier::Tcp(tcp) => tcp,
             Carrier::Tls(tls) => tls.get_ref().0,
+            Carrier::Other(other) => panic!("no TCP connection: {other:?}"),
         }
     }
 }
 
 impl Extra {
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<usize>>> {
+    fn poll_read(
+        &mut self,
+        carrier: &mut Carrier,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if let Some(proof) = &self.proof {
             proof.register(cx.waker());
             proof.check()?;
         }
         match &mut self.throttle {
-            None => Poll::Ready(Ok(None)),
-            Some(throttle) => throttle.poll_room(cx).map(|most| Ok(Some(most))),
+            None => carrier.poll_read(cx, buf),
+            Some(throttle) => throttle.poll_read(cx, buf, |cx, buf| carrier.poll_read(cx, buf)),
         }
     }
 }
@@ -93,6 +119,7 @@ impl Carrier {
         match self {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(&mut **tls).poll_read(cx, buf),
+            Self::Other(other) => Pin::new(&mut **other).poll_read(cx, buf),
         }
     }
 }
@@ -100,17 +127,10 @@ impl Carrier {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { carrier, extra, .. } = self.get_mut();
-        let Some(extra) = extra else { return carrier.poll_read(cx, buf) };
-        let Some(most) = ready!(extra.poll_room(cx))? else { return carrier.poll_read(cx, buf) };
-        let most = most.min(buf.remaining());
-        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
-        ready!(carrier.poll_read(cx, &mut part))?;
-        let read = part.filled().len();
-        buf.advance(read);
-        if let Some(throttle) = &mut extra.throttle {
-            throttle.charge(read);
+        match extra {
+            None => carrier.poll_read(cx, buf),
+            Some(extra) => extra.poll_read(carrier, cx, buf),
         }
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -120,6 +140,7 @@ impl AsyncWrite for Stream {
         match &mut self.carrier {
             Carrier::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Carrier::Tls(tls) => Pin::new(&mut **tls).poll_write(cx, buf),
+            Carrier::Other(other) => Pin::new(&mut **other).poll_write(cx, buf),
         }
     }
 
@@ -132,6 +153,7 @@ impl AsyncWrite for Stream {
         match &mut self.carrier {
             Carrier::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Carrier::Tls(tls) => Pin::new(&mut **tls).poll_write_vectored(cx, bufs),
+            Carrier::Other(other) => Pin::new(&mut **other).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -139,6 +161,7 @@ impl AsyncWrite for Stream {
         match &self.carrier {
             Carrier::Tcp(tcp) => tcp.is_write_vectored(),
             Carrier::Tls(tls) => tls.is_write_vectored(),
+            Carrier::Other(other) => other.is_write_vectored(),
         }
     }
 
@@ -146,6 +169,7 @@ impl AsyncWrite for Stream {
         match &mut self.carrier {
             Carrier::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
             Carrier::Tls(tls) => Pin::new(&mut **tls).poll_flush(cx),
+            Carrier::Other(other) => Pin::new(&mut **other).poll_flush(cx),
         }
     }
 
@@ -153,6 +177,7 @@ impl AsyncWrite for Stream {
         match &mut self.carrier {
             Carrier::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Carrier::Tls(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
+            Carrier::Other(other) => Pin::new(&mut **other).poll_shutdown(cx),
         }
     }
 }

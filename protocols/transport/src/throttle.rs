@@ -1,15 +1,18 @@
 //! Reads as fast as a rate allows, and no faster: the socket's buffer fills, and the peer has to wait.
 
+use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use event::{Bucket, Rate};
+use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// The byte rate of one connection.
+/// The byte rate of one connection. Each of its streams has one of its own; they share the rate.
 #[derive(Debug)]
-pub(crate) struct Throttle {
-    bucket: Bucket,
+pub struct Throttle {
+    bucket: Arc<Bucket>,
     /// The most that one read may bring, so that no debt is long.
     most: usize,
     pause: Pin<Box<Sleep>>,
@@ -18,16 +21,37 @@ pub(crate) struct Throttle {
 
 impl Throttle {
     pub(crate) fn new(rate: Rate) -> Self {
-        Self {
-            bucket: Bucket::new(rate, Instant::now().into_std()),
-            most: usize::try_from(rate.burst).unwrap_or(usize::MAX).max(1),
-            pause: Box::pin(sleep(std::time::Duration::ZERO)),
-            pausing: false,
-        }
+        let bucket = Arc::new(Bucket::new(rate, Instant::now().into_std()));
+        Self::of(bucket, usize::try_from(rate.burst).unwrap_or(usize::MAX).max(1))
+    }
+
+    fn of(bucket: Arc<Bucket>, most: usize) -> Self {
+        Self { bucket, most, pause: Box::pin(sleep(std::time::Duration::ZERO)), pausing: false }
+    }
+
+    /// For another stream of the same connection.
+    pub fn another(&self) -> Self {
+        Self::of(Arc::clone(&self.bucket), self.most)
+    }
+
+    /// Calls `read` when something may be read, with room for no more than that.
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        read: impl FnOnce(&mut Context<'_>, &mut ReadBuf<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        let most = ready!(self.poll_room(cx)).min(buf.remaining());
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+        ready!(read(cx, &mut part))?;
+        let came = part.filled().len();
+        buf.advance(came);
+        self.charge(came);
+        Poll::Ready(Ok(()))
     }
 
     /// Ready when something may be read, with the most that may be.
-    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         if self.pausing && self.pause.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
@@ -36,7 +60,7 @@ impl Throttle {
     }
 
     /// So much was read.
-    pub(crate) fn charge(&mut self, bytes: usize) {
+    fn charge(&mut self, bytes: usize) {
         let now = Instant::now();
         let wait = self.bucket.charge(bytes as u64, now.into_std());
         if !wait.is_zero() {

@@ -22,7 +22,7 @@ use tokio_rustls::server::TlsStream;
 
 pub use files::TlsError;
 pub use options::{ClientCertificates, Doubt, SniOptions, TlsOptions, Version};
-pub(crate) use peers::Proof;
+pub use peers::Proof;
 pub(crate) use reason::reason_of;
 
 use files::{Loaded, Look, load, look};
@@ -81,15 +81,30 @@ impl Tls {
     ) -> io::Result<(TlsStream<TcpStream>, Option<Arc<Proof>>)> {
         let with = Arc::clone(&self.current.borrow());
         let stream = TlsAcceptor::from(Arc::clone(&with.config)).accept(tcp).await?;
-        let proof = stream.get_ref().1.peer_certificates().and_then(|chain| self.peers.add(chain));
+        let proof = stream.get_ref().1.peer_certificates();
+        let proof = proof.map(|chain| self.prove(chain, &with.config)).transpose()?.flatten();
+        Ok((stream, proof))
+    }
+
+    /// Takes up the certificates that a client showed and that `with` found good, so that the connection ends when they are
+    /// revoked.
+    ///
+    /// # Errors
+    /// They are revoked by now.
+    pub fn prove(
+        &self,
+        chain: &[CertificateDer<'_>],
+        with: &Arc<ServerConfig>,
+    ) -> io::Result<Option<Arc<Proof>>> {
+        let proof = self.peers.add(chain);
         if let Some(proof) = &proof {
             // The lists may have changed while the client was shaking hands.
             let now = Arc::clone(&self.current.borrow());
-            if !Arc::ptr_eq(&with, &now) && is_revoked(&now, proof) {
+            if !Arc::ptr_eq(with, &now.config) && is_revoked(&now, proof) {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, REVOKED));
             }
         }
-        Ok((stream, proof))
+        Ok(proof)
     }
 
     /// Reads the files again whenever one has changed, or on SIGHUP, until `drain` turns true. Cancel-safe.

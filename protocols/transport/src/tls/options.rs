@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct TlsOptions {
     /// File of the server's certificate, followed by those of the CAs between it and the root. Default "", none; has to be
-    /// given with carrier "tls". It is shown to clients that name no server, or one that no `sni` is for.
+    /// given with carriers "tls" and "quic". It is shown to clients that name no server, or one that no `sni` is for.
     pub certificate: PathBuf,
     /// File of its private key (PKCS#8, PKCS#1 or SEC1). Default "", none.
     pub key: PathBuf,
     /// Further certificates, picked by the server name that the client asks for (SNI).
     pub sni: Vec<SniOptions>,
-    /// The oldest version that is spoken: "1.2" or "1.3". Default "1.2".
+    /// The oldest version that is spoken: "1.2" or "1.3". Default "1.2". QUIC has 1.3 only.
     pub min_version: Version,
     /// File of the CAs that sign clients' certificates. Default "", none.
     pub client_ca: PathBuf,

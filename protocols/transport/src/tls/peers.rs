@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use rustls_pki_types::CertificateDer;
 
-/// The certificates of one connection. Its connection holds it; the register only sees it.
+/// The certificates that the client of one connection showed. Its connection holds it; the register only sees it.
 #[derive(Debug)]
-pub(crate) struct Proof {
+pub struct Proof {
     leaf: Bytes,
     /// The CAs' certificates that came with it.
     between: Box<[Bytes]>,

@@ -1,0 +1,292 @@
+//! MQTT over QUIC, with the real program and a client on quinn.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use quinn::{ConnectionError, VarInt};
+use tests::authority::Authority;
+use tests::quic::{Channel, Dialer, Quic};
+use tests::raw::Client;
+use tests::util::free_address;
+use tests::weft::Setup;
+use tests::wire::{self, Ack, Connect, PINGREQ, Packet, Property, Publish, SESSION_EXPIRY, Version};
+use tests::{Weft, eventually};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A Weft with a listener for QUIC, "plant".
+struct World {
+    weft: Weft,
+    address: SocketAddr,
+    ca: Authority,
+}
+
+impl World {
+    async fn new(more: &str) -> Self {
+        Self::of(Authority::new(), more).await
+    }
+
+    async fn of(ca: Authority, more: &str) -> Self {
+        let address = free_address();
+        let tls = ca.carrier("quic", "plant", more);
+        let config = format!("[listener.plant]\nlisten = \"{address}\"\n{tls}");
+        Self { weft: Setup::new().config(config).start().await, address, ca }
+    }
+
+    fn dialer(&self) -> Dialer {
+        Dialer::new(&self.ca.path("ca.pem"), &["mqtt"])
+    }
+
+    async fn connect(&self, connect: &Connect) -> (Quic, Channel) {
+        let (quic, control, _) = self.dialer().connect(self.address, connect).await;
+        (quic, control)
+    }
+
+    async fn until_counted(&self, text: &str) {
+        let line = || async {
+            let (_, all) = self.weft.get("/metrics").await?;
+            all.contains(text).then_some(())
+        };
+        eventually(LIMIT, text, line).await;
+    }
+
+    /// A client over TCP that gets what is published to `filter`.
+    async fn reader(&self, filter: &str) -> Client {
+        let (mut reader, _) = Client::connect(self.weft.mqtt, &Connect::v5("reader")).await.unwrap();
+        reader.subscribe(&[(filter, 1)]).await;
+        reader
+    }
+}
+
+/// A client whose will is published to `wills/...` when it is lost.
+fn with_will(client: &str) -> Connect {
+    Connect::v5(client).will(Publish::new(&format!("wills/{client}"), client, 1))
+}
+
+#[tokio::test]
+async fn all_of_mqtt_over_one_stream() {
+    let world = World::new("").await;
+    for (version, connect) in [(Version::V4, Connect::v4("four")), (Version::V5, Connect::v5("five"))] {
+        let (_quic, mut control) = world.connect(&connect).await;
+        control.ask(&PINGREQ, &Packet::PingResp).await;
+        control.subscribe(1, "one/#", 2).await;
+        control.send(&Publish { id: 7, ..Publish::new("one/a", "exactly once", 2) }.encode(version)).await;
+        let (mut seen, mut ended) = (Vec::new(), 0);
+        while seen.len() < 2 || ended < 1 {
+            match control.next().await {
+                Packet::Publish(publish) => {
+                    let ack = if publish.qos == 2 { Ack::PubRec } else { Ack::PubAck };
+                    control.send(&wire::ack(ack, publish.id)).await;
+                    seen.push(publish.payload);
+                }
+                Packet::Ack(Ack::PubRec, 7, 0) => control.send(&wire::ack(Ack::PubRel, 7)).await,
+                Packet::Ack(Ack::PubRel, id, 0) => {
+                    control.send(&wire::ack(Ack::PubComp, id)).await;
+                    ended += 1;
+                }
+                Packet::Ack(Ack::PubComp, 7, 0) => {
+                    let large = vec![b'x'; 300_000];
+                    control.send(&Publish { id: 8, ..Publish::new("one/b", large, 1) }.encode(version)).await;
+                }
+                Packet::Ack(Ack::PubAck, 8, 0) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(seen[0], b"exactly once");
+        assert_eq!(seen[1].len(), 300_000);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_stays_is_taken_up() {
+    let world = World::new("").await;
+    let connect = Connect { clean: false, ..Connect::v5("stays") };
+    let connect = connect.with(Property::Four(SESSION_EXPIRY, 600));
+    let (quic, mut control) = world.connect(&connect).await;
+    control.subscribe(1, "later/#", 1).await;
+    quic.close();
+    let (mut other, _) = Client::connect(world.weft.mqtt, &Connect::v5("other")).await.unwrap();
+    other.publish(Publish::new("later/a", "missed", 1)).await.unwrap();
+    let (_quic, mut control, present) = world.dialer().connect(world.address, &connect).await;
+    assert!(present);
+    assert_eq!(control.message().await.payload, b"missed");
+}
+
+#[tokio::test]
+async fn other_protocols_and_unknown_cas_do_not_get_in() {
+    let world = World::new("").await;
+    let trusted = world.ca.path("ca.pem");
+    for alpn in [&["h3"][..], &[]] {
+        let refused = Dialer::new(&trusted, alpn).dial(world.address).await.unwrap_err();
+        assert!(refused.to_string().contains("120"), "no_application_protocol: {refused}");
+    }
+    world.until_counted("handshakes_failed_total{listener=\"plant\",reason=\"alpn\"} 2").await;
+    let stranger = Authority::new();
+    let refused = Dialer::new(&stranger.path("ca.pem"), &["mqtt"]).dial(world.address).await;
+    assert!(refused.is_err(), "the client trusts another CA");
+    world.until_counted("reason=\"refused_by_client\"} 1").await;
+}
+
+#[tokio::test]
+async fn client_certificates_are_asked_for_and_revoked_ones_end_at_once() {
+    let (ca, other) = (Authority::new(), Authority::new());
+    for (file, serial) in [("good", 10), ("bad", 11)] {
+        ca.sign(file, &[], serial);
+    }
+    other.sign("stranger", &[], 12);
+    ca.revoke(&[]);
+    let clients = ca.clients();
+    let world = World::of(ca, &clients).await;
+    let trusted = world.ca.path("ca.pem");
+    // The client has finished its handshake before the server has looked at its certificate.
+    let refused = async |dialer: Dialer| match dialer.dial(world.address).await {
+        Ok(quic) => quic.closed().await.to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert!(refused(world.dialer()).await.contains("116"), "certificate_required");
+    let stranger = Dialer::with_certificate(&trusted, &other.path("stranger.pem"));
+    assert!(refused(stranger).await.contains("aborted by peer"));
+    let [good, bad] =
+        ["good.pem", "bad.pem"].map(|file| Dialer::with_certificate(&trusted, &world.ca.path(file)));
+    let (_kept, mut control, _) = good.connect(world.address, &Connect::v5("good")).await;
+    let (cut, _control, _) = bad.connect(world.address, &Connect::v5("bad")).await;
+    world.ca.revoke(&[11]);
+    cut.closed().await;
+    assert!(refused(bad).await.contains("44"), "certificate_revoked");
+    control.ask(&PINGREQ, &Packet::PingResp).await;
+    world.until_counted("connections_revoked_total{listener=\"plant\"} 1").await;
+}
+
+#[tokio::test]
+async fn new_certificates_are_shown_to_new_connections() {
+    let world = World::new("").await;
+    let (_quic, mut control) = world.connect(&Connect::v5("stays")).await;
+    let shown = async || {
+        let quic = world.dialer().dial(world.address).await.unwrap();
+        let chain = quic.connection.peer_identity().unwrap();
+        let chain = chain.downcast::<Vec<rustls::pki_types::CertificateDer<'_>>>().unwrap();
+        quic.close();
+        chain[0].to_vec()
+    };
+    let before = shown().await;
+    world.ca.sign("server", &["localhost"], 77);
+    eventually(LIMIT, "another certificate", || async { (shown().await != before).then_some(()) }).await;
+    control.ask(&PINGREQ, &Packet::PingResp).await;
+}
+
+#[tokio::test]
+async fn a_client_that_changes_its_address_stays() {
+    let world = World::new("").await;
+    let (quic, mut control) = world.connect(&Connect::v5("moves")).await;
+    control.subscribe(1, "moving/#", 1).await;
+    let before = quic.endpoint.local_addr().unwrap();
+    quic.move_away();
+    assert_ne!(quic.endpoint.local_addr().unwrap(), before);
+    control.ask(&PINGREQ, &Packet::PingResp).await;
+    let (mut other, _) = Client::connect(world.weft.mqtt, &Connect::v5("other")).await.unwrap();
+    other.publish(Publish::new("moving/a", "found", 0)).await.unwrap();
+    assert_eq!(control.message().await.payload, b"found");
+}
+
+#[tokio::test]
+async fn nothing_is_taken_early_unless_it_is_wished() {
+    for (more, taken) in [("", false), ("[listener.plant.quic]\nearly_data = true", true)] {
+        let world = World::new(more).await;
+        let dialer = world.dialer();
+        let (quic, mut control, _) = dialer.connect(world.address, &Connect::v5("first")).await;
+        // The ticket comes behind the handshake.
+        control.ask(&PINGREQ, &Packet::PingResp).await;
+        quic.close();
+        let hello = Connect::v5("early").encode();
+        match dialer.dial_early(world.address, &hello).await {
+            Some((_quic, mut control, accepted)) => {
+                assert_eq!(accepted, taken);
+                if taken {
+                    assert!(matches!(control.next().await, Packet::ConnAck { code: 0, .. }));
+                }
+            }
+            None => assert!(!taken, "the server allowed early data"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_will_of_a_client_that_is_lost_is_published() {
+    let world = World::new("[listener.plant.quic]\nidle_timeout_s = 5\nkeepalive_s = 1").await;
+    let mut reader = world.reader("wills/#").await;
+    let (quic, _control) = world.connect(&with_will("closes")).await;
+    quic.close();
+    assert_eq!(reader.message().await.unwrap().unwrap().payload, b"closes");
+
+    let (_quic, mut control) = world.connect(&with_will("resets")).await;
+    control.send.reset(VarInt::from_u32(1)).unwrap();
+    assert_eq!(reader.message().await.unwrap().unwrap().payload, b"resets");
+
+    // Without a word: its tasks end with their runtime.
+    let (dialer, address) = (world.ca.path("ca.pem"), world.address);
+    let vanish = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let connect =
+            async { Dialer::new(&dialer, &["mqtt"]).connect(address, &with_will("vanishes")).await };
+        std::mem::forget(runtime.block_on(connect));
+        runtime.shutdown_background();
+    };
+    tokio::task::spawn_blocking(vanish).await.unwrap();
+    assert_eq!(reader.message().await.unwrap().unwrap().payload, b"vanishes");
+
+    let (_quic, mut control) = world.connect(&with_will("leaves")).await;
+    control.send(&wire::DISCONNECT).await;
+    assert_eq!(control.recv().await, None);
+    assert!(reader.is_quiet(Duration::from_millis(200)).await);
+}
+
+#[tokio::test]
+async fn who_breaks_the_protocol_is_told_before_the_end() {
+    let world = World::new("").await;
+    let (quic, mut control) = world.connect(&Connect::v5("breaks")).await;
+    // QoS 3.
+    control.send(&[0x36, 0x00]).await;
+    control.send.finish().unwrap();
+    assert_eq!(control.next().await, Packet::Disconnect(0x81));
+    assert_eq!(control.recv().await, None);
+    assert!(matches!(quic.closed().await, ConnectionError::ApplicationClosed(_)));
+}
+
+#[tokio::test]
+async fn one_direction_is_no_control_stream() {
+    let world = World::new("").await;
+    let quic = world.dialer().dial(world.address).await.unwrap();
+    let opened = tokio::time::timeout(Duration::from_millis(200), quic.connection.open_uni()).await;
+    assert!(opened.is_err(), "Weft allows no unidirectional stream");
+}
+
+#[tokio::test]
+async fn connections_above_the_limits_are_refused_and_counted() {
+    let limits = "[listener.plant.limits]\naddress_connections = 1";
+    let world = World::new(limits).await;
+    let (one, _control) = world.connect(&Connect::v5("one")).await;
+    let refused = world.dialer().dial(world.address).await.unwrap_err();
+    assert!(matches!(&refused, ConnectionError::ConnectionClosed(_)), "{refused}");
+    world.until_counted("refused_total{listener=\"plant\",reason=\"address_connections\"} 1").await;
+    one.close();
+    eventually(LIMIT, "there is room again", || async { world.dialer().dial(world.address).await.ok() })
+        .await;
+}
+
+#[tokio::test]
+async fn who_shakes_hands_and_says_nothing_is_closed() {
+    let world = World::new("handshake_timeout_s = 1").await;
+    let quic = world.dialer().dial(world.address).await.unwrap();
+    assert!(matches!(quic.closed().await, ConnectionError::ApplicationClosed(_)));
+    world.until_counted("handshakes_failed_total{listener=\"plant\",reason=\"timeout\"} 1").await;
+}
+
+#[tokio::test]
+async fn a_stop_tells_clients() {
+    let mut world = World::new("").await;
+    let (quic, mut control) = world.connect(&Connect::v5("told")).await;
+    let (status, _, log) = world.weft.terminate().await;
+    assert!(status.success(), "{log}");
+    assert_eq!(control.recv().await, Some(Packet::Disconnect(0x8b)));
+    assert!(matches!(quic.closed().await, ConnectionError::ApplicationClosed(_)));
+}
