@@ -28,6 +28,7 @@ pub(crate) fn across(config: &Config, written: &Written) -> Result<(), Mistake> 
 #[rustfmt::skip]
 const RANGES: &[(&str, u64, u64)] = &[
     ("core.queue_events", 1, u64::MAX),
+    ("core.queue_bytes", 1, u64::MAX),
     ("core.sessions", 1, u64::MAX),
     ("core.live_wait_ms", 0, 1000),
     ("mqtt.max_packet_bytes", ByteLimit::kib(1).0, ByteLimit::mib(256).0),

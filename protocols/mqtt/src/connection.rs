@@ -374,6 +374,7 @@ impl Connection {
         match why {
             Closed::TakenOver => self.disconnect(Reason::SessionTakenOver, None),
             Closed::Ended => self.disconnect(Reason::AdministrativeAction, None),
+            Closed::QueueFull => self.disconnect(Reason::QuotaExceeded, None),
             Closed::Stopping => self.disconnect(Reason::ServerShuttingDown, None),
         }
     }

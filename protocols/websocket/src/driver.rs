@@ -464,6 +464,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             }
             Err(Closed::TakenOver) => end(CloseCode::Policy, "a newer connection has the session"),
             Err(Closed::Ended) => end(CloseCode::Policy, "the session was ended"),
+            Err(Closed::QueueFull) => end(CloseCode::Policy, "the queue of the session is full"),
             Err(Closed::Stopping) => end(CloseCode::Away, "weft is stopping"),
         }
     }

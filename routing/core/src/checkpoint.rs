@@ -68,6 +68,7 @@ struct SlotImage {
     guarantee: Guarantee,
     retain: bool,
     state: SlotState,
+    weight: u32,
     ids: Vec<u32>,
     /// The shared subscription it came by.
     group: Option<TopicFilter>,
@@ -177,6 +178,7 @@ fn session_image(session: &Session) -> SessionImage {
         guarantee: slot.guarantee,
         retain: slot.retain,
         state: slot.state,
+        weight: slot.weight,
         ids: slot.ids.as_deref().unwrap_or_default().to_vec(),
         group: slot.group.as_ref().map(|group| group.filter.clone()),
     };
@@ -267,6 +269,7 @@ fn restore_session(shared: &Shared, image: SessionImage) {
     }
     let slots = image.slots.into_iter().map(|slot| {
         let mut restored = Slot::new(slot.position, slot.guarantee, slot.retain, slot.state);
+        restored.weight = slot.weight;
         restored.ids = (!slot.ids.is_empty()).then(|| Arc::from(slot.ids));
         restored.group = slot.group.and_then(|filter| shared.group(&filter));
         if let Some(group) = restored.group.as_ref().filter(|_| slot.state != SlotState::Done) {

@@ -27,5 +27,5 @@ mod wills;
 
 pub use crate::core::{Core, Recovered};
 pub use group::Strategy;
-pub use options::{Options, SharedOptions};
+pub use options::{Options, QueueFull, SharedOptions};
 pub use table::{EMBEDDED, RouteOptions};

@@ -13,9 +13,16 @@ use crate::Strategy;
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Events that one session may have waiting or unacknowledged, by count. Default 100000; at least 1. At the limit
-    /// new ones are dropped for this session and counted in `weft_core_events_dropped_total`. Bridges are exempt: the
-    /// disk is their limit.
+    /// `queue_full` says what happens. Bridges are exempt: the disk is their limit.
     pub queue_events: u32,
+    /// The same by bytes of data. Default "256 MiB". The log holds them; a session without this limit could fill
+    /// the disk for all.
+    #[schemars(with = "String")]
+    pub queue_bytes: ByteLimit,
+    /// What happens when the queue of a session is full: "drop-newest" (default) drops what comes, "drop-oldest" drops
+    /// what waits longest and was not sent yet, "disconnect" drops what comes and ends the connection (MQTT 5: 0x97), so
+    /// that the client sees it. What is dropped is counted in `weft_core_events_dropped_total`.
+    pub queue_full: QueueFull,
     /// Data of events that one session holds in memory for events that must arrive; more is read from the log when it
     /// is due. Default "1 MiB".
     #[schemars(with = "String")]
@@ -56,6 +63,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             queue_events: 100_000,
+            queue_bytes: ByteLimit::mib(256),
+            queue_full: QueueFull::default(),
             queue_memory_bytes: ByteLimit::mib(1),
             live_bytes: ByteLimit::mib(4),
             live_wait_ms: 250,
@@ -70,6 +79,19 @@ impl Default for Options {
             checkpoint_bytes: ByteLimit::mib(64),
         }
     }
+}
+
+/// What happens when the queue of a session is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum QueueFull {
+    /// The event that comes is dropped.
+    #[default]
+    DropNewest,
+    /// The event that waits longest is dropped, if one waits that was not sent.
+    DropOldest,
+    /// The event that comes is dropped, and the connection ends.
+    Disconnect,
 }
 
 /// How shared subscriptions (`$share/GROUP/FILTER`) spread events over their members.

@@ -8,7 +8,7 @@ use event::hub::{Attach, Close, Closed, Hub, Publish, RetainedWanted, Room, Subs
 use event::store::Position;
 use event::testing::{MemoryStore, next_deliveries};
 use event::{Durability, Guarantee, Origin, Principal, Reject, RejectKind, TopicFilter};
-use routing::{Core, Options, RouteOptions};
+use routing::{Core, Options, QueueFull, RouteOptions};
 use support::*;
 
 use Guarantee::{AtLeastOnce, AtMostOnce, ExactlyOnce};
@@ -216,6 +216,58 @@ async fn a_reader_that_takes_nothing_loses_live_events_and_keeps_the_others() {
     let kept = texts(&got).into_iter().filter(|text| text.starts_with("kept")).count();
     assert_eq!(kept, 10, "the queue's limit");
     assert!(got.len() - kept < 10, "the lane's limit");
+}
+
+#[tokio::test]
+async fn a_full_queue_follows_its_policy() {
+    for (queue_full, wanted) in [
+        (QueueFull::DropNewest, ["0", "1", "2", "3", "4"]),
+        (QueueFull::DropOldest, ["0", "1", "17", "18", "19"]),
+    ] {
+        for by_bytes in [false, true] {
+            let weight = event("a", "10").weight() as u64;
+            let small = match by_bytes {
+                false => Options { queue_events: 5, queue_full, ..options() },
+                true => Options { queue_bytes: event::ByteLimit(5 * weight), queue_full, ..options() },
+            };
+            let (core, _) = start(&MemoryStore::new(), small).await;
+            let mut to = attach(&core, "to", FOREVER).await;
+            subscribe(&mut *to.link, "a", SubscribeOptions::new(ExactlyOnce)).await;
+            let send = async |n: usize| send(&core, event("a", &format!("{n:<2}")), ExactlyOnce).await;
+            send(0).await;
+            send(1).await;
+            // What was sent is never dropped.
+            let sent = take(&mut *to.link, 2).await;
+            for n in 2..20 {
+                send(n).await;
+            }
+            let rest = take(&mut *to.link, 3).await;
+            nothing(&mut *to.link).await;
+            let all: Vec<String> = texts(&sent).into_iter().chain(texts(&rest)).collect();
+            assert_eq!(all.iter().map(|text| text.trim_end()).collect::<Vec<_>>(), wanted);
+            assert!(numbers(&rest).is_sorted());
+            to.link.ack(&[numbers(&sent), numbers(&rest)].concat());
+            send(20).await;
+            assert_eq!(texts(&take(&mut *to.link, 1).await), ["20"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_may_end_the_connection_and_keeps_what_was_there() {
+    let small = Options { queue_events: 2, queue_full: QueueFull::Disconnect, ..options() };
+    let (core, _) = start(&MemoryStore::new(), small).await;
+    let mut to = attach(&core, "to", FOREVER).await;
+    subscribe(&mut *to.link, "a", SubscribeOptions::new(AtLeastOnce)).await;
+    for n in 0..4 {
+        send(&core, event("a", &n.to_string()), AtLeastOnce).await;
+    }
+    let room = Room { numbered: 10, bytes: 1 << 20 };
+    let ended = next_deliveries(&mut *to.link, room, &mut Vec::new()).await;
+    assert_eq!(ended, Err(Closed::QueueFull));
+    drop(to);
+    let mut to = attach(&core, "to", FOREVER).await;
+    assert_eq!(texts(&take(&mut *to.link, 2).await), ["0", "1"]);
 }
 
 #[tokio::test]

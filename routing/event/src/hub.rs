@@ -326,8 +326,10 @@ pub struct Delivery {
 pub enum Closed {
     /// A newer connection of the same client has it.
     TakenOver,
-    /// An operator, or its own overflow policy, ended it.
+    /// An operator ended it.
     Ended,
+    /// Its queue is full, and the policy is to say so.
+    QueueFull,
     /// Weft is stopping.
     Stopping,
 }

@@ -52,7 +52,7 @@ impl Outlet {
             };
             match self.forward(link, &mut drain).await {
                 Ok(()) | Err(Closed::Stopping) => return,
-                Err(why @ (Closed::TakenOver | Closed::Ended)) => {
+                Err(why @ (Closed::TakenOver | Closed::Ended | Closed::QueueFull)) => {
                     warn!(session = %self.who.client, ?why, "the bridge lost its session");
                     pause(&mut drain).await;
                 }

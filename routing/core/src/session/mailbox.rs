@@ -10,8 +10,8 @@ use event::store::Position;
 use event::{Event, Guarantee};
 
 use super::pace::Pace;
-use crate::Options;
 use crate::group::Group;
+use crate::{Options, QueueFull};
 
 /// What all mailboxes hold together.
 #[derive(Debug, Default)]
@@ -88,10 +88,33 @@ pub(crate) struct Mailbox {
     sent: u64,
     /// Weight of events held by slots.
     cached: usize,
+    /// Slots that are not done.
+    queued: Queued,
+    /// No slot below was left to drop: the next search starts here.
+    oldest: u64,
     /// Events that found no room.
     dropped: u64,
     /// How fast the reader empties the live lane.
     pub(crate) pace: Pace,
+}
+
+/// How much waits or is not acknowledged, wherever its events are held.
+#[derive(Debug, Default)]
+struct Queued {
+    count: usize,
+    bytes: u64,
+}
+
+impl Queued {
+    fn add(&mut self, weight: u32) {
+        self.count += 1;
+        self.bytes += u64::from(weight);
+    }
+
+    fn remove(&mut self, weight: u32) {
+        self.count -= 1;
+        self.bytes -= u64::from(weight);
+    }
 }
 
 #[derive(Debug)]
@@ -120,6 +143,8 @@ pub(crate) struct Slot {
     pub(crate) guarantee: Guarantee,
     pub(crate) retain: bool,
     pub(crate) state: SlotState,
+    /// Of the event, as far as it is known.
+    pub(crate) weight: u32,
     /// The shared subscription it came by.
     pub(crate) group: Option<Arc<Group>>,
 }
@@ -169,6 +194,8 @@ impl Mailbox {
             cursor: 0,
             sent: 0,
             cached: 0,
+            queued: Queued::default(),
+            oldest: 0,
             dropped: 0,
             pace: Pace::default(),
         }
@@ -240,16 +267,33 @@ impl Mailbox {
         limits: &Options,
         totals: &Totals,
     ) -> bool {
-        let full = !self.keep_all
-            && (self.window.len() >= usize::try_from(limits.queue_events).unwrap_or(usize::MAX)
-                || totals.backlog.load(Ordering::Relaxed)
-                    >= usize::try_from(limits.backlog_events).unwrap_or(usize::MAX));
+        if let Some(event) = event {
+            slot.weight = u32::try_from(event.weight()).unwrap_or(u32::MAX);
+        }
         if slot.state == SlotState::Done {
             // Only its number counts.
-        } else if full {
+        } else if !self.has_room(slot.weight, limits, totals) {
             self.dropped += 1;
             slot.state = SlotState::Done;
-        } else if let Some(event) = event
+            if limits.queue_full == QueueFull::Disconnect && self.attached {
+                self.closed.get_or_insert(Closed::QueueFull);
+            }
+        } else {
+            self.queued.add(slot.weight);
+            self.hold(&mut slot, event, limits, totals);
+        }
+        totals.backlog.fetch_add(1, Ordering::Relaxed);
+        let kept = slot.state != SlotState::Done;
+        self.window.push_back(slot);
+        if !kept {
+            self.shift(totals);
+        }
+        kept
+    }
+
+    /// Keeps the event beside its number while memory allows.
+    fn hold(&mut self, slot: &mut Slot, event: Option<&Event>, limits: &Options, totals: &Totals) {
+        if let Some(event) = event
             && self.attached
             && self.cached < limits.queue_memory_bytes.as_usize()
             && totals.memory.load(Ordering::Relaxed) < limits.memory_bytes.as_usize()
@@ -259,13 +303,48 @@ impl Mailbox {
             totals.memory.fetch_add(weight, Ordering::Relaxed);
             slot.event = Some(event.clone());
         }
-        totals.backlog.fetch_add(1, Ordering::Relaxed);
-        let kept = slot.state != SlotState::Done;
-        self.window.push_back(slot);
-        if !kept {
+    }
+
+    /// Whether there is room for one more, if need be by dropping what waits longest and was not sent.
+    fn has_room(&mut self, weight: u32, limits: &Options, totals: &Totals) -> bool {
+        let counts = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
+        let most = counts(limits.queue_events);
+        if self.keep_all {
+            return true;
+        }
+        if totals.backlog.load(Ordering::Relaxed) >= counts(limits.backlog_events) {
+            return false;
+        }
+        let fits = |queued: &Queued| {
+            queued.count < most
+                && (queued.bytes + u64::from(weight) <= limits.queue_bytes.0 || queued.count == 0)
+        };
+        if fits(&self.queued) {
+            return true;
+        }
+        // What is done stands in the window until all before it is: a subscriber that acknowledges nothing ends this.
+        let done_max = usize::try_from(SPAN).unwrap_or(usize::MAX);
+        if limits.queue_full != QueueFull::DropOldest || self.window.len() >= most.saturating_add(done_max) {
+            return false;
+        }
+        self.oldest = self.oldest.max(self.sent).max(if self.attached { self.cursor } else { self.first });
+        while !fits(&self.queued) {
+            let at = usize::try_from(self.oldest - self.first).unwrap_or(usize::MAX);
+            let Some(slot) = self.window.get_mut(at) else { return false };
+            self.oldest += 1;
+            if slot.state != SlotState::Open || slot.group.is_some() {
+                continue;
+            }
+            slot.state = SlotState::Done;
+            self.queued.remove(slot.weight);
+            if let Some(event) = slot.event.take() {
+                self.cached -= event.weight();
+                totals.memory.fetch_sub(event.weight(), Ordering::Relaxed);
+            }
+            self.dropped += 1;
             self.shift(totals);
         }
-        kept
+        true
     }
 
     /// Takes what `room` allows into `out`. Numbered events that have to be read from the log first go to `load`.
@@ -310,6 +389,7 @@ impl Mailbox {
                 let is_expired = event.is_expired(now_ms);
                 let acknowledged = slot.guarantee != Guarantee::AtMostOnce;
                 if is_expired || !acknowledged {
+                    self.queued.remove(slot.weight);
                     slot.finish(number, over);
                 }
                 if is_expired {
@@ -393,6 +473,7 @@ impl Mailbox {
                     slot.event = Some(event);
                 }
                 None => {
+                    self.queued.remove(slot.weight);
                     slot.finish(number, over);
                     lost += 1;
                 }
@@ -457,6 +538,9 @@ impl Mailbox {
         let changes = slot.state != SlotState::Done && slot.state != state;
         if changes {
             slot.state = state;
+            if state == SlotState::Done {
+                self.queued.remove(slot.weight);
+            }
         }
         changes
     }
@@ -516,6 +600,7 @@ impl Mailbox {
         self.first += self.window.len() as u64;
         self.window = VecDeque::new();
         self.cursor = self.first;
+        self.queued = Queued::default();
     }
 
     /// Weight of the live lane.
@@ -531,7 +616,7 @@ impl Mailbox {
         Counts {
             inflight,
             queued: self.window.len().saturating_sub(offered) + self.live.len(),
-            queued_bytes: self.cached + self.live_bytes,
+            queued_bytes: usize::try_from(self.queued.bytes).unwrap_or(usize::MAX) + self.live_bytes,
             dropped: self.dropped,
         }
     }
@@ -573,6 +658,9 @@ impl Mailbox {
         self.cursor = first;
         self.sent = sent;
         self.window = slots.collect();
+        for slot in self.window.iter().filter(|slot| slot.state != SlotState::Done) {
+            self.queued.add(slot.weight);
+        }
         totals.backlog.fetch_add(self.window.len(), Ordering::Relaxed);
     }
 }
@@ -597,6 +685,6 @@ impl Slot {
 
     /// A slot without its event.
     pub(crate) fn new(position: Position, guarantee: Guarantee, retain: bool, state: SlotState) -> Self {
-        Self { position, event: None, ids: None, guarantee, retain, state, group: None }
+        Self { position, event: None, ids: None, guarantee, retain, state, weight: 0, group: None }
     }
 }
