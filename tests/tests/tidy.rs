@@ -213,7 +213,7 @@ const LEAVES: [&str; 8] = [
 ];
 
 /// Modules that decide and do not act, by the names that all leaves use.
-const SANS_IO: [&str; 14] = [
+const SANS_IO: [&str; 15] = [
     "acl",
     "passwords",
     "scram",
@@ -223,6 +223,7 @@ const SANS_IO: [&str; 14] = [
     "binding",
     "frame",
     "handshake",
+    "deflate",
     "sse",
     "record",
     "body",

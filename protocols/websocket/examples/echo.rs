@@ -26,7 +26,8 @@ async fn main() {
     println!("ws://{}/", listener.local_addr().unwrap());
     let mut connections = JoinSet::new();
     // Autobahn's largest message.
-    let options = Options { message_bytes_max: event::ByteLimit::mib(16), ..Options::default() };
+    let message_bytes_max = event::ByteLimit::mib(16);
+    let options = Options { message_bytes_max, deflate: true, ..Options::default() };
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let options = options.clone();

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use crate::deflate::PACK_MAX;
 use crate::driver::Messages;
 
 /// The bytes that a WebSocket's binary messages carry. Each write is one frame and is on its way when it returns.
@@ -28,6 +29,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
     /// Bytes of binary messages.
     pub(crate) fn new(messages: Messages<S>) -> Self {
         Self { messages, rest: Bytes::new() }
+    }
+
+    fn frame_max(&self) -> usize {
+        // No larger than what is compressed.
+        if self.messages.is_compressed() { PACK_MAX } else { FRAME_MAX }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, frame: impl FnOnce() -> Bytes) -> Poll<io::Result<usize>> {
@@ -73,7 +79,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Carrier<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Carrier<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, || Bytes::copy_from_slice(buf.get(..FRAME_MAX).unwrap_or(buf)))
+        let most = self.frame_max();
+        self.poll_send(cx, || Bytes::copy_from_slice(buf.get(..most).unwrap_or(buf)))
     }
 
     fn poll_write_vectored(
@@ -81,11 +88,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Carrier<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let most = self.frame_max();
         self.poll_send(cx, || {
             let mut frame =
-                BytesMut::with_capacity(bufs.iter().map(|buf| buf.len()).sum::<usize>().min(FRAME_MAX));
+                BytesMut::with_capacity(bufs.iter().map(|buf| buf.len()).sum::<usize>().min(most));
             for part in bufs {
-                let room = FRAME_MAX.saturating_sub(frame.len());
+                let room = most.saturating_sub(frame.len());
                 frame.extend_from_slice(part.get(..room).unwrap_or(part));
             }
             frame.freeze()

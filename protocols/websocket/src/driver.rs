@@ -1,6 +1,7 @@
 //! Answers handshakes and serves CloudEvents connections: nothing else here awaits.
 
 mod messages;
+mod unpacked;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -29,8 +30,10 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::connection::{Action, Connection, Said};
+use crate::deflate::Deflate;
 use crate::driver::messages::{close_code, shortened};
-use crate::handshake::{self, Refusal, SessionQuery};
+use crate::driver::unpacked::Unpacked;
+use crate::handshake::{self, Agreed, Refusal, SessionQuery};
 use crate::waits::{self, Answered, Asking, Replay, WaitingBatch};
 use crate::{Carrier, Options};
 
@@ -51,8 +54,8 @@ pub fn accept<B>(
     protocols: &[&'static str],
     options: &Options,
 ) -> Accepted<impl Future<Output = io::Result<Messages<TokioIo<Upgraded>>>> + Send + use<B>> {
-    let response = match handshake::answer(&request, protocols, options) {
-        Ok(response) => response,
+    let Agreed { response, deflate } = match handshake::answer(&request, protocols, options) {
+        Ok(agreed) => agreed,
         Err(refusal) => return Accepted { response: refusal.into_response(), then: None },
     };
     // Who writes has buffers of its own: what it writes leaves at once.
@@ -61,8 +64,9 @@ pub fn accept<B>(
     let upgraded = hyper::upgrade::on(request);
     let then = async move {
         let io = TokioIo::new(upgraded.await.map_err(io::Error::other)?);
+        let io = Unpacked::new(io, deflate);
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-        Ok(Messages::new(socket, period))
+        Ok(Messages::new(socket, period, deflate))
     };
     Accepted { response, then: Some(then) }
 }
@@ -92,14 +96,14 @@ pub async fn accept_events<B>(
         Err(refusal) => return Accepted { response: refusal.into_response(), then: None },
     };
     let upgraded = hyper::upgrade::on(request);
-    let (response, query, asking) = asked;
+    let (Agreed { response, deflate }, query, asking) = asked;
     let who = match gate.admit(asking).await {
         Ok(who) => who,
         Err(reject) => return Accepted { response: Refusal::by_gate(reject).into_response(), then: None },
     };
     let then = async move {
         match upgraded.await {
-            Ok(io) => serve(TokioIo::new(io), query, who, hub, &options, drain).await,
+            Ok(io) => serve(TokioIo::new(io), deflate, query, who, hub, &options, drain).await,
             Err(error) => tracing::debug!(%error, "handshake not finished"),
         }
     };
@@ -112,9 +116,9 @@ fn ask<B>(
     source: Source,
     hub: &dyn Hub,
     options: &Options,
-) -> Result<(Response<String>, SessionQuery, access::Asking), Refusal> {
+) -> Result<(Agreed, SessionQuery, access::Asking), Refusal> {
     let (uri, headers) = (request.uri(), request.headers());
-    let response = handshake::answer(request, &["cloudevents.json"], options)?;
+    let agreed = handshake::answer(request, &["cloudevents.json"], options)?;
     let query =
         SessionQuery::parse(uri, options).map_err(|reason| Refusal::new(StatusCode::BAD_REQUEST, reason))?;
     let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
@@ -122,7 +126,7 @@ fn ask<B>(
         access::Credentials::of_request(authorization, uri.query()).map_err(Refusal::by_gate)?;
     let made = || ClientId::from(&*format!("$ws/{:016x}", hub.stamps().take()));
     let client = query.client.clone().unwrap_or_else(made);
-    Ok((response, query, access::Asking { client, source, credentials }))
+    Ok((agreed, query, access::Asking { client, source, credentials }))
 }
 
 fn config(options: &Options) -> WebSocketConfig {
@@ -134,6 +138,7 @@ fn config(options: &Options) -> WebSocketConfig {
 
 async fn serve<S>(
     io: S,
+    deflate: Option<Deflate>,
     query: SessionQuery,
     who: Principal,
     hub: Arc<dyn Hub>,
@@ -142,6 +147,7 @@ async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    let io = Unpacked::new(io, deflate);
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config(options))).await;
     let (sink, stream) = socket.split();
     metrics::counter!("weft_websocket_connections_opened_total").increment(1);
@@ -159,6 +165,7 @@ async fn serve<S>(
     let mut driver = Driver {
         sink,
         stream,
+        deflate,
         connection,
         link: None,
         hub,
@@ -210,8 +217,9 @@ const FRAMES: usize = 64;
 const OUT_MAX: usize = 1024;
 
 struct Driver<S> {
-    sink: SplitSink<WebSocketStream<S>, Message>,
-    stream: SplitStream<WebSocketStream<S>>,
+    sink: SplitSink<WebSocketStream<Unpacked<S>>, Message>,
+    stream: SplitStream<WebSocketStream<Unpacked<S>>>,
+    deflate: Option<Deflate>,
     connection: Connection,
     /// `None`: there is no session.
     link: Option<Box<dyn Link>>,
@@ -379,7 +387,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 Action::Send(text) => {
                     self.dirty = true;
                     // The text is JSON of ours: no need to look for UTF-8 in it for each reader.
-                    self.out.push_back(Message::Frame(Frame::message(text, OpCode::Data(Data::Text), true)));
+                    let frame = match self.deflate {
+                        Some(deflate) => deflate.pack(Data::Text, text),
+                        None => Frame::message(text, OpCode::Data(Data::Text), true),
+                    };
+                    self.out.push_back(Message::Frame(frame));
                 }
                 Action::Close(code, reason) => return Some(End::Close(code, reason)),
                 Action::Ack(numbers) => self.link.iter_mut().for_each(|link| link.ack(&numbers)),
@@ -518,7 +530,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                     // Read to the end: if something lay unread when the socket is dropped, the client would see a
                     // reset, and perhaps no close frame.
                     if let Ok(socket) = self.sink.reunite(self.stream) {
-                        let mut io = socket.into_inner();
+                        let mut io = socket.into_inner().into_inner();
                         io.shutdown().await.unwrap_or_default();
                         tokio::io::copy(&mut io, &mut tokio::io::sink()).await.unwrap_or_default();
                     }

@@ -6,12 +6,14 @@ use base64::Engine as _;
 use event::{ClientId, Reject, RejectKind};
 use http::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HOST, HeaderName, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::Options;
+use crate::deflate::Deflate;
 
 /// Why a handshake is refused.
 #[derive(Debug)]
@@ -68,12 +70,21 @@ impl Refusal {
     }
 }
 
+/// What both sides hold to from now on.
+#[derive(Debug)]
+pub(crate) struct Agreed {
+    /// To be sent to the client.
+    pub(crate) response: Response<String>,
+    /// Messages may be compressed.
+    pub(crate) deflate: Option<Deflate>,
+}
+
 /// Checks a request to speak one of `protocols`, the best first, and answers which one is spoken from now on.
 pub(crate) fn answer<B>(
     request: &Request<B>,
     protocols: &[&'static str],
     options: &Options,
-) -> Result<Response<String>, Refusal> {
+) -> Result<Agreed, Refusal> {
     let refused = |status, reason| Err(Refusal::new(status, reason));
     let headers = request.headers();
     if request.method() != Method::GET {
@@ -115,7 +126,11 @@ pub(crate) fn answer<B>(
     answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
     let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()));
     answer.insert(SEC_WEBSOCKET_ACCEPT, accept.unwrap_or(HeaderValue::from_static("")));
-    Ok(response)
+    let deflate = Deflate::choose(items(headers, &SEC_WEBSOCKET_EXTENSIONS)).filter(|_| options.deflate);
+    if let Some(extension) = deflate.and_then(|deflate| HeaderValue::try_from(deflate.answer()).ok()) {
+        answer.insert(SEC_WEBSOCKET_EXTENSIONS, extension);
+    }
+    Ok(Agreed { response, deflate })
 }
 
 /// Whether a list header has `token`, whatever its case.
@@ -219,7 +234,7 @@ mod tests {
         ("sec-websocket-protocol", "x, mqtt"),
     ];
 
-    fn ask(changes: &[(&str, &str)]) -> Result<Response<String>, Refusal> {
+    fn ask(changes: &[(&str, &str)]) -> Result<Agreed, Refusal> {
         let mut headers = HeaderMap::new();
         for (name, value) in GOOD.iter().chain(changes) {
             headers.insert(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
@@ -231,7 +246,7 @@ mod tests {
 
     #[test]
     fn rfc_6455_4_2_2_a_good_handshake_switches() {
-        let response = ask(&[]).unwrap();
+        let response = ask(&[]).unwrap().response;
         assert_eq!(response.status(), 101);
         assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(response.headers()["sec-websocket-protocol"], "mqtt");

@@ -25,6 +25,7 @@
 
 mod carrier;
 mod connection;
+mod deflate;
 mod driver;
 mod frame;
 mod handshake;

@@ -12,13 +12,17 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data};
 use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::deflate::{Deflate, NotDeflate};
+use crate::driver::unpacked::Unpacked;
 
 /// The messages of one connection. Pings are answered while it is read.
 #[derive(Debug)]
 pub struct Messages<S> {
-    socket: WebSocketStream<S>,
+    socket: WebSocketStream<Unpacked<S>>,
+    deflate: Option<Deflate>,
     /// After how much silence the peer is pinged; after as much again the connection is given up.
     period: Duration,
     /// When the silence is looked at next.
@@ -43,9 +47,13 @@ const LEFT_MAX: usize = 1 << 20;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Messages<S> {
     /// The messages of `socket`, which is pinged after `period` of silence.
-    pub(crate) fn new(socket: WebSocketStream<S>, period: Duration) -> Self {
+    pub(crate) fn new(
+        socket: WebSocketStream<Unpacked<S>>,
+        period: Duration,
+        deflate: Option<Deflate>,
+    ) -> Self {
         let timer = Box::pin(sleep_until(Instant::now() + period));
-        Self { socket, period, timer, heard: false, pinged: false, state: State::Open }
+        Self { socket, deflate, period, timer, heard: false, pinged: false, state: State::Open }
     }
 
     /// The next message with data. `None`: the connection is over, with or without a closing handshake, or by a fault of
@@ -95,7 +103,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Messages<S> {
         message: impl FnOnce() -> Message,
     ) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.socket).poll_ready(cx)).map_err(broken)?;
-        Poll::Ready(Pin::new(&mut self.socket).start_send(message()).map_err(broken))
+        let message = match (self.deflate, message()) {
+            (Some(deflate), Message::Text(text)) => Message::Frame(deflate.pack(Data::Text, text.into())),
+            (Some(deflate), Message::Binary(data)) => Message::Frame(deflate.pack(Data::Binary, data)),
+            (_, message) => message,
+        };
+        Poll::Ready(Pin::new(&mut self.socket).start_send(message).map_err(broken))
     }
 
     /// Ready when all that was taken is with the operating system.
@@ -117,6 +130,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Messages<S> {
             Err(error) => return Poll::Ready(Err(broken(error))),
         }
         Pin::new(self.socket.get_mut()).poll_shutdown(cx)
+    }
+
+    /// Whether messages are compressed on their way.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.deflate.is_some()
     }
 
     /// From now on the connection is ended with this code; read on to let the peer know.
@@ -144,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Messages<S> {
         let mut scratch = [0; 4096];
         while *left > 0 {
             let mut buf = ReadBuf::new(&mut scratch);
-            let read = ready!(Pin::new(self.socket.get_mut()).poll_read(cx, &mut buf));
+            let read = ready!(Pin::new(self.socket.get_mut().get_mut()).poll_read(cx, &mut buf));
             match buf.filled().len() {
                 len @ 1.. if read.is_ok() => *left = left.saturating_sub(len),
                 _ => *left = 0,
@@ -178,6 +196,9 @@ pub(crate) fn close_code(error: &Error) -> Option<CloseCode> {
         Error::Utf8(_) => Some(CloseCode::Invalid),
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
         Error::Protocol(_) => Some(CloseCode::Protocol),
+        Error::Io(error) if error.get_ref().is_some_and(|error| error.is::<NotDeflate>()) => {
+            Some(CloseCode::Invalid)
+        }
         Error::ConnectionClosed
         | Error::AlreadyClosed
         | Error::Io(_)

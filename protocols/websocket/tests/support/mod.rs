@@ -104,12 +104,22 @@ impl Server {
         stream
     }
 
+    /// A connection that has agreed on compression, and the answer to its handshake.
+    pub async fn deflated(&self, path: &str, protocol: &str, offer: &str) -> (TcpStream, String) {
+        let offer = format!("Sec-WebSocket-Extensions: {offer}\r\n");
+        self.handshake_with(path, protocol, &offer).await
+    }
+
     /// A connection and the answer to its handshake, for these subprotocols.
     pub async fn handshake(&self, path: &str, protocol: &str) -> (TcpStream, String) {
+        self.handshake_with(path, protocol, "").await
+    }
+
+    async fn handshake_with(&self, path: &str, protocol: &str, more: &str) -> (TcpStream, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n"
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: {protocol}\r\n{more}\r\n"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut head = Vec::new();
