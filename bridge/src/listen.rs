@@ -191,7 +191,9 @@ impl Protocol {
     /// Serves what came in, in a task of its own.
     fn serve(&self, accepted: Accepted, shaping: &Shaping, drain: watch::Receiver<bool>, tasks: &mut Tasks) {
         match (accepted, self) {
-            (Accepted::Ready(stream), Self::Mqtt(mqtt)) => tasks.spawn(mqtt.serve(stream, shaping, drain)),
+            (Accepted::Ready(stream), Self::Mqtt(mqtt)) => {
+                tasks.spawn(mqtt.serve(stream, None, shaping, drain))
+            }
             (Accepted::Ready(stream), Self::Http(http)) => tasks.spawn(http.serve(stream, shaping, drain)),
             (Accepted::Arriving(arrival), _) => {
                 tasks.spawn(arrive(arrival, self.clone(), shaping.clone(), drain));
@@ -211,7 +213,7 @@ async fn arrive(arrival: Arrival, protocol: Protocol, shaping: Shaping, mut drai
     let Some(stream) = arrived else { return };
     drain.mark_unchanged();
     match protocol {
-        Protocol::Mqtt(mqtt) => Box::pin(mqtt.serve(stream, &shaping, drain)).await,
+        Protocol::Mqtt(mqtt) => Box::pin(mqtt.serve(stream, None, &shaping, drain)).await,
         Protocol::Http(http) => Box::pin(http.serve(stream, &shaping, drain)).await,
     }
 }
@@ -220,12 +222,13 @@ impl Mqtt {
     fn serve(
         &self,
         stream: Stream,
+        data: Option<mqtt::Accept>,
         shaping: &Shaping,
         drain: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let source = source(stream.peer());
         let gate = metered(Arc::clone(&self.gate), meter(shaping.packets));
-        mqtt::serve(stream, source, gate, Arc::clone(&self.hub), Arc::clone(&self.options), drain)
+        mqtt::serve_many(stream, data, source, gate, Arc::clone(&self.hub), Arc::clone(&self.options), drain)
     }
 }
 
@@ -307,9 +310,11 @@ async fn arrive_quic(arrival: quic::Arrival, mqtt: Mqtt, shaping: Shaping, mut d
         () = stopped(&mut drain) => None,
         arrived = Box::pin(arrival.finish()) => arrived,
     };
-    let Some(quic::Client { control }) = arrived else { return };
+    let Some(quic::Client { control, mut data }) = arrived else { return };
     drain.mark_unchanged();
-    Box::pin(mqtt.serve(control, &shaping, drain)).await;
+    let accept: mqtt::Accept =
+        Box::new(move |cx| data.poll_accept(cx).map(|stream| Box::new(stream) as Box<dyn mqtt::DataStream>));
+    Box::pin(mqtt.serve(control, Some(accept), &shaping, drain)).await;
 }
 
 /// Resolves when Weft stops. Cancel-safe.

@@ -58,6 +58,21 @@ impl World {
     }
 }
 
+/// A publish of these bytes.
+fn publish(id: u16, topic: &str, payload: &str, qos: u8) -> Vec<u8> {
+    Publish { id, ..Publish::new(topic, payload, qos) }.encode(Version::V5)
+}
+
+/// Publishes at QoS 2, to the end.
+async fn exactly_once(stream: &mut Channel, id: u16, topic: &str, payload: &str) {
+    stream.ask(&publish(id, topic, payload, 2), &acked(Ack::PubRec, id)).await;
+    stream.ask(&wire::ack(Ack::PubRel, id), &acked(Ack::PubComp, id)).await;
+}
+
+fn acked(kind: Ack, id: u16) -> Packet {
+    Packet::Ack(kind, id, 0)
+}
+
 /// A client whose will is published to `wills/...` when it is lost.
 fn with_will(client: &str) -> Connect {
     Connect::v5(client).will(Publish::new(&format!("wills/{client}"), client, 1))
@@ -289,4 +304,180 @@ async fn a_stop_tells_clients() {
     assert!(status.success(), "{log}");
     assert_eq!(control.recv().await, Some(Packet::Disconnect(0x8b)));
     assert!(matches!(quic.closed().await, ConnectionError::ApplicationClosed(_)));
+}
+
+#[tokio::test]
+async fn each_stream_gets_its_answers_and_the_events_of_its_subscriptions() {
+    let world = World::new("").await;
+    let (quic, mut control) = world.connect(&Connect::v5("many")).await;
+    let [mut one, mut other, mut writer] =
+        [quic.open(Version::V5).await, quic.open(Version::V5).await, quic.open(Version::V5).await];
+    control.subscribe(1, "control/#", 1).await;
+    one.subscribe(2, "one/#", 1).await;
+    other.subscribe(3, "other/#", 2).await;
+    writer.publish(4, "control/a", "to control").await;
+    writer.publish(5, "one/a", "to one").await;
+    writer.ask(&publish(6, "other/a", "to other", 2), &acked(Ack::PubRec, 6)).await;
+    writer.ask(&wire::ack(Ack::PubRel, 6), &acked(Ack::PubComp, 6)).await;
+    for (stream, payload) in [(&mut control, "to control"), (&mut one, "to one")] {
+        let message = stream.message().await;
+        assert_eq!(message.payload, payload.as_bytes());
+        stream.send(&wire::ack(Ack::PubAck, message.id)).await;
+    }
+    let message = other.message().await;
+    assert_eq!(message.payload, b"to other");
+    other.ask(&wire::ack(Ack::PubRec, message.id), &acked(Ack::PubRel, message.id)).await;
+    other.send(&wire::ack(Ack::PubComp, message.id)).await;
+    // Any stream may end a subscription.
+    one.ask(&wire::unsubscribe(Version::V5, 7, &["other/#"]), &Packet::UnsubAck(7, vec![0])).await;
+    control.ask(&PINGREQ, &Packet::PingResp).await;
+}
+
+/// What waits on one stream keeps nobody else waiting, and packets may lie across reads.
+#[tokio::test]
+async fn half_a_packet_on_one_stream_holds_up_no_other() {
+    let world = World::new("").await;
+    let (quic, _control) = world.connect(&Connect::v5("halves")).await;
+    let (mut slow, mut quick) = (quic.open(Version::V5).await, quic.open(Version::V5).await);
+    let packet = publish(1, "halves/slow", "slow", 1);
+    slow.send(&packet[..7]).await;
+    quick.publish(2, "halves/quick", "quick").await;
+    slow.ask(&packet[7..], &acked(Ack::PubAck, 1)).await;
+}
+
+#[tokio::test]
+async fn a_stream_opened_before_connack_waits_for_it() {
+    let world = World::new("").await;
+    let quic = world.dialer().dial(world.address).await.unwrap();
+    let (mut control, mut data) = (quic.open(Version::V5).await, quic.open(Version::V5).await);
+    data.send(&publish(1, "early/a", "early", 1)).await;
+    control.send(&Connect::v5("hasty").encode()).await;
+    assert!(matches!(control.next().await, Packet::ConnAck { code: 0, .. }));
+    assert_eq!(data.next().await, acked(Ack::PubAck, 1));
+}
+
+#[tokio::test]
+async fn aliases_are_those_of_one_stream() {
+    let world = World::new("").await;
+    let mut reader = world.reader("alias/#").await;
+    let (quic, _control) = world.connect(&Connect::v5("aliases")).await;
+    let (mut one, mut other) = (quic.open(Version::V5).await, quic.open(Version::V5).await);
+    let alias = || Property::Two(35, 1);
+    for (id, stream, topic) in [(1, &mut one, "alias/one"), (2, &mut other, "alias/other")] {
+        let named = Publish { id, ..Publish::new(topic, "named", 1) }.with(alias());
+        stream.ask(&named.encode(Version::V5), &acked(Ack::PubAck, id)).await;
+    }
+    let by_number = Publish { id: 3, ..Publish::new("", "by number", 1) }.with(alias());
+    one.ask(&by_number.encode(Version::V5), &acked(Ack::PubAck, 3)).await;
+    let mut topics = Vec::new();
+    for _ in 0..3 {
+        topics.push(reader.message().await.unwrap().unwrap().topic);
+    }
+    assert_eq!(topics, ["alias/one", "alias/other", "alias/one"]);
+}
+
+/// Exactly once, in both directions, over the end of a data stream.
+#[tokio::test]
+async fn what_is_under_way_on_a_stream_that_closes_goes_on() {
+    let world = World::new("").await;
+    for way in ["finish", "reset", "stop"] {
+        let mut reader = world.reader(&format!("{way}/up")).await;
+        let (quic, mut control) = world.connect(&Connect::v5(way)).await;
+        let mut data = quic.open(Version::V5).await;
+        data.subscribe(1, &format!("{way}/down/#"), 2).await;
+        // Up: PUBREC came, PUBREL has not left.
+        let up = publish(2, &format!("{way}/up"), "once", 2);
+        data.ask(&up, &acked(Ack::PubRec, 2)).await;
+        // Down: one without PUBREC, one with PUBREL.
+        exactly_once(&mut control, 3, &format!("{way}/down/a"), "released").await;
+        let released = data.message().await;
+        data.ask(&wire::ack(Ack::PubRec, released.id), &acked(Ack::PubRel, released.id)).await;
+        exactly_once(&mut control, 4, &format!("{way}/down/b"), "unanswered").await;
+        let unanswered = data.message().await;
+        match way {
+            "finish" => data.send.finish().unwrap(),
+            "reset" => data.send.reset(VarInt::from_u32(9)).unwrap(),
+            _ => {
+                data.receive.stop(VarInt::from_u32(9)).unwrap();
+                data.send.finish().unwrap();
+            }
+        }
+        let mut came = [control.next().await, control.next().await];
+        came.sort_by_key(|packet| matches!(packet, Packet::Publish(_)));
+        assert_eq!(came[0], acked(Ack::PubRel, released.id), "{way}");
+        let again = Publish { dup: true, ..unanswered.clone() };
+        assert_eq!(came[1], Packet::Publish(again), "{way}");
+        control.send(&wire::ack(Ack::PubComp, released.id)).await;
+        control.ask(&wire::ack(Ack::PubRec, unanswered.id), &acked(Ack::PubRel, unanswered.id)).await;
+        control.send(&wire::ack(Ack::PubComp, unanswered.id)).await;
+        // The publish is known on another stream.
+        let mut other = quic.open(Version::V5).await;
+        let repeat = Publish { id: 2, dup: true, ..Publish::new(&format!("{way}/up"), "once", 2) };
+        other.ask(&repeat.encode(Version::V5), &acked(Ack::PubRec, 2)).await;
+        other.ask(&wire::ack(Ack::PubRel, 2), &acked(Ack::PubComp, 2)).await;
+        assert_eq!(reader.message().await.unwrap().unwrap().payload, b"once");
+        assert!(reader.is_quiet(Duration::from_millis(100)).await, "{way}");
+        // The subscription goes on.
+        control.send(&publish(5, &format!("{way}/down/c"), "later", 0)).await;
+        assert_eq!(control.message().await.payload, b"later");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_packet_ends_its_stream_only() {
+    let world = World::new("").await;
+    let (quic, mut control) = world.connect(&Connect::v5("broken")).await;
+    let (mut broken, mut sound) = (quic.open(Version::V5).await, quic.open(Version::V5).await);
+    broken.send(&[publish(1, "broken/a", "before", 1), vec![0x36, 0x00]].concat()).await;
+    let end = tokio::time::timeout(LIMIT, broken.receive.received_reset()).await.unwrap();
+    assert_eq!(end.unwrap(), Some(VarInt::from_u32(1)));
+    // Its answer comes where it can.
+    assert_eq!(control.next().await, acked(Ack::PubAck, 1));
+    sound.publish(2, "broken/b", "sound").await;
+    control.ask(&PINGREQ, &Packet::PingResp).await;
+    world.until_counted("weft_mqtt_violations_total{kind=\"packet\"} 1").await;
+}
+
+#[tokio::test]
+async fn what_is_for_the_control_stream_ends_the_connection_elsewhere() {
+    let world = World::new("").await;
+    for packet in [PINGREQ.to_vec(), wire::DISCONNECT.to_vec(), Connect::v5("again").encode()] {
+        let (quic, mut control) = world.connect(&Connect::v5("strict")).await;
+        let mut data = quic.open(Version::V5).await;
+        data.send(&packet).await;
+        assert_eq!(control.next().await, Packet::Disconnect(0x82));
+        quic.closed().await;
+    }
+}
+
+#[tokio::test]
+async fn no_more_streams_than_allowed() {
+    let world = World::new("[listener.plant.quic]\nstreams_max = 2").await;
+    let (quic, _control) = world.connect(&Connect::v5("greedy")).await;
+    let (mut one, mut other) = (quic.open(Version::V5).await, quic.open(Version::V5).await);
+    one.publish(1, "greedy/a", "one").await;
+    other.publish(2, "greedy/a", "other").await;
+    let third = tokio::time::timeout(Duration::from_millis(200), quic.connection.open_bi()).await;
+    assert!(third.is_err(), "two are open");
+    one.send.finish().unwrap();
+    assert_eq!(one.recv().await, None, "Weft ends its side");
+    quic.open(Version::V5).await.publish(3, "greedy/a", "third").await;
+}
+
+#[tokio::test]
+async fn a_session_that_was_made_on_many_streams_is_taken_up_on_one() {
+    let world = World::new("").await;
+    let connect = Connect { clean: false, ..Connect::v5("many") }.with(Property::Four(SESSION_EXPIRY, 600));
+    let (quic, mut control) = world.connect(&connect).await;
+    let mut data = quic.open(Version::V5).await;
+    data.subscribe(1, "kept/#", 2).await;
+    control.publish(2, "kept/a", "unanswered").await;
+    let first = data.message().await;
+    quic.close();
+    let (mut tcp, present) = Client::connect(world.weft.mqtt, &connect).await.unwrap();
+    assert!(present);
+    match tcp.next().await {
+        Packet::Publish(again) => assert_eq!(again, Publish { dup: true, ..first }),
+        other => panic!("{other:?}"),
+    }
 }

@@ -13,6 +13,7 @@ mod auth;
 mod connect;
 mod deliver;
 mod exercise;
+mod lanes;
 mod publish;
 mod subscribe;
 
@@ -26,7 +27,7 @@ use event::access::Credentials;
 use event::hub::{self, Close, Closed, Stamps};
 use event::{ClientId, Principal, TopicFilter, TopicName};
 
-use crate::codec::{Disconnect, Packet, Property, Reason, Version, claims_version_5, encode};
+use crate::codec::{Disconnect, Packet, PacketId, Property, Reason, Version, claims_version_5, encode};
 use crate::output::Output;
 use crate::session::{Deliveries, Received};
 use crate::{Options, Violation};
@@ -36,6 +37,8 @@ use auth::Authentication;
 pub use connect::Bound;
 use connect::{Welcome, Wish};
 pub use exercise::exercise;
+pub use lanes::Lane;
+use lanes::Lanes;
 use publish::{Gathered, Open};
 use subscribe::Request;
 
@@ -76,6 +79,8 @@ pub enum Action {
     Publish(Vec<hub::Publish>),
     /// [`hub::Link::ack`].
     Ack(Vec<u64>),
+    /// [`hub::Link::rewind`].
+    Rewind,
     /// [`hub::Link::received`], answered by [`Connection::handle_kept`].
     Received(Vec<u64>),
     /// [`hub::Link::release`], answered by [`Connection::handle_released`].
@@ -154,6 +159,8 @@ pub struct Connection {
     to_keep: Vec<u64>,
     keeping: VecDeque<Vec<u64>>,
     request: Option<Box<Request>>,
+    /// Of clients that have opened data streams.
+    lanes: Option<Box<Lanes>>,
 }
 
 #[derive(Debug)]
@@ -206,6 +213,7 @@ impl Connection {
             to_keep: Vec::new(),
             keeping: VecDeque::new(),
             request: None,
+            lanes: None,
         }
     }
 
@@ -232,6 +240,11 @@ impl Connection {
         matches!(self.phase, Phase::Over)
     }
 
+    /// Whether the client is connected: CONNACK said so, and nothing ended it.
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
     /// Bytes for the peer.
     pub fn output(&self) -> &Output {
         &self.output
@@ -253,6 +266,9 @@ impl Connection {
         self.open.shrink_to_fit();
         self.releasing.shrink_to_fit();
         self.keeping.shrink_to_fit();
+        if let Some(lanes) = &mut self.lanes {
+            lanes.shrink();
+        }
     }
 
     /// Whether the next packet may be given in. Otherwise leave it, and what is behind it, where it is.
@@ -268,7 +284,7 @@ impl Connection {
                     && self.stalled_until.is_none()
                     && self.open.len() < OPEN_BATCHES
                     && self.open_bytes < self.options.open_bytes.as_usize()
-                    && self.output.len() < self.output_limit().saturating_mul(2)
+                    && self.output_len() < self.output_limit().saturating_mul(2)
                     && !self.is_full_311()
             }
         }
@@ -410,6 +426,7 @@ impl Connection {
                 at(self.keep_alive.map(|keep_alive| self.last_in + keep_alive));
                 at(self.stuck_since.map(|since| since + self.options.write_timeout()));
                 at(self.stalled_until);
+                at(self.lanes_stuck_since().map(|since| since + self.options.write_timeout()));
                 at(self.proof_end);
             }
         }
@@ -436,7 +453,10 @@ impl Connection {
             Phase::Open if due(self.keep_alive.map(|keep_alive| self.last_in + keep_alive)) => {
                 Violation::KeepAlive
             }
-            Phase::Open if due(self.stuck_since.map(|since| since + self.options.write_timeout())) => {
+            Phase::Open
+                if due(self.stuck_since.map(|since| since + self.options.write_timeout()))
+                    || due(self.lanes_stuck_since().map(|since| since + self.options.write_timeout())) =>
+            {
                 Violation::WriteTimeout
             }
             Phase::Open if due(self.stalled_until) => Violation::Refused,
@@ -484,6 +504,11 @@ impl Connection {
             self.keeping.push_back(numbers.clone());
             return Some(Action::Received(numbers));
         }
+        if let Some(lanes) = &mut self.lanes
+            && lanes.take_loss()
+        {
+            return Some(Action::Rewind);
+        }
         if !self.to_release.is_empty() {
             let ids = std::mem::take(&mut self.to_release);
             self.releasing.push_back(ids.clone());
@@ -530,7 +555,14 @@ impl Connection {
 
     /// Writes a packet, if it is not larger than the client takes \[MQTT-3.1.2-24\]. Tells whether it was written.
     fn send(&mut self, write: impl FnOnce(&mut BytesMut)) -> bool {
-        let out = self.output.buffer();
+        self.send_answer(None, write)
+    }
+
+    /// As [`Self::send`], on the stream of the client's packet that had this id.
+    fn send_answer(&mut self, id: Option<PacketId>, write: impl FnOnce(&mut BytesMut)) -> bool {
+        let Self { output, lanes, .. } = self;
+        let lane = lanes.as_mut().and_then(|lanes| lanes.answer(id?));
+        let out = lane.unwrap_or(output).buffer();
         let before = out.len();
         write(out);
         let fits = u32::try_from(out.len() - before).is_ok_and(|len| len <= self.packet_max);
@@ -563,6 +595,11 @@ impl Connection {
             }
             Phase::Ending(_) | Phase::Over => {}
         }
+    }
+
+    /// Bytes that wait, of all streams.
+    fn output_len(&self) -> usize {
+        self.output.len().saturating_add(self.lanes.as_ref().map_or(0, |lanes| lanes.output_len()))
     }
 
     fn output_limit(&self) -> usize {

@@ -26,10 +26,31 @@ use crate::connection::{Action, Bound, Connection, Now};
 use crate::output::Output;
 use crate::{Options, Violation, meters};
 
+mod lanes;
+
+use lanes::Lanes;
+pub use lanes::{Accept, DataStream};
+
 /// Serves one client over `stream` until it is gone, or `drain` turns true and what was taken is answered.
 /// Not cancel-safe: dropped, the client is lost, and its will is published.
 pub fn serve<S>(
     stream: S,
+    source: Source,
+    gate: Arc<dyn Gate>,
+    hub: Arc<dyn Hub>,
+    options: Arc<Options>,
+    drain: watch::Receiver<bool>,
+) -> impl Future<Output = ()> + Send
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    serve_many(stream, None, source, gate, hub, options, drain)
+}
+
+/// As [`serve`], for a client that may open data streams beside its control stream `stream`.
+pub fn serve_many<S>(
+    stream: S,
+    data: Option<Accept>,
     source: Source,
     gate: Arc<dyn Gate>,
     hub: Arc<dyn Hub>,
@@ -41,6 +62,7 @@ where
 {
     // Made before the future, so that the future holds what it was made of only once: idle connections are many.
     let mut driver = Driver::new(stream, source, gate, hub, options);
+    driver.lanes = data.map(Lanes::new);
     async move {
         let _connected = meters::Connected::new();
         {
@@ -65,6 +87,8 @@ struct Driver<S> {
     link: Option<Box<dyn Link>>,
     connection: Connection,
     packet_max: u32,
+    /// Where the carrier has further streams.
+    lanes: Option<Box<Lanes>>,
 
     /// What was read and is not a complete packet yet.
     input: BytesMut,
@@ -126,6 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             link: None,
             connection,
             packet_max,
+            lanes: None,
             input: BytesMut::new(),
             burst: Bytes::new(),
             bad: None,
@@ -188,6 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             moved |= self.poll_write(cx, now);
             moved |= self.poll_timer(cx, timer.as_mut(), now);
             moved |= self.poll_read(cx, now);
+            moved |= self.poll_lanes(cx, now);
             if !moved {
                 self.count();
                 return Poll::Pending;
@@ -331,6 +357,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 Action::Renew(_)
                 | Action::Publish(_)
                 | Action::Ack(_)
+                | Action::Rewind
                 | Action::Received(_)
                 | Action::Release(_)
                 | Action::Subscribe(_)
@@ -352,6 +379,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 Admission::Waiting(room) => self.held = Held::Room(room),
             },
             Action::Ack(numbers) => link.ack(&numbers),
+            Action::Rewind => link.rewind(),
             Action::Received(numbers) => self.received.push_back(link.received(&numbers)),
             Action::Release(ids) => self.releases.push_back(link.release(&ids)),
             Action::Subscribe(wanted) => self.held = Held::Subscribe(link.subscribe(wanted)),
@@ -495,16 +523,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         let found = scan(&self.input, self.packet_max, self.connection.version().is_some());
         self.burst = self.input.split_to(found.complete).freeze();
         self.bad = found.violation;
-        if self.allowance.is_limited() {
-            let bytes = u64::try_from(read).unwrap_or(u64::MAX);
-            let wait = self.allowance.charge(u64::from(found.packets), bytes, now.instant);
-            self.paused_until = (!wait.is_zero()).then(|| Instant::from_std(now.instant + wait));
-        }
+        self.charge(found.packets, read, now);
         self.feed(now);
         if found.next > self.input.capacity() {
             // Memory follows what really came, so a length alone takes none.
             let missing = found.next.saturating_sub(self.input.len());
             self.input.reserve(missing.min(self.input.len().max(CHUNK_MAX)));
+        }
+    }
+
+    /// Charges what one read brought.
+    fn charge(&mut self, packets: u32, read: usize, now: Now) {
+        if self.allowance.is_limited() {
+            let bytes = u64::try_from(read).unwrap_or(u64::MAX);
+            let wait = self.allowance.charge(u64::from(packets), bytes, now.instant);
+            self.paused_until = (!wait.is_zero()).then(|| Instant::from_std(now.instant + wait));
         }
     }
 
@@ -547,6 +580,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                     Ok(written @ 1..) => self.connection.handle_written(written, Instant::now().into_std()),
                     Ok(0) | Err(_) => return,
                 }
+            }
+            if self.lanes.is_some() {
+                Box::pin(self.finish_lanes()).await;
             }
             if self.stream.shutdown().await.is_err() {
                 return;

@@ -72,6 +72,9 @@ pub enum Violation {
     /// A packet that only servers send.
     #[error("[MQTT 5 §2.1.2] a packet that only the server sends")]
     WrongDirection,
+    /// CONNECT, PINGREQ, DISCONNECT or AUTH on a data stream.
+    #[error("[MQTT 5 §4.13] a packet that belongs on the control stream")]
+    ControlPacket,
     /// No filter.
     #[error("[MQTT-3.8.3-2] a SUBSCRIBE or UNSUBSCRIBE without filter")]
     NoFilter,
@@ -173,6 +176,7 @@ impl Violation {
             | Self::ConnectFirst
             | Self::ConnectTwice
             | Self::WrongDirection
+            | Self::ControlPacket
             | Self::NoFilter
             | Self::NoLocalShared
             | Self::SubscriptionOptions(_)
@@ -236,6 +240,7 @@ impl Violation {
             | Self::Length
             | Self::Truncated
             | Self::Trailing
+            | Self::ControlPacket
             | Self::WrongDirection => "packet",
         }
     }

@@ -22,7 +22,7 @@ mod options;
 mod output;
 mod session;
 
-pub use driver::serve;
+pub use driver::{Accept, DataStream, serve, serve_many};
 pub use error::Violation;
 pub use options::{DeniedPublish, Options};
 pub use output::Output;

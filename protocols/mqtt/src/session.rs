@@ -50,6 +50,11 @@ impl Deliveries {
         }
     }
 
+    /// Where `number` stands, if it was sent.
+    pub(crate) fn stage(&self, number: u64) -> Option<Stage> {
+        self.window.get(self.search(number)?).map(|(_, stage)| *stage)
+    }
+
     /// `number` was sent.
     pub(crate) fn sent(&mut self, number: u64, guarantee: Guarantee) {
         let stage = if guarantee == Guarantee::ExactlyOnce { Stage::Sent2 } else { Stage::Sent1 };

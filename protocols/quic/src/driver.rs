@@ -1,8 +1,11 @@
 //! Accepts connections and shakes hands: the only file that awaits.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime};
 use rustls_pki_types::CertificateDer;
@@ -10,7 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use transport::{Admission, BindError, Connections, Entry, Failure, Place, Proof, Stream, Throttle, Tls};
 
 use crate::failure::failure;
-use crate::stream::{Control, Duplex};
+use crate::stream::{Control, DataStream, Duplex};
 use crate::{Options, settings};
 
 /// A bound UDP address.
@@ -45,6 +48,45 @@ pub struct Arrival {
 pub struct Client {
     /// Its first stream, on which it says CONNECT. The connection ends when this is dropped.
     pub control: Stream,
+    /// The streams that it opens later.
+    pub data: DataStreams,
+}
+
+/// The further streams of a client, in the order in which it opens them.
+pub struct DataStreams {
+    connection: Connection,
+    next: Pin<Box<Next>>,
+    /// The rate of the connection.
+    throttle: Option<Throttle>,
+}
+
+type Next = dyn Future<Output = Duplex> + Send;
+
+impl DataStreams {
+    fn new(connection: Connection, throttle: Option<Throttle>) -> Self {
+        Self { next: Box::pin(next(connection.clone())), connection, throttle }
+    }
+
+    /// Ready when the client has opened one more. It never tells that the connection ended: the control stream does.
+    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<DataStream> {
+        let stream = ready!(self.next.as_mut().poll(cx));
+        self.next = Box::pin(next(self.connection.clone()));
+        Poll::Ready(DataStream::new(stream, self.throttle.as_ref().map(Throttle::another)))
+    }
+}
+
+impl fmt::Debug for DataStreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DataStreams").field(&self.connection).finish()
+    }
+}
+
+/// Cancel-safe.
+async fn next(connection: Connection) -> Duplex {
+    match connection.accept_bi().await {
+        Ok(stream) => Duplex::new(stream),
+        Err(_) => std::future::pending().await,
+    }
 }
 
 impl Listener {
@@ -172,8 +214,9 @@ impl Arrival {
         };
         let (connection, control, proof) = place.shake(shaking).await?;
         let throttle: Option<Throttle> = place.throttle();
+        let data = DataStreams::new(connection.clone(), throttle.as_ref().map(Throttle::another));
         let control = Control::new(Duplex::new(control), connection);
-        Some(Client { control: Stream::carried(Box::new(control), place, proof, throttle) })
+        Some(Client { control: Stream::carried(Box::new(control), place, proof, throttle), data })
     }
 }
 

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
+    /// How many data streams a client may have open beside its control stream. Default 16; 0..=1000. One more has to wait
+    /// until another is closed; 0: all goes over the control stream.
+    #[schemars(range(max = 1000))]
+    pub streams_max: u16,
     /// How much a client may send on one stream ahead of what Weft has read. Default 256 KiB; 16 KiB to 64 MiB. Too low, and
     /// long links are slow: a stream brings at most one window for each round trip.
     #[schemars(with = "String")]
@@ -40,6 +44,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            streams_max: 16,
             stream_window_bytes: ByteLimit::kib(256),
             window_bytes: ByteLimit::mib(1),
             idle_timeout_s: 75,

@@ -22,7 +22,7 @@ pub(crate) fn server(options: &Options, crypto: Arc<QuicServerConfig>) -> Server
 
 fn transport(options: &Options) -> TransportConfig {
     let mut config = TransportConfig::default();
-    config.max_concurrent_bidi_streams(VarInt::from_u32(1));
+    config.max_concurrent_bidi_streams(VarInt::from(options.streams_max.saturating_add(1)));
     config.max_concurrent_uni_streams(VarInt::from_u32(0));
     config.stream_receive_window(size(options.stream_window_bytes.0));
     config.receive_window(size(options.window_bytes.0));

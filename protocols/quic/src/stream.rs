@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use quinn::{Connection, RecvStream, SendStream, StoppedError, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use transport::Throttle;
 
 /// A bidirectional stream. [`AsyncWrite::poll_shutdown`] waits until the client has all that was written: a connection that
 /// is closed before would take it away.
@@ -54,6 +55,56 @@ impl AsyncWrite for Duplex {
         let ended = ended.get_or_insert_with(|| Box::pin(send.stopped()));
         ready!(ended.as_mut().poll(cx)).map_err(io::Error::from)?;
         Poll::Ready(Ok(()))
+    }
+}
+
+/// A stream beside the control stream. Dropped before it is shut down, it is broken off in both directions.
+#[derive(Debug)]
+pub struct DataStream {
+    stream: Duplex,
+    throttle: Option<Throttle>,
+}
+
+impl DataStream {
+    pub(crate) fn new(stream: Duplex, throttle: Option<Throttle>) -> Self {
+        Self { stream, throttle }
+    }
+}
+
+impl Drop for DataStream {
+    fn drop(&mut self) {
+        let Duplex { send, receive, ended } = &mut self.stream;
+        if ended.is_none() {
+            send.reset(BROKEN_OFF).unwrap_or(());
+            receive.stop(BROKEN_OFF).unwrap_or(());
+        }
+    }
+}
+
+/// The code that a client sees when Weft breaks a data stream off.
+const BROKEN_OFF: VarInt = VarInt::from_u32(1);
+
+impl AsyncRead for DataStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, throttle } = self.get_mut();
+        match throttle {
+            None => Pin::new(stream).poll_read(cx, buf),
+            Some(throttle) => throttle.poll_read(cx, buf, |cx, buf| Pin::new(stream).poll_read(cx, buf)),
+        }
+    }
+}
+
+impl AsyncWrite for DataStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }
 

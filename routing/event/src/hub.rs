@@ -63,6 +63,10 @@ pub trait Link: Send {
     /// These numbered deliveries are done: PUBACK, PUBCOMP, or the protocol's like. Unknown numbers are ignored.
     fn ack(&mut self, numbers: &[u64]);
 
+    /// A part of what this connection sent is lost: offers numbered deliveries that are neither acked nor received once more,
+    /// from the oldest on.
+    fn rewind(&mut self);
+
     /// The subscriber has these exactly-once deliveries (PUBREC): resolved when that is kept, so that PUBREL may leave
     /// and they are never sent again. Follow with [`Link::ack`] at PUBCOMP.
     fn received(&mut self, numbers: &[u64]) -> Receipt;

@@ -15,8 +15,10 @@ impl Connection {
     /// SUBACK, and while the client does not read.
     pub fn room(&self) -> Option<Room> {
         let open = matches!(self.phase, Phase::Open) && self.drain_until.is_none() && self.request.is_none();
-        let bytes = self.output_limit().checked_sub(self.output.len()).filter(|bytes| *bytes > 0)?;
-        open.then(|| Room { numbered: self.deliveries_max.saturating_sub(self.deliveries.open()), bytes })
+        let bytes = self.output_limit().checked_sub(self.output_len()).filter(|bytes| *bytes > 0)?;
+        let lost = self.lanes.as_ref().map_or(0, |lanes| lanes.lost());
+        let out = self.deliveries.open().saturating_sub(lost);
+        open.then(|| Room { numbered: self.deliveries_max.saturating_sub(out), bytes })
     }
 
     /// Sends deliveries that the hub gave, and empties the list.
@@ -34,6 +36,11 @@ impl Connection {
             self.acks.extend(delivery.number);
             return;
         }
+        if let Some(number) = delivery.number
+            && !self.is_wanted(number)
+        {
+            return;
+        }
         let payload = binding::payload(event, self.version);
         let head = PublishHead {
             dup: delivery.again && delivery.number.is_some(),
@@ -44,7 +51,14 @@ impl Connection {
         };
         let ids = delivery.subscriptions.as_deref();
         let (version, packet_max) = (self.version, self.packet_max);
-        let out = self.output.buffer();
+        let Self { output, lanes, aliases_out, .. } = self;
+        let lane = lanes.as_mut().and_then(|lanes| lanes.of_topic(event.topic(), head.id));
+        // Streams may overtake each other, so aliases are for one of them only.
+        let (output, aliases_out) = match lane {
+            None => (output, aliases_out.as_mut()),
+            Some(lane) => (lane, None),
+        };
+        let out = output.buffer();
         let mut write = |topic: &str, alias: Option<u16>| {
             let properties = |visit: &mut Visit<'_>| {
                 if let Some(alias) = alias {
@@ -61,7 +75,7 @@ impl Connection {
                 packet_max,
             )
         };
-        let written = match &mut self.aliases_out {
+        let written = match aliases_out {
             None => write(head.topic, None),
             Some(aliases) => match aliases.choose(head.topic) {
                 Choice::Plain => write(head.topic, None),
@@ -78,9 +92,12 @@ impl Connection {
             // As if it had been delivered [MQTT-3.1.2-25].
             self.tally.oversized += 1;
             self.acks.extend(delivery.number);
+            if let (Some(lanes), Some(number)) = (&mut self.lanes, delivery.number) {
+                lanes.delivered(number);
+            }
             return;
         }
-        self.output.payload(payload);
+        output.payload(payload);
         self.tally.publish_out += 1;
         if let Some(number) = delivery.number {
             self.deliveries.sent(number, delivery.guarantee);
@@ -147,6 +164,9 @@ impl Connection {
     }
 
     fn finish(&mut self, number: u64) {
+        if let Some(lanes) = &mut self.lanes {
+            lanes.delivered(number);
+        }
         self.deliveries.advance(number, Stage::Done);
         self.acks.push(number);
     }

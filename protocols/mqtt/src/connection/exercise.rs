@@ -131,7 +131,7 @@ impl Bench {
                 }
                 Action::Subscribe(wanted) => Asked::Subscribe(wanted.len()),
                 Action::Unsubscribe(filters) => Asked::Unsubscribe(filters.len()),
-                Action::Renew(_) | Action::Ack(_) => continue,
+                Action::Renew(_) | Action::Ack(_) | Action::Rewind => continue,
                 Action::Close(_) => {
                     assert!(self.connection.is_over());
                     self.asked.clear();

@@ -104,13 +104,15 @@ impl Connection {
             return Err(Violation::TopicAlias(alias));
         }
         let place = usize::from(alias) - 1;
+        let Self { aliases, lanes, .. } = self;
+        let aliases = lanes.as_mut().and_then(|lanes| lanes.aliases()).unwrap_or(aliases);
         match &publish.topic {
-            None => self.aliases.get(place).cloned().flatten().ok_or(Violation::TopicAlias(alias)),
+            None => aliases.get(place).cloned().flatten().ok_or(Violation::TopicAlias(alias)),
             Some(topic) => {
-                if self.aliases.len() <= place {
-                    self.aliases.resize(place + 1, None);
+                if aliases.len() <= place {
+                    aliases.resize(place + 1, None);
                 }
-                if let Some(slot) = self.aliases.get_mut(place) {
+                if let Some(slot) = aliases.get_mut(place) {
                     // An alias lives long: it must not hold the whole read that its packet came in.
                     *slot = TopicName::parse(topic.as_str()).ok();
                 }
@@ -305,9 +307,16 @@ impl Connection {
             return;
         }
         self.tally.ack_out += 1;
-        match self.told(text) {
-            None => encode::ack(self.output.buffer(), self.version, what, id, reason),
-            Some(text) => encode::ack_saying(self.output.buffer(), what, id, reason, text),
+        let text = self.told(text);
+        let Self { output, lanes, .. } = self;
+        let lane = lanes.as_mut().and_then(|lanes| match what {
+            AckKind::PubAck | AckKind::PubRec | AckKind::PubComp => lanes.answer(id),
+            AckKind::PubRel => lanes.of_delivery(id),
+        });
+        let out = lane.unwrap_or(output).buffer();
+        match text {
+            None => encode::ack(out, self.version, what, id, reason),
+            Some(text) => encode::ack_saying(out, what, id, reason, text),
         }
     }
 }

@@ -74,6 +74,9 @@ impl Connection {
             let reasons = answers.into_iter().flatten().collect();
             return self.send_suback(&Answered { id: subscribe.id, reasons, text });
         }
+        if let Some(lanes) = &mut self.lanes {
+            lanes.ask(wanted.iter().map(|one| &one.filter));
+        }
         let asks = Some(Asks::Subscribe(wanted));
         self.request = Some(Box::new(Request { id: subscribe.id, answers, text, asks }));
     }
@@ -81,6 +84,9 @@ impl Connection {
     /// The hub's answer to [`Action::Subscribe`].
     pub fn handle_subscribed(&mut self, answer: Result<Vec<Result<Granted, Reject>>, Reject>) {
         let Some(mut request) = self.request.take() else { return };
+        if let Some(lanes) = &mut self.lanes {
+            lanes.granted(&answer);
+        }
         let refusal = match &answer {
             Ok(list) => list.iter().find_map(|one| one.as_ref().err()),
             Err(reject) => Some(reject),
@@ -100,7 +106,7 @@ impl Connection {
     fn send_suback(&mut self, answered: &Answered) {
         let Answered { id, reasons, text } = answered;
         let (version, text) = (self.version, text.as_deref().and_then(|text| self.told(text)));
-        if !self.send(|out| encode::suback(out, version, *id, reasons, text)) {
+        if !self.send_answer(Some(*id), |out| encode::suback(out, version, *id, reasons, text)) {
             self.disconnect(Reason::PacketTooLarge, None);
         }
     }
@@ -126,6 +132,9 @@ impl Connection {
         if filters.is_empty() {
             let reasons = answers.into_iter().flatten().collect();
             return self.send_unsuback(&Answered { id: unsubscribe.id, reasons, text });
+        }
+        if let Some(lanes) = &mut self.lanes {
+            filters.iter().for_each(|filter| lanes.forget(filter));
         }
         let asks = Some(Asks::Unsubscribe(filters));
         self.request = Some(Box::new(Request { id: unsubscribe.id, answers, text, asks }));
@@ -153,7 +162,7 @@ impl Connection {
     fn send_unsuback(&mut self, answered: &Answered) {
         let Answered { id, reasons, text } = answered;
         let (version, text) = (self.version, text.as_deref().and_then(|text| self.told(text)));
-        if !self.send(|out| encode::unsuback(out, version, *id, reasons, text)) {
+        if !self.send_answer(Some(*id), |out| encode::unsuback(out, version, *id, reasons, text)) {
             self.disconnect(Reason::PacketTooLarge, None);
         }
     }

@@ -432,6 +432,7 @@ impl Sim {
                 | Action::Authenticate { .. }
                 | Action::Step(_)
                 | Action::Renew(_)
+                | Action::Rewind
                 | Action::Attach(..)
                 | Action::Subscribe(_)
                 | Action::Unsubscribe(_)

@@ -300,6 +300,13 @@ impl Link for SessionLink {
         self.settled(&left, acked);
     }
 
+    fn rewind(&mut self) {
+        let mut mailbox = self.session.mailbox.lock();
+        if mailbox.holder == self.holder {
+            mailbox.rewind();
+        }
+    }
+
     fn received(&mut self, numbers: &[u64]) -> Receipt {
         let numbers = self.session.mailbox.lock().receive(numbers);
         if !self.session.durable || numbers.is_empty() {

@@ -576,6 +576,11 @@ impl Mailbox {
         slots.filter(|(slot, _)| slot.state == SlotState::Received).map(|(_, number)| number).collect()
     }
 
+    /// Everything open is offered to the connection once more.
+    pub(crate) fn rewind(&mut self) {
+        self.cursor = self.first;
+    }
+
     /// No connection holds the session: live events are of no use, the others stay in the log.
     pub(crate) fn detach(&mut self, totals: &Totals) -> usize {
         if std::mem::replace(&mut self.attached, false) {

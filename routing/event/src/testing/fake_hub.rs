@@ -463,6 +463,15 @@ impl Link for FakeLink {
         }
     }
 
+    fn rewind(&mut self) {
+        let mut state = self.hub.lock();
+        let Some(session) = state.sessions.get_mut(&self.client) else { return };
+        for held in session.numbered.values_mut().filter(|held| held.taken_by == self.connection) {
+            // As if another connection had it.
+            held.taken_by = u64::MAX;
+        }
+    }
+
     fn received(&mut self, numbers: &[u64]) -> Receipt {
         let mut state =
             self.hub.note(Call::Received { client: self.client.clone(), numbers: numbers.to_vec() });

@@ -34,6 +34,7 @@ pub async fn all<H: Hub>(make: impl AsyncFn() -> Arc<H>) {
     options_of_subscriptions_are_kept(&*make().await).await;
     room_is_kept_to(&*make().await).await;
     acked_deliveries_are_gone_and_others_come_again(&*make().await).await;
+    a_connection_that_lost_deliveries_gets_them_again(&*make().await).await;
     a_session_collects_while_its_client_is_away(&*make().await).await;
     a_session_without_keep_ends_with_its_connection(&*make().await).await;
     a_clean_attach_forgets(&*make().await).await;
@@ -166,6 +167,21 @@ async fn acked_deliveries_are_gone_and_others_come_again(hub: &dyn Hub) {
     reader.say("a", "3", AtLeastOnce).await;
     let got = reader.take(2).await;
     assert_eq!(shown(&got), [("1", Some(1), true), ("3", Some(3), false)]);
+}
+
+async fn a_connection_that_lost_deliveries_gets_them_again(hub: &dyn Hub) {
+    let mut reader = Client::transient(hub, "reader").await;
+    reader.subscribe("a", ExactlyOnce).await;
+    for n in 0..4 {
+        reader.say("a", &n.to_string(), ExactlyOnce).await;
+    }
+    assert_eq!(reader.texts(4).await, ["0", "1", "2", "3"]);
+    reader.link.ack(&[0]);
+    assert!(matches!(soon(reader.link.received(&[2])).await, Outcome::Kept));
+    reader.link.rewind();
+    reader.say("a", "4", ExactlyOnce).await;
+    let got = reader.take(3).await;
+    assert_eq!(shown(&got), [("1", Some(1), true), ("3", Some(3), true), ("4", Some(4), false)]);
 }
 
 async fn a_session_collects_while_its_client_is_away(hub: &dyn Hub) {
