@@ -82,9 +82,24 @@ impl Client {
 
     /// As [`Self::recv`] with a limit of its own; [`io::ErrorKind::TimedOut`] tells that it was reached.
     pub async fn recv_within(&mut self, limit: Duration) -> io::Result<Option<Packet>> {
+        let version = self.version;
+        self.read(limit, |input| wire::take(input, version)).await
+    }
+
+    /// The bytes of the next packet; panics if there is none.
+    pub async fn frame(&mut self) -> Vec<u8> {
+        let frame = self.read(Duration::from_secs(20), wire::frame).await;
+        frame.expect("a packet").expect("a packet, not the end of the connection")
+    }
+
+    async fn read<T>(
+        &mut self,
+        limit: Duration,
+        take: impl Fn(&mut Vec<u8>) -> Option<T>,
+    ) -> io::Result<Option<T>> {
         loop {
-            if let Some(packet) = wire::take(&mut self.input, self.version) {
-                return Ok(Some(packet));
+            if let Some(taken) = take(&mut self.input) {
+                return Ok(Some(taken));
             }
             let read = self.stream.read_buf(&mut self.input);
             let count = tokio::time::timeout(limit, read).await.map_err(|_| io::ErrorKind::TimedOut)??;

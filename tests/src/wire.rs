@@ -106,6 +106,8 @@ pub enum Packet {
     PingResp,
     /// DISCONNECT, MQTT 5 only.
     Disconnect(u8),
+    /// AUTH, MQTT 5 only.
+    Auth(u8, Vec<Property>),
 }
 
 impl Connect {
@@ -271,6 +273,13 @@ pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
 
 /// Takes one whole packet off the front of `input`; `None` if there is none yet.
 pub fn take(input: &mut Vec<u8>, version: Version) -> Option<Packet> {
+    let whole = frame(input)?;
+    let length = whole.iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count() + 1;
+    Some(decode(whole[0], &whole[1 + length..], version))
+}
+
+/// Takes the bytes of the first packet.
+pub fn frame(input: &mut Vec<u8>) -> Option<Vec<u8>> {
     let mut length = 0usize;
     let mut at = 1;
     loop {
@@ -285,8 +294,7 @@ pub fn take(input: &mut Vec<u8>, version: Version) -> Option<Packet> {
     if input.len() < at + length {
         return None;
     }
-    let whole: Vec<u8> = input.drain(..at + length).collect();
-    Some(decode(whole[0], &whole[at..], version))
+    Some(input.drain(..at + length).collect())
 }
 
 fn decode(first: u8, body: &[u8], version: Version) -> Packet {
@@ -332,6 +340,10 @@ fn decode(first: u8, body: &[u8], version: Version) -> Packet {
         (14, 0) => {
             assert_eq!(version, Version::V5, "a server does not send DISCONNECT in 3.1.1");
             Packet::Disconnect(if body.is_empty() { 0 } else { rest.byte() })
+        }
+        (15, 0) => {
+            let code = rest.byte();
+            Packet::Auth(code, rest.properties())
         }
         _ => panic!("a server does not send a packet of first byte {first:#04x}: {body:02x?}"),
     }

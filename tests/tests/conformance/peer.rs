@@ -238,6 +238,10 @@ impl Peer {
             Packet::UnsubAck(id, codes) => format!("UNSUBACK {id} {codes:02x?}"),
             Packet::PingResp => "PINGRESP".into(),
             Packet::Disconnect(code) => format!("DISCONNECT {code:#04x}"),
+            Packet::Auth(code, properties) => {
+                self.properties = properties;
+                format!("AUTH {code:#04x}")
+            }
         }
     }
 }

@@ -100,7 +100,8 @@ impl Connection {
     pub fn handle_unknown_method(&mut self) {
         match self.phase {
             Phase::Attaching(_) => self.refuse_connect(Reason::BadAuthenticationMethod, None),
-            Phase::Open => self.disconnect(Reason::BadAuthenticationMethod, None),
+            // DISCONNECT has no code for the method (MQTT 5 table 3-10).
+            Phase::Open => self.disconnect(Reason::NotAuthorized, None),
             Phase::Waiting(_) | Phase::Ending(_) | Phase::Over => {}
         }
     }
