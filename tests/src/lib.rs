@@ -13,7 +13,7 @@
 //! | [`quic`] | a QUIC client |
 //! | [`socket`] | a WebSocket client |
 //! | [`sse`] | server-sent events as a reader reads them |
-//! | [`real`] | other people's clients: mosquitto, Paho, HiveMQ's, MQTT.js, curl, Chromium, the Java client of RocketMQ |
+//! | [`real`] | other people's clients: mosquitto, Paho, HiveMQ's, MQTT.js, curl, Chromium, aioquic, the Java client of RocketMQ |
 //! | [`process`], [`util`] | child processes with their output kept; ports, seeds, waiting |
 //!
 //! | variable | meaning |

@@ -7,6 +7,7 @@ use quinn::{ConnectionError, VarInt};
 use tests::authority::Authority;
 use tests::quic::{Channel, Dialer, Quic};
 use tests::raw::Client;
+use tests::real::{Tool, converse_over_quic, needs};
 use tests::util::free_address;
 use tests::weft::Setup;
 use tests::wire::{self, Ack, Connect, PINGREQ, Packet, Property, Publish, SESSION_EXPIRY, Version};
@@ -110,6 +111,17 @@ async fn all_of_mqtt_over_one_stream() {
         assert_eq!(seen[0], b"exactly once");
         assert_eq!(seen[1].len(), 300_000);
     }
+}
+
+/// An implementation of QUIC that shares no code with Weft's.
+#[tokio::test]
+async fn a_client_on_aioquic() {
+    if !needs(&[Tool::Aioquic]) {
+        return;
+    }
+    let world = World::new("[listener.plant.quic]\nretry_from = 0\nstream_window_bytes = \"16 KiB\"").await;
+    let steps = ["single", "session", "streams", "reset", "will"];
+    converse_over_quic(world.address, &world.ca.path("ca.pem"), "aioquic", &steps).await;
 }
 
 #[tokio::test]

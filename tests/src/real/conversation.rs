@@ -36,16 +36,7 @@ impl Speaker {
     pub async fn converse(self, url: &str, version: u8, name: &str, steps: &[&str]) {
         let mut command = self.command();
         command.args([url, &version.to_string(), name]).args(steps);
-        let (say, mut said) = mpsc::channel(100);
-        let mut process =
-            Process::start(name, command, move |line| say.try_send(line.to_owned()).unwrap_or_default());
-        let status = process.wait(LIMIT).await;
-        let mut done = Vec::new();
-        while let Ok(step) = said.try_recv() {
-            done.push(step);
-        }
-        assert!(status.success(), "{name} at {url}: {status} after {done:?}\n{}", process.output().tail(30));
-        assert_eq!(done, steps, "{name} at {url}");
+        hold(command, name, url, steps).await;
     }
 
     fn command(self) -> Command {
@@ -66,6 +57,20 @@ impl Speaker {
             }
         }
     }
+}
+
+/// Runs a program that prints each of `steps` when it is done.
+pub(super) async fn hold(command: Command, name: &str, url: &str, steps: &[&str]) {
+    let (say, mut said) = mpsc::channel(100);
+    let mut process =
+        Process::start(name, command, move |line| say.try_send(line.to_owned()).unwrap_or_default());
+    let status = process.wait(LIMIT).await;
+    let mut done = Vec::new();
+    while let Ok(step) = said.try_recv() {
+        done.push(step);
+    }
+    assert!(status.success(), "{name} at {url}: {status} after {done:?}\n{}", process.output().tail(30));
+    assert_eq!(done, steps, "{name} at {url}");
 }
 
 fn java(library: &str) -> Command {

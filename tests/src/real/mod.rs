@@ -3,6 +3,7 @@
 //! A test begins with [`needs`]; a tool that is missing skips the test with a line that says how to get it, unless
 //! `WEFT_REQUIRE_REAL=1` makes it a failure.
 
+mod aioquic;
 mod browser;
 mod conversation;
 mod curl;
@@ -12,6 +13,7 @@ mod rocketmq;
 
 use std::process::{Command, Stdio};
 
+pub use aioquic::converse_over_quic;
 pub use browser::Browser;
 pub use conversation::{Speaker, converse_in_browser};
 pub use curl::EventStream;
@@ -26,6 +28,8 @@ pub enum Tool {
     Mosquitto,
     /// Python with the client of Eclipse Paho.
     Paho,
+    /// Python with the QUIC library aioquic.
+    Aioquic,
     /// `curl`.
     Curl,
     /// A headless Chromium.
@@ -47,6 +51,7 @@ impl Tool {
         match self {
             Self::Mosquitto => runs("mosquitto_pub", &["--help"]) && runs("mosquitto_sub", &["--help"]),
             Self::Paho => runs(&paho::python(), &["-c", "import paho.mqtt.client"]),
+            Self::Aioquic => runs(&paho::python(), &["-c", "import aioquic"]),
             Self::Curl => runs("curl", &["--version"]),
             Self::Chromium => browser::program().is_some(),
             Self::Java => runs("javac", &["-version"]) && runs("mvn", &["-v"]),
@@ -62,6 +67,9 @@ impl Tool {
             Self::Mosquitto => "mosquitto_pub and mosquitto_sub (apt-get install mosquitto-clients)",
             Self::Paho => {
                 "Python with paho-mqtt (pip install paho-mqtt; WEFT_TEST_PYTHON names the interpreter)"
+            }
+            Self::Aioquic => {
+                "Python with aioquic (pip install aioquic; WEFT_TEST_PYTHON names the interpreter)"
             }
             Self::Curl => "curl (apt-get install curl)",
             Self::Chromium => "Chromium (apt-get install chromium)",

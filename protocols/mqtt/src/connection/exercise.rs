@@ -1,7 +1,7 @@
 //! What the fuzz target of the connection and the replay of its corpus run: packets, answers of gate and hub, deliveries and
 //! time, in any order that a script of bytes says.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use event::hub::{Closed, Delivery, Granted, Outcome, Stamps};
 use event::store::Position;
 use event::{Event, Guarantee, Parts, Principal, Reject, RejectKind, TopicName};
 
-use super::{Action, Bound, Connection, Now};
+use super::{Action, Bound, Connection, Lane, Now};
 use crate::codec::client::decode_server;
 use crate::codec::{Version, decode, scan};
 use crate::{Options, Output};
@@ -30,11 +30,20 @@ pub fn exercise(script: &[u8], start: Instant) {
         asked: VecDeque::new(),
         admission: false,
         number: 65_530,
+        out: BTreeMap::new(),
+        lanes: Vec::new(),
     };
     let mut script = script;
     while let [what, argument, rest @ ..] = script {
         let (what, argument) = (*what, *argument);
         script = rest;
+        if what >= LANE_STEPS {
+            let count = usize::from(argument).min(script.len());
+            let (bytes, rest) = script.split_at(count);
+            script = if bench.on_lane(what - LANE_STEPS, bytes) { rest } else { script };
+            bench.perform();
+            continue;
+        }
         match what % 12 {
             0..=4 => {
                 let count = usize::from(argument).min(script.len());
@@ -70,6 +79,10 @@ struct Bench {
     asked: VecDeque<Asked>,
     admission: bool,
     number: u64,
+    /// Numbered deliveries that are not over.
+    out: BTreeMap<u64, Delivery>,
+    /// Data streams: what came and is not taken yet, and what left.
+    lanes: Vec<(Lane, BytesMut, BytesMut)>,
 }
 
 enum Asked {
@@ -123,6 +136,7 @@ impl Bench {
                 }
                 Action::Received(numbers) => {
                     assert!(!numbers.is_empty());
+                    numbers.iter().for_each(|number| drop(self.out.remove(number)));
                     Asked::Received
                 }
                 Action::Release(ids) => {
@@ -131,7 +145,17 @@ impl Bench {
                 }
                 Action::Subscribe(wanted) => Asked::Subscribe(wanted.len()),
                 Action::Unsubscribe(filters) => Asked::Unsubscribe(filters.len()),
-                Action::Renew(_) | Action::Ack(_) | Action::Rewind => continue,
+                Action::Ack(numbers) => {
+                    numbers.iter().for_each(|number| drop(self.out.remove(number)));
+                    continue;
+                }
+                Action::Rewind => {
+                    let mut again: Vec<Delivery> = self.out.values().cloned().collect();
+                    again.iter_mut().for_each(|delivery| delivery.again = true);
+                    self.connection.handle_deliveries(&mut again, self.now());
+                    continue;
+                }
+                Action::Renew(_) => continue,
                 Action::Close(_) => {
                     assert!(self.connection.is_over());
                     self.asked.clear();
@@ -189,6 +213,53 @@ impl Bench {
         }
     }
 
+    /// What happens on a data stream: it opens, brings `bytes`, or ends. Tells whether `bytes` were taken.
+    fn on_lane(&mut self, what: u8, bytes: &[u8]) -> bool {
+        if what < 2 && self.lanes.len() < 3 {
+            let lane = self.connection.open_lane().map(|lane| (lane, BytesMut::new(), BytesMut::new()));
+            self.lanes.extend(lane);
+            return false;
+        }
+        let Some(at) = usize::from(what).checked_rem(self.lanes.len()) else { return false };
+        let (lane, mut input, sent) = self.lanes.swap_remove(at);
+        match what {
+            14.. => {
+                self.connection.handle_lane_closed(lane);
+                return false;
+            }
+            12 | 13 => self.connection.handle_lane_eof(lane),
+            _ => input.extend_from_slice(bytes),
+        }
+        if self.feed_lane(lane, &mut input) {
+            self.lanes.push((lane, input, sent));
+        } else {
+            self.connection.handle_lane_closed(lane);
+        }
+        what < 12
+    }
+
+    /// As the driver does. False: the stream is broken.
+    fn feed_lane(&mut self, lane: Lane, input: &mut BytesMut) -> bool {
+        let found = scan(input, 1 << 16, true);
+        let mut burst = input.split_to(found.complete).freeze();
+        while !burst.is_empty() && self.connection.wants_packets() {
+            match decode(&mut burst, self.connection.version()) {
+                Ok(Some(packet)) => {
+                    if let Err(violation) = self.connection.handle_packet_on(lane, packet, self.now()) {
+                        self.connection.handle_violation(violation, &[]);
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => return false,
+            }
+            self.perform();
+        }
+        let mut rest = BytesMut::from(&burst[..]);
+        rest.extend_from_slice(input);
+        *input = rest;
+        found.violation.is_none()
+    }
+
     /// Some deliveries, within the room that there is.
     fn deliver(&mut self, how: u8) {
         let Some(room) = self.connection.room() else { return };
@@ -209,12 +280,15 @@ impl Bench {
                 subscriptions: None,
             });
         }
+        let numbered = deliveries.iter().filter_map(|one| Some((one.number?, one.clone())));
+        self.out.extend(numbered);
         self.connection.handle_deliveries(&mut deliveries, self.now());
         assert!(deliveries.is_empty());
     }
 
     /// Takes all output; it has to be right packets of a server.
     fn read(&mut self) {
+        self.read_lanes();
         let mut slices = [std::io::IoSlice::new(&[]); Output::SLICES];
         while !self.connection.output().is_empty() {
             let count = self.connection.output().slices(&mut slices);
@@ -233,6 +307,27 @@ impl Bench {
         }
         while !self.sent.is_empty() {
             assert!(matches!(decode_server(&mut self.sent, version), Ok(Some(_))), "a right packet");
+        }
+    }
+
+    /// As [`Self::read`], for data streams.
+    fn read_lanes(&mut self) {
+        let version = self.connection.version().unwrap_or(Version::V311);
+        for (lane, _, sent) in &mut self.lanes {
+            while let Some(output) = self.connection.lane_output(*lane)
+                && !output.is_empty()
+            {
+                let mut slices = [std::io::IoSlice::new(&[]); Output::SLICES];
+                let count = output.slices(&mut slices);
+                let before = sent.len();
+                slices.iter().take(count).for_each(|slice| sent.extend_from_slice(slice));
+                let written = sent.len() - before;
+                let now = self.start + Duration::from_millis(self.now_ms);
+                self.connection.handle_lane_written(*lane, written, now);
+            }
+            while !sent.is_empty() {
+                assert!(matches!(decode_server(sent, version), Ok(Some(_))), "a right packet");
+            }
         }
     }
 
@@ -287,3 +382,6 @@ fn event(how: u8, topic: TopicName) -> Event {
 
 /// Small limits, so that scripts reach them.
 const SMALL: std::num::NonZeroU16 = std::num::NonZeroU16::new(4).unwrap();
+
+/// Steps from here on are those of data streams.
+const LANE_STEPS: u8 = 240;
