@@ -139,30 +139,62 @@ fn a_bomb_comes_out_in_pieces() {
     assert!(total > 10 << 20);
 }
 
+/// Bytes that hardly repeat.
+fn noise(seed: &mut u64, len: usize) -> Vec<u8> {
+    let next = || {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*seed >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+/// The message that a reader gets of `frame`.
+fn read(frame: &Frame) -> Vec<u8> {
+    let mut wire = Vec::new();
+    frame.header().format(frame.payload().len() as u64, &mut wire).unwrap();
+    wire.extend_from_slice(frame.payload());
+    frames(&inflated(&wire, 1000).unwrap()).1
+}
+
 #[test]
 fn what_is_packed_is_smaller_and_comes_out_again() {
-    let mut seed = 1_u64;
-    let noise: Vec<u8> = (0..5000)
-        .map(|_| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (seed >> 56) as u8
-        })
-        .collect();
+    let noise = noise(&mut 1, 5000);
     let text = br#"{"sensor":"a/b/c","value":17.25},"#.repeat(200);
     for bits in [None, Some(9), Some(15)] {
         let deflate = Deflate { window_bits: bits };
         for (payload, is_packed) in
             [(&text[..], true), (&text[..PACK_MIN], true), (&noise, false), (b"short", false)]
         {
-            for _ in 0..2 {
-                let frame = deflate.pack(Data::Binary, Bytes::copy_from_slice(payload));
-                assert_eq!(frame.header().rsv1, is_packed, "{bits:?} {}", payload.len());
-                assert_eq!(frame.payload().len() < payload.len(), is_packed);
-                let mut wire = Vec::new();
-                frame.header().format(frame.payload().len() as u64, &mut wire).unwrap();
-                wire.extend_from_slice(frame.payload());
-                assert_eq!(frames(&inflated(&wire, 1000).unwrap()).1, payload);
-            }
+            let frame = deflate.pack(Data::Binary, Bytes::copy_from_slice(payload));
+            assert_eq!(frame.header().rsv1, is_packed, "{bits:?} {}", payload.len());
+            assert_eq!(frame.payload().len() < payload.len(), is_packed);
+            assert_eq!(read(&frame), payload);
         }
+    }
+}
+
+/// One compressor packs all, those that are given up because they get no smaller too.
+#[test]
+fn nothing_of_a_message_is_in_the_next() {
+    let mut seed = 7;
+    let deflate = Deflate { window_bits: None };
+    for round in 0..3000 {
+        let len = PACK_MIN + usize::from(noise(&mut seed, 1)[0]) * if round % 50 == 0 { 255 } else { 12 };
+        let mut payload = noise(&mut seed, len);
+        match round % 4 {
+            // Many in a row that get no smaller.
+            _ if round < 500 => {}
+            0 => {}
+            1 => payload.iter_mut().for_each(|byte| *byte &= 15),
+            2 => payload
+                .chunks_mut(64)
+                .for_each(|chunk| chunk.iter_mut().skip(40).for_each(|byte| *byte = b'a')),
+            _ => payload
+                .iter_mut()
+                .zip(b"sensor value 12".iter().cycle())
+                .for_each(|(byte, text)| *byte = *byte & 1 ^ text),
+        }
+        let frame = deflate.pack(Data::Binary, payload.clone().into());
+        assert!(read(&frame) == payload, "round {round}, {len} B");
     }
 }
