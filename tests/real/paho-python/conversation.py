@@ -25,13 +25,15 @@ class Client:
     """A connected client. Messages are taken by topic, in their order."""
 
     def __init__(self, id, clean=True, will=None):
-        transport = "websockets" if url.scheme == "ws" else "tcp"
+        transport = "websockets" if url.scheme in ("ws", "wss") else "tcp"
         options = {} if version == 5 else {"clean_session": clean}
         self.client = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2, f"{name}-{id}", protocol=version, transport=transport, reconnect_on_failure=False, **options
         )
         if transport == "websockets":
             self.client.ws_set_options(path=url.path)
+        if url.scheme == "wss":
+            self.client.tls_set()  # those of SSL_CERT_FILE
         if will:
             self.client.will_set(*will, qos=1)
         self.arrived = {}

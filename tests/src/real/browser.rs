@@ -69,7 +69,7 @@ pub(super) fn program() -> Option<&'static str> {
     names.into_iter().find(|name| super::runs(name, &["--version"]))
 }
 
-const FLAGS: [&str; 10] = [
+const FLAGS: [&str; 11] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -80,6 +80,8 @@ const FLAGS: [&str; 10] = [
     "--disable-sync",
     "--disable-dev-shm-usage",
     "--enable-logging=stderr",
+    // Chromium takes a CA from a store of its own alone. `tests/tests/tls.rs` looks at certificates.
+    "--ignore-certificate-errors",
 ];
 
 struct Site<F> {
