@@ -1,5 +1,6 @@
 //! MQTT over QUIC, with the real program and a client on quinn.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tests::real::{Tool, converse_over_quic, needs};
 use tests::util::free_address;
 use tests::weft::Setup;
 use tests::wire::{self, Ack, Connect, PINGREQ, Packet, Property, Publish, SESSION_EXPIRY, Version};
-use tests::{Weft, eventually};
+use tests::{Rng, Weft, eventually, seed};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -491,5 +492,93 @@ async fn a_session_that_was_made_on_many_streams_is_taken_up_on_one() {
     match tcp.next().await {
         Packet::Publish(again) => assert_eq!(again, Publish { dup: true, ..first }),
         other => panic!("{other:?}"),
+    }
+}
+
+/// A writer and a reader of QoS 2, whose data streams end at random moments.
+#[tokio::test]
+async fn exactly_once_over_streams_that_end_at_random() {
+    const COUNT: u16 = 300;
+    let mut rng = Rng::new(seed(20));
+    let world = World::new("").await;
+    let (quic, mut control) = world.connect(&Connect::v5("random-reader")).await;
+    let mut data = quic.open(Version::V5).await;
+    data.subscribe(1, "random/#", 2).await;
+    let (writer, writer_control) = world.connect(&Connect::v5("random-writer")).await;
+    let writing = tokio::spawn(write_at_random(writer, writer_control, COUNT, Rng::new(rng.draw())));
+
+    let (mut got, mut unreleased) = (Vec::new(), BTreeSet::new());
+    let mut subscribing = false;
+    while got.len() < usize::from(COUNT) || !unreleased.is_empty() {
+        if !subscribing && rng.within(0..16) == 0 {
+            match rng.within(0..3) {
+                0 => data.send.finish().unwrap(),
+                1 => data.send.reset(VarInt::from_u32(2)).unwrap(),
+                // Dropped: Weft can send nothing there any more.
+                _ => {}
+            }
+            data = quic.open(Version::V5).await;
+            data.send(&wire::subscribe(Version::V5, 2, &[("random/#", 2)])).await;
+            subscribing = true;
+        }
+        let (packet, by_data) = tokio::select! {
+            packet = data.next() => (packet, true),
+            packet = control.next() => (packet, false),
+        };
+        let stream = if by_data { &mut data } else { &mut control };
+        match packet {
+            Packet::Publish(publish) => {
+                if unreleased.insert(publish.id) {
+                    got.push(String::from_utf8(publish.payload).unwrap());
+                }
+                stream.send(&wire::ack(Ack::PubRec, publish.id)).await;
+            }
+            Packet::Ack(Ack::PubRel, id, _) => {
+                unreleased.remove(&id);
+                stream.send(&wire::ack(Ack::PubComp, id)).await;
+            }
+            Packet::SubAck(2, _) => subscribing = false,
+            other => panic!("{other:?}"),
+        }
+    }
+    tokio::time::timeout(LIMIT, writing).await.unwrap().unwrap();
+    control.ask(&PINGREQ, &Packet::PingResp).await;
+    got.sort();
+    let mut sent: Vec<String> = (1..=COUNT).map(|n| n.to_string()).collect();
+    sent.sort();
+    assert_eq!(got, sent, "each once");
+}
+
+/// Publishes 1, 2, 3, ... one after the other; now and then a step is lost with its stream, and done again on another.
+async fn write_at_random(quic: Quic, mut control: Channel, count: u16, mut rng: Rng) {
+    let mut data = quic.open(Version::V5).await;
+    for id in 1..=count {
+        let publish = Publish { id, ..Publish::new("random/a", id.to_string(), 2) };
+        let again = Publish { dup: true, ..publish.clone() };
+        let release = wire::ack(Ack::PubRel, id);
+        let steps = [
+            (Ack::PubRec, publish.encode(Version::V5), again.encode(Version::V5)),
+            (Ack::PubComp, release.clone(), release),
+        ];
+        for (answer, first, again) in steps {
+            data.send(&first).await;
+            while rng.within(0..8) == 0 {
+                data.send.reset(VarInt::from_u32(3)).unwrap();
+                data = quic.open(Version::V5).await;
+                data.send(&again).await;
+            }
+            loop {
+                let packet = tokio::select! {
+                    packet = data.next() => packet,
+                    packet = control.next() => packet,
+                };
+                match packet {
+                    Packet::Ack(kind, of, _) if kind == answer && of == id => break,
+                    // Answers to what was sent twice.
+                    Packet::Ack(..) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
     }
 }
