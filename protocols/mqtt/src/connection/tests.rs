@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 
 use bytes::{Bytes, BytesMut};
-use event::hub::{Delivery, Outcome};
+use event::hub::{Delivery, Granted, Outcome};
+use event::store::Position;
 use event::{Event, Guarantee, Parts, Reject, RejectKind, TopicName};
 
 use super::*;
 use crate::codec::client::{self, AckKind, Hello, ServerPacket, decode_server};
 use crate::codec::encode::PublishHead;
-use crate::codec::{PacketId, decode};
+use crate::codec::{FilterOptions, PacketId, decode};
 
 use Guarantee::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 use Version::{V5, V311};
@@ -111,6 +112,98 @@ fn delivery(number: Option<u64>, guarantee: Guarantee, data: &[u8]) -> Delivery 
         meta: None,
     });
     Delivery { event, guarantee, retain: false, again: false, number, position: None, subscriptions: None }
+}
+
+impl Bench {
+    /// A data stream that is subscribed to "d" at QoS 2.
+    fn lane(&mut self) -> Lane {
+        let lane = self.connection.open_lane().unwrap();
+        let mut out = BytesMut::new();
+        let options = FilterOptions {
+            guarantee: ExactlyOnce,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: 0,
+        };
+        client::subscribe(&mut out, V5, PacketId::new(9).unwrap(), &[("d", options)], &[]);
+        let packet = decode(&mut out.freeze(), Some(V5)).unwrap().unwrap();
+        self.connection.handle_packet_on(lane, packet, self.now()).unwrap();
+        assert!(matches!(self.actions()[..], [Action::Subscribe(_)]));
+        let granted = Granted { guarantee: ExactlyOnce, as_of: Position::default() };
+        self.connection.handle_subscribed(Ok(vec![Ok(granted)]));
+        assert!(matches!(self.sent_on(lane)[..], [ServerPacket::SubAck(..)]));
+        lane
+    }
+
+    /// As [`Self::sent`], for a data stream.
+    fn sent_on(&mut self, lane: Lane) -> Vec<ServerPacket> {
+        let whole = self.connection.lane_output(lane).unwrap().whole().unwrap();
+        let mut read = BytesMut::from(whole);
+        self.connection.handle_lane_written(lane, read.len(), self.now().instant);
+        std::iter::from_fn(|| decode_server(&mut read, V5).unwrap()).collect()
+    }
+
+    fn deliver(&mut self, numbers: &[u64]) {
+        let mut list = numbers.iter().map(|number| delivery(Some(*number), ExactlyOnce, b"x")).collect();
+        self.connection.handle_deliveries(&mut list, self.now());
+    }
+
+    fn room(&self) -> u16 {
+        self.connection.room().unwrap().numbered
+    }
+}
+
+fn two_deliveries() -> Options {
+    Options { deliveries_max: NonZeroU16::new(2).unwrap(), ..Options::default() }
+}
+
+#[test]
+fn what_a_stream_lost_is_sent_again_and_what_is_not_offered_again_is_over() {
+    let mut bench = Bench::open(V5, two_deliveries());
+    let lane = bench.lane();
+    bench.deliver(&[0, 1]);
+    assert_eq!((bench.sent_on(lane).len(), bench.room()), (2, 0));
+    bench.connection.handle_lane_closed(lane);
+    assert!(matches!(bench.actions()[..], [Action::Rewind]));
+    assert_eq!(bench.room(), 2, "there is room for what was lost");
+    // Number 0 has expired meanwhile.
+    bench.deliver(&[1]);
+    assert!(matches!(bench.sent()[..], [ServerPacket::Publish(_)]));
+    assert_eq!(bench.room(), 1);
+    bench.deliver(&[1]);
+    assert!(bench.sent().is_empty(), "it is out already");
+}
+
+#[test]
+fn an_ack_of_what_was_taken_for_lost_counts() {
+    let mut bench = Bench::open(V5, two_deliveries());
+    let lane = bench.lane();
+    bench.deliver(&[0]);
+    bench.sent_on(lane);
+    bench.connection.handle_lane_eof(lane);
+    assert!(matches!(bench.actions()[..], [Action::Rewind]));
+    bench.ack(AckKind::PubRec, 1);
+    assert!(matches!(bench.actions()[..], [Action::Received(_)]));
+    bench.deliver(&[0]);
+    assert!(bench.sent().is_empty(), "the client has it");
+    bench.connection.handle_kept(&Outcome::Kept);
+    assert!(matches!(bench.sent()[..], [ServerPacket::PubRel(_)]));
+    bench.ack(AckKind::PubComp, 1);
+    assert!(matches!(bench.actions()[..], [Action::Ack(_)]));
+    assert_eq!(bench.room(), 2);
+}
+
+#[test]
+fn a_stream_that_takes_nothing_ends_the_connection_in_time() {
+    let mut bench = Bench::open(V5, Options::default());
+    let lane = bench.lane();
+    bench.deliver(&[0]);
+    bench.connection.handle_lane_written(lane, 0, bench.now().instant);
+    let until = bench.connection.poll_timeout().unwrap();
+    bench.connection.handle_timeout(until - Duration::from_millis(1));
+    assert_eq!(bench.connection.violation(), None);
+    bench.connection.handle_timeout(until);
+    assert_eq!(bench.connection.violation(), Some(Violation::WriteTimeout));
 }
 
 #[test]
