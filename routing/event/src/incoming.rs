@@ -16,7 +16,7 @@ use crate::event::{
     CORRELATION_DATA, EXPIRY_TIME, REPLY_TO, USER_PROPERTIES, is_attribute_name, parse_rfc3339, rfc3339,
     user_properties,
 };
-use crate::{Attributes, Event, Meta, Parts, TopicError, TopicName, Value};
+use crate::{Attributes, Event, Meta, Parts, TopicError, TopicName, Value, has_control};
 
 /// Extension: the topic an event was, or is to be, published to.
 pub const TOPIC: &str = "wefttopic";
@@ -90,7 +90,7 @@ pub struct Incoming {
 
 impl Draft {
     /// Takes the attribute `name`. Refuses what CloudEvents forbids (CE §2, §3), and text that is longer than
-    /// [`TEXT_MAX`] or has a null character, because no MQTT packet could carry it.
+    /// [`TEXT_MAX`], because no MQTT packet could carry it, or has characters that none should: strict clients would close.
     pub fn set(&mut self, name: ByteString, value: Value) -> Result<(), InvalidEvent> {
         if !is_attribute_name(&name) {
             return Err(wrong(
@@ -102,8 +102,8 @@ impl Draft {
             if text.len() > TEXT_MAX && &*name != USER_PROPERTIES {
                 return Err(wrong(&name, "is longer than 65535 bytes"));
             }
-            if text.as_bytes().contains(&0) {
-                return Err(wrong(&name, "has a null character"));
+            if has_control(text) {
+                return Err(wrong(&name, "has a control character, or a Unicode non-character (CE §3.1)"));
             }
         }
         let place = match &*name {
@@ -272,7 +272,7 @@ fn take_correlation(text: &str, meta: &mut Meta) -> bool {
 /// A property whose name is that of an attribute stays in the extension: as a property it would become one.
 fn take_user(text: &str, meta: &mut Meta) -> bool {
     let Ok(pairs) = serde_json::from_str::<Vec<(String, String)>>(text) else { return false };
-    let carried = |text: &str| text.len() <= TEXT_MAX && !text.contains('\0');
+    let carried = |text: &str| text.len() <= TEXT_MAX && !has_control(text);
     if pairs.is_empty() || !pairs.iter().all(|(n, v)| carried(n) && carried(v) && !is_attribute_name(n)) {
         return false;
     }
