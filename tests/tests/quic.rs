@@ -123,6 +123,8 @@ async fn a_client_on_aioquic() {
     let world = World::new("[listener.plant.quic]\nretry_from = 0\nstream_window_bytes = \"16 KiB\"").await;
     let steps = ["single", "session", "streams", "reset", "will"];
     converse_over_quic(world.address, &world.ca.path("ca.pem"), "aioquic", &steps).await;
+    let retries = world.weft.metric("weft_quic_retries_total").await;
+    assert!(retries >= Some(8.0), "each connection was asked for its address: {retries:?}");
 }
 
 #[tokio::test]
@@ -341,6 +343,7 @@ async fn each_stream_gets_its_answers_and_the_events_of_its_subscriptions() {
     assert_eq!(message.payload, b"to other");
     other.ask(&wire::ack(Ack::PubRec, message.id), &acked(Ack::PubRel, message.id)).await;
     other.send(&wire::ack(Ack::PubComp, message.id)).await;
+    world.until_counted("weft_quic_streams_opened_total{listener=\"plant\"} 3").await;
     // Any stream may end a subscription.
     one.ask(&wire::unsubscribe(Version::V5, 7, &["other/#"]), &Packet::UnsubAck(7, vec![0])).await;
     control.ask(&PINGREQ, &Packet::PingResp).await;

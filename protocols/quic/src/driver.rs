@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use metrics::{Counter, counter};
 use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime};
 use rustls_pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -29,6 +30,8 @@ pub struct Listener {
     of: Arc<rustls::ServerConfig>,
     /// Each handshake under way holds one more.
     under_way: Arc<()>,
+    retries: Counter,
+    streams: Counter,
 }
 
 /// A connection that shakes hands, and has to open its control stream.
@@ -40,6 +43,7 @@ pub struct Arrival {
     tls: Arc<Tls>,
     of: Arc<rustls::ServerConfig>,
     early_data: bool,
+    streams: Counter,
     _under_way: Arc<()>,
 }
 
@@ -58,19 +62,21 @@ pub struct DataStreams {
     next: Pin<Box<Next>>,
     /// The rate of the connection.
     throttle: Option<Throttle>,
+    opened: Counter,
 }
 
 type Next = dyn Future<Output = Duplex> + Send;
 
 impl DataStreams {
-    fn new(connection: Connection, throttle: Option<Throttle>) -> Self {
-        Self { next: Box::pin(next(connection.clone())), connection, throttle }
+    fn new(connection: Connection, throttle: Option<Throttle>, opened: Counter) -> Self {
+        Self { next: Box::pin(next(connection.clone())), connection, throttle, opened }
     }
 
     /// Ready when the client has opened one more. It never tells that the connection ended: the control stream does.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<DataStream> {
         let stream = ready!(self.next.as_mut().poll(cx));
         self.next = Box::pin(next(self.connection.clone()));
+        self.opened.increment(1);
         Poll::Ready(DataStream::new(stream, self.throttle.as_ref().map(Throttle::another)))
     }
 }
@@ -113,8 +119,18 @@ impl Listener {
             Endpoint::new(endpoint_config, Some(config.clone()), socket, runtime).map_err(wrong)?;
         let address = endpoint.local_addr().unwrap_or(address);
         let admission = Admission::new(name, connections, entry);
-        let options = options.clone();
-        Ok(Self { endpoint, address, admission, options, tls, config, of, under_way: Arc::new(()) })
+        Ok(Self {
+            endpoint,
+            address,
+            retries: counter!("weft_quic_retries_total", "listener" => Arc::clone(admission.name())),
+            streams: counter!("weft_quic_streams_opened_total", "listener" => Arc::clone(admission.name())),
+            admission,
+            options: options.clone(),
+            tls,
+            config,
+            of,
+            under_way: Arc::new(()),
+        })
     }
 
     /// The address that was bound, with its real port.
@@ -129,6 +145,7 @@ impl Listener {
             if self.has_to_show_its_address(&incoming) {
                 // It fails only for one that may not be asked again, which this is not.
                 incoming.retry().unwrap_or(());
+                self.retries.increment(1);
                 continue;
             }
             let Some(place) = self.admission.admit(incoming.remote_address()) else {
@@ -143,6 +160,7 @@ impl Listener {
                 tls: Arc::clone(&self.tls),
                 of: Arc::clone(&self.of),
                 early_data: self.options.early_data,
+                streams: self.streams.clone(),
                 _under_way: Arc::clone(&self.under_way),
             });
         }
@@ -197,7 +215,7 @@ impl Arrival {
     /// Waits until it has shaken hands and opened its control stream; `None`: it was closed, counted and told in the log.
     /// Not cancel-safe: dropped, the connection is closed.
     pub async fn finish(self) -> Option<Client> {
-        let Self { incoming, place, config, tls, of, early_data, _under_way } = self;
+        let Self { incoming, place, config, tls, of, early_data, streams, _under_way } = self;
         let shaking = async move {
             let connecting = incoming.accept_with(config).map_err(|error| failure(&error))?;
             let connection = if early_data {
@@ -214,7 +232,7 @@ impl Arrival {
         };
         let (connection, control, proof) = place.shake(shaking).await?;
         let throttle: Option<Throttle> = place.throttle();
-        let data = DataStreams::new(connection.clone(), throttle.as_ref().map(Throttle::another));
+        let data = DataStreams::new(connection.clone(), throttle.as_ref().map(Throttle::another), streams);
         let control = Control::new(Duplex::new(control), connection);
         Some(Client { control: Stream::carried(Box::new(control), place, proof, throttle), data })
     }
