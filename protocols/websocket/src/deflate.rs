@@ -161,6 +161,8 @@ struct PackedFrame {
     /// Bytes that are still to come, and how many have.
     left: u64,
     read: usize,
+    /// The end that is not sent was added.
+    is_closed: bool,
 }
 
 /// The most that is inflated at once, and the largest frame that is made.
@@ -209,7 +211,14 @@ impl Inflater {
         let mut cursor = Cursor::new(&self.input[..]);
         let (mut header, left) = match FrameHeader::parse(&mut cursor) {
             Ok(Some(head)) => head,
-            Ok(None) => return false,
+            Ok(None) => {
+                if self.input.is_empty() {
+                    // A connection that rests holds no buffers.
+                    self.input = BytesMut::new();
+                    self.packed = BytesMut::new();
+                }
+                return false;
+            }
             Err(_) => {
                 self.state = State::Astray;
                 return !self.input.is_empty();
@@ -231,7 +240,7 @@ impl Inflater {
             header.mask = Some([0; 4]);
             key
         });
-        self.state = State::Packed(PackedFrame { header, mask, left, read: 0 });
+        self.state = State::Packed(PackedFrame { header, mask, left, read: 0, is_closed: false });
         true
     }
 
@@ -258,7 +267,8 @@ impl Inflater {
             frame.read += piece.len();
             frame.left -= piece.len() as u64;
             self.packed = piece;
-            if frame.left == 0 && last {
+            if frame.left == 0 && last && !frame.is_closed {
+                frame.is_closed = true;
                 self.packed.extend_from_slice(&TAIL);
             }
         }

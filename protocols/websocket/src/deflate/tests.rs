@@ -198,3 +198,57 @@ fn nothing_of_a_message_is_in_the_next() {
         assert!(read(&frame) == payload, "round {round}, {len} B");
     }
 }
+
+/// The data of each message and of each control frame, behind its opcode; what is no frame is the last.
+fn messages(mut plain: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut all: Vec<(u8, Vec<u8>)> = Vec::new();
+    loop {
+        let mut cursor = Cursor::new(plain);
+        let Ok(Some((header, length))) = FrameHeader::parse(&mut cursor) else { break };
+        let Some(rest) = plain.get(cursor.position() as usize..).filter(|rest| rest.len() as u64 >= length)
+        else {
+            break;
+        };
+        let (data, rest) = rest.split_at(length as usize);
+        match all.iter_mut().rev().find(|(opcode, _)| *opcode < 8) {
+            Some((_, message)) if header.opcode == OpCode::Data(Data::Continue) => message.extend(data),
+            _ => all.push((header.opcode.into(), data.to_vec())),
+        }
+        plain = rest;
+    }
+    all.push((0xff, plain.to_vec()));
+    all
+}
+
+/// Whatever comes: it ends, what comes out is bounded by what went in, and the cuts of the network change nothing.
+#[test]
+fn wrong_bytes_are_passed_on_or_refused() {
+    let deflate = Deflate { window_bits: None };
+    let mut good = Vec::new();
+    for (len, fin) in [(300, 0x40), (5000, 0xc0)] {
+        let payload = deflate.pack(Data::Binary, b"again and ".repeat(len / 10).into()).into_payload();
+        good.extend([fin | 2, 0x80 | 126]);
+        good.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
+        good.extend([0; 4]);
+        good.extend(&payload);
+        good.extend(b"\x89\x80\0\0\0\0\x80\x80\0\0\0\0");
+    }
+    let mut seed = 1;
+    for _ in 0..1000 {
+        let mut bytes = good.clone();
+        for place in noise(&mut seed, 3).chunks(3) {
+            let at = (usize::from(place[0]) << 8 | usize::from(place[1])) % bytes.len();
+            bytes[at] ^= 1 << (place[2] % 8);
+        }
+        let at_once = inflated(&bytes, bytes.len());
+        let in_pieces = inflated(&bytes, 1 + usize::from(noise(&mut seed, 1)[0] % 50));
+        match (at_once, in_pieces) {
+            (Ok(one), Ok(other)) => {
+                assert!(one.len() <= 1100 * bytes.len() && other.len() <= 1100 * bytes.len());
+                assert!(messages(&one) == messages(&other), "{bytes:x?}");
+            }
+            (Err(NotDeflate), Err(NotDeflate)) => {}
+            _ => panic!("refused or not, by the pieces: {bytes:x?}"),
+        }
+    }
+}
