@@ -1,6 +1,6 @@
 //! Echoes messages through the same socket that carries MQTT, for suites that judge WebSocket itself, such as Autobahn's
-//! fuzzing client: `cargo run -p weft-websocket --example echo`, then `wstest -m fuzzingclient` with the subprotocol
-//! `echo` at the address that it prints. `tests/conformance/rfc6455.toml` has the result.
+//! fuzzing client: `cargo run --release -p weft-websocket --example echo [ADDRESS]`, subprotocol `echo`; without an address it
+//! takes a free port. It prints where it listens. `tests/conformance/rfc6455.toml` has the result.
 
 #![allow(
     clippy::print_stdout,
@@ -22,7 +22,8 @@ use websocket::{Messages, Options, accept};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
+    let listener = TcpListener::bind(address).await.unwrap();
     println!("ws://{}/", listener.local_addr().unwrap());
     let mut connections = JoinSet::new();
     // Autobahn's largest message.
