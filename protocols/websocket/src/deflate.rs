@@ -1,5 +1,5 @@
-//! permessage-deflate (RFC 7692) without anything kept between messages: both sides agree to forget their window, so an
-//! open connection costs no memory for it. Sans-io.
+//! permessage-deflate (RFC 7692) without anything kept between messages: both sides agree to forget their window, so a
+//! connection that rests costs 0.3 KiB for it. Sans-io.
 //!
 //! The library below refuses reserved bits. So what comes compressed is made plain before it sees it ([`Inflater`]), as frames
 //! of at most [`PIECE`]: it checks them as it checks all others, its limits on the size of messages included. What is sent

