@@ -362,10 +362,7 @@ fn cloud_event() -> Event {
         subject: None,
         time: Some("2026-11-24T00:00:00Z".into()),
         dataschema: None,
-        extensions: vec![
-            ("seq".into(), Value::Integer(7)),
-            ("note".into(), Value::String("\u{1}\u{2}".into())),
-        ],
+        extensions: vec![("seq".into(), Value::Integer(7)), ("note".into(), Value::String("é %01".into()))],
     };
     let mut parts = event("house/ce", Bytes::from_static(b"{}")).parts().clone();
     parts.meta = Some(Box::new(Meta {
