@@ -135,7 +135,12 @@ impl Connection {
                 }
                 self.handle_admission(Ok(who), now);
             }
-            Err(reject) if open => self.disconnect(not_proved(reject.kind), Some(&reject.reason)),
+            Err(reject) if open => {
+                // DISCONNECT has no code for a server that is not available (MQTT 5 table 3-10).
+                let told = not_proved(reject.kind);
+                let told = if told == Reason::ServerUnavailable { Reason::ServerBusy } else { told };
+                self.disconnect(told, Some(&reject.reason));
+            }
             Err(reject) => self.refuse_as_5(not_proved(reject.kind), &reject.reason),
         }
         self.debug_assert_invariants();
