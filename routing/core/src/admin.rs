@@ -48,7 +48,7 @@ impl Admin for Core {
                 // The end of the connection is that of the session.
                 session.state.lock().keep = Duration::ZERO;
             }
-            session.wake();
+            session.fill(|_| ());
             return Ending::Ended;
         }
         drop(mailbox);

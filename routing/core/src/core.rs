@@ -133,8 +133,7 @@ impl Core {
         shared.wills_changed.notify_one();
         let sessions: Vec<Arc<Session>> = shared.registry.lock().sessions().cloned().collect();
         for session in sessions {
-            session.mailbox.lock().closed = Some(Closed::Stopping);
-            session.wake();
+            session.fill(|mailbox| mailbox.closed = Some(Closed::Stopping));
         }
         // Everything appended before this is dispatched when it is answered.
         let (append, receipt) = Append::new(Vec::new(), Durability::Synced);
@@ -318,15 +317,8 @@ impl Core {
     /// Takes a session from the connection that has it, and deals with that connection's will.
     fn take_over(&self, older: &Session, holder: u64, present: bool) {
         let shared = &self.shared;
-        let reader = {
-            let mut mailbox = older.mailbox.lock();
-            mailbox.holder = holder;
-            mailbox.reader.take()
-        };
+        older.fill(|mailbox| mailbox.holder = holder);
         let will = older.state.lock().will.take();
-        if let Some(reader) = reader {
-            reader.wake();
-        }
         if let Some(will) = will {
             wills::taken_over(shared, will, present);
         }

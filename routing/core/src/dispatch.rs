@@ -236,7 +236,8 @@ impl Dispatcher {
             }
             Change::Returned { session, numbers } => {
                 if let Some(session) = self.session(session) {
-                    let left = session.mailbox.lock().give_up(&numbers, &shared.totals);
+                    let mut left = Vec::new();
+                    session.mailbox.lock().ack(&numbers, &shared.totals, &mut left);
                     by_group(&left, |group, positions| group.put_back(session.key, positions, shared));
                 }
             }
@@ -277,20 +278,17 @@ impl Dispatcher {
                 Some(group) => group.assigned(key, list, shared),
                 None => list.iter().map(|assignment| (assignment.numbered_only(), None)).collect(),
             };
-            let mut mailbox = session.mailbox.lock();
-            for (slot, event) in slots {
-                let position = slot.position;
-                if !mailbox.push_slot(slot, event.as_ref(), &shared.options, &shared.totals) {
-                    refused.push(position);
+            let away = session.fill(|mailbox| {
+                for (slot, event) in slots {
+                    let position = slot.position;
+                    if !mailbox.push_slot(slot, event.as_ref(), &shared.options, &shared.totals) {
+                        refused.push(position);
+                    }
                 }
-            }
-            let (reader, away) = (mailbox.reader.take(), !mailbox.attached);
-            drop(mailbox);
+                !mailbox.attached
+            });
             if away && !replay {
                 shared.return_shared(&session);
-            }
-            if let Some(reader) = reader {
-                reader.wake();
             }
         } else {
             refused.extend(list.iter().map(|assignment| assignment.position));

@@ -120,36 +120,33 @@ impl Shared {
     fn send_retained(&self, session: &Arc<Session>, filter: &TopicFilter, options: &SubscribeOptions) {
         let retained = self.retained.read();
         let now_ms = now_ms();
-        let mut mailbox = session.mailbox.lock();
         let ids: Option<Arc<[u32]>> = (options.id != 0).then(|| Arc::from([options.id]));
-        let mut dropped = 0;
-        retained.matches(filter, &mut |kept: &Kept| {
-            if kept.event.is_expired(now_ms) {
-                return;
-            }
-            let guarantee = kept.guarantee.min(options.guarantee);
-            let sent = if guarantee == Guarantee::AtMostOnce && !session.keep_all {
-                mailbox.push_live(&kept.event, true, ids.clone(), &self.options, &self.totals)
-            } else {
-                let guarantee = guarantee.max(Guarantee::AtLeastOnce);
-                let mut slot = Slot::new(kept.position, guarantee, true, SlotState::Open);
-                slot.ids.clone_from(&ids);
-                mailbox.push_slot(slot, Some(&kept.event), &self.options, &self.totals)
-            };
-            dropped += u64::from(!sent);
+        let dropped = session.fill(|mailbox| {
+            let mut dropped = 0;
+            retained.matches(filter, &mut |kept: &Kept| {
+                if kept.event.is_expired(now_ms) {
+                    return;
+                }
+                let guarantee = kept.guarantee.min(options.guarantee);
+                let sent = if guarantee == Guarantee::AtMostOnce && !session.keep_all {
+                    mailbox.push_live(&kept.event, true, ids.clone(), &self.options, &self.totals)
+                } else {
+                    let guarantee = guarantee.max(Guarantee::AtLeastOnce);
+                    let mut slot = Slot::new(kept.position, guarantee, true, SlotState::Open);
+                    slot.ids.clone_from(&ids);
+                    mailbox.push_slot(slot, Some(&kept.event), &self.options, &self.totals)
+                };
+                dropped += u64::from(!sent);
+            });
+            self.system.read().matches(filter, &mut |event| {
+                if !session.keep_all {
+                    mailbox.push_live(event, true, ids.clone(), &self.options, &self.totals);
+                }
+            });
+            dropped
         });
-        self.system.read().matches(filter, &mut |event| {
-            if !session.keep_all {
-                mailbox.push_live(event, true, ids.clone(), &self.options, &self.totals);
-            }
-        });
-        let reader = mailbox.reader.take();
-        drop(mailbox);
         if dropped > 0 {
             self.metrics.dropped_queue.increment(dropped);
-        }
-        if let Some(reader) = reader {
-            reader.wake();
         }
     }
 

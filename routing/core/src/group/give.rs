@@ -123,26 +123,21 @@ impl Group {
         positions: Vec<Position>,
         shared: &Shared,
     ) {
-        let mut mailbox = session.mailbox.lock();
-        for position in positions {
-            let Some(mut waiting) = state.unwait(position, shared) else { continue };
-            let event = waiting.event.take();
-            let slot = waiting.assignment(position, wanted).slot(self, wanted.ids.clone());
-            if mailbox.push_slot(slot, event.as_ref(), &shared.options, &shared.totals) {
-                state
-                    .out
-                    .insert(position, Out { session: session.key, durable: false, waiting, given: true });
-            } else {
-                // Its own queue is full of other events.
-                state.picker.uncount(session.key, waiting.key);
-                state.wait(position, waiting, shared);
+        session.fill(|mailbox| {
+            for position in positions {
+                let Some(mut waiting) = state.unwait(position, shared) else { continue };
+                let event = waiting.event.take();
+                let slot = waiting.assignment(position, wanted).slot(self, wanted.ids.clone());
+                if mailbox.push_slot(slot, event.as_ref(), &shared.options, &shared.totals) {
+                    let out = Out { session: session.key, durable: false, waiting, given: true };
+                    state.out.insert(position, out);
+                } else {
+                    // Its own queue is full of other events.
+                    state.picker.uncount(session.key, waiting.key);
+                    state.wait(position, waiting, shared);
+                }
             }
-        }
-        let reader = mailbox.reader.take();
-        drop(mailbox);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        });
     }
 }
 

@@ -70,7 +70,7 @@ impl Shared {
         self.return_numbers(session, |slot, sent| !(sent && slot.guarantee == Guarantee::ExactlyOnce));
         let (sent, stays) = {
             let mailbox = session.mailbox.lock();
-            (mailbox.sent(), !mailbox.all_shared().is_empty())
+            (mailbox.sent(), mailbox.has_shared())
         };
         if stays && session.durable {
             // What was sent may end here only; recovery has to know what that is.
@@ -83,7 +83,7 @@ impl Shared {
     pub(crate) fn return_after_crash(&self, session: &Session) {
         self.return_numbers(session, |slot, _| slot.guarantee != Guarantee::ExactlyOnce);
         let mut mailbox = session.mailbox.lock();
-        if !mailbox.all_shared().is_empty() {
+        if mailbox.has_shared() {
             let next = mailbox.next();
             mailbox.set_sent(next);
         }
@@ -101,7 +101,8 @@ impl Shared {
             // Without the record they would be there twice after a crash: they wait for the session.
             return;
         }
-        let left = mailbox.give_up(&numbers, &self.totals);
+        let mut left = Vec::new();
+        mailbox.ack(&numbers, &self.totals, &mut left);
         drop(mailbox);
         by_group(&left, |group, positions| {
             group.put_back(session.key, positions, self);

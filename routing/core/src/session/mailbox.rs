@@ -335,8 +335,7 @@ impl Mailbox {
             if slot.state != SlotState::Open || slot.group.is_some() {
                 continue;
             }
-            slot.state = SlotState::Done;
-            self.queued.remove(slot.weight);
+            slot.set_done(&mut self.queued);
             if let Some(event) = slot.event.take() {
                 self.cached -= event.weight();
                 totals.memory.fetch_sub(event.weight(), Ordering::Relaxed);
@@ -389,8 +388,7 @@ impl Mailbox {
                 let is_expired = event.is_expired(now_ms);
                 let acknowledged = slot.guarantee != Guarantee::AtMostOnce;
                 if is_expired || !acknowledged {
-                    self.queued.remove(slot.weight);
-                    slot.finish(number, over);
+                    slot.finish(number, &mut self.queued, over);
                 }
                 if is_expired {
                     expired += 1;
@@ -473,8 +471,7 @@ impl Mailbox {
                     slot.event = Some(event);
                 }
                 None => {
-                    self.queued.remove(slot.weight);
-                    slot.finish(number, over);
+                    slot.finish(number, &mut self.queued, over);
                     lost += 1;
                 }
             }
@@ -504,11 +501,9 @@ impl Mailbox {
         open.filter(|(slot, number)| may(slot, *number < self.sent)).map(|(_, number)| number).collect()
     }
 
-    /// Gives up deliveries of shared subscriptions, for another member.
-    pub(crate) fn give_up(&mut self, numbers: &[u64], totals: &Totals) -> Vec<Left> {
-        let mut left = Vec::new();
-        self.ack(numbers, totals, &mut left);
-        left
+    /// Whether it has deliveries of shared subscriptions that are not done.
+    pub(crate) fn has_shared(&self) -> bool {
+        self.window.iter().any(|slot| slot.group.is_some() && slot.state != SlotState::Done)
     }
 
     /// All deliveries of shared subscriptions that are not done, with whether another member may have them.
@@ -536,11 +531,10 @@ impl Mailbox {
         let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
         let Some(slot) = at.and_then(|at| self.window.get_mut(at)) else { return false };
         let changes = slot.state != SlotState::Done && slot.state != state;
-        if changes {
-            slot.state = state;
-            if state == SlotState::Done {
-                self.queued.remove(slot.weight);
-            }
+        match state {
+            _ if !changes => {}
+            SlotState::Done => slot.set_done(&mut self.queued),
+            SlotState::Open | SlotState::Received => slot.state = state,
         }
         changes
     }
@@ -676,9 +670,15 @@ impl Slot {
         self.group.as_ref().is_some_and(|of| of.key == group.key)
     }
 
-    /// It is over without an acknowledgement.
-    fn finish(&mut self, number: u64, over: &mut Over) {
+    /// Nothing waits for it any more.
+    fn set_done(&mut self, queued: &mut Queued) {
         self.state = SlotState::Done;
+        queued.remove(self.weight);
+    }
+
+    /// It is over without an acknowledgement.
+    fn finish(&mut self, number: u64, queued: &mut Queued, over: &mut Over) {
+        self.set_done(queued);
         over.numbers.push(number);
         over.shared.extend(self.left());
     }

@@ -73,24 +73,23 @@ impl Session {
         }
     }
 
-    /// Puts in what of `items` it wants, and wakes its connection. The mailbox is locked once for all of them.
-    pub(crate) fn offer(&self, items: &[Item], wanted: &Wanted, shared: &Shared) {
+    /// Changes the mailbox, and wakes the connection that waits for it.
+    pub(crate) fn fill<T>(&self, change: impl FnOnce(&mut Mailbox) -> T) -> T {
         let mut mailbox = self.mailbox.lock();
-        let offered = mailbox.offer(items.iter(), wanted, &shared.options, &shared.totals);
+        let done = change(&mut mailbox);
         let reader = mailbox.reader.take();
         drop(mailbox);
-        shared.metrics.count(offered);
         if let Some(reader) = reader {
             reader.wake();
         }
+        done
     }
 
-    /// Wakes the connection that waits for deliveries.
-    pub(crate) fn wake(&self) {
-        let reader = self.mailbox.lock().reader.take();
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+    /// Puts in what of `items` it wants, and wakes its connection. The mailbox is locked once for all of them.
+    pub(crate) fn offer(&self, items: &[Item], wanted: &Wanted, shared: &Shared) {
+        let offered =
+            self.fill(|mailbox| mailbox.offer(items.iter(), wanted, &shared.options, &shared.totals));
+        shared.metrics.count(offered);
     }
 
     /// Gives events on their way past the log to its connection; tells whether that is behind and worth waiting for.
@@ -101,15 +100,12 @@ impl Session {
         shared: &Shared,
     ) -> bool {
         let limit = shared.options.live_bytes.as_usize();
-        let mut mailbox = self.mailbox.lock();
-        let offered = mailbox.offer(items, wanted, &shared.options, &shared.totals);
-        let behind = mailbox.live_bytes() > limit / 2 && mailbox.pace.keeps_up(limit / 4, Instant::now());
-        let reader = mailbox.reader.take();
-        drop(mailbox);
+        let (offered, behind) = self.fill(|mailbox| {
+            let offered = mailbox.offer(items, wanted, &shared.options, &shared.totals);
+            let full = mailbox.live_bytes() > limit / 2;
+            (offered, full && mailbox.pace.keeps_up(limit / 4, Instant::now()))
+        });
         shared.metrics.count(offered);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
         behind
     }
 
