@@ -108,18 +108,18 @@ impl Extra {
             proof.check()?;
         }
         match &mut self.throttle {
-            None => carrier.poll_read(cx, buf),
-            Some(throttle) => throttle.poll_read(cx, buf, |cx, buf| carrier.poll_read(cx, buf)),
+            None => carrier.io().poll_read(cx, buf),
+            Some(throttle) => throttle.poll_read(cx, buf, |cx, buf| carrier.io().poll_read(cx, buf)),
         }
     }
 }
 
 impl Carrier {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn io(&mut self) -> Pin<&mut dyn Carried> {
         match self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Tls(tls) => Pin::new(&mut **tls).poll_read(cx, buf),
-            Self::Other(other) => Pin::new(&mut **other).poll_read(cx, buf),
+            Self::Tcp(tcp) => Pin::new(tcp),
+            Self::Tls(tls) => Pin::new(&mut **tls),
+            Self::Other(other) => Pin::new(&mut **other),
         }
     }
 }
@@ -128,7 +128,7 @@ impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { carrier, extra, .. } = self.get_mut();
         match extra {
-            None => carrier.poll_read(cx, buf),
+            None => carrier.io().poll_read(cx, buf),
             Some(extra) => extra.poll_read(carrier, cx, buf),
         }
     }
@@ -137,11 +137,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.check()?;
-        match &mut self.carrier {
-            Carrier::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Carrier::Tls(tls) => Pin::new(&mut **tls).poll_write(cx, buf),
-            Carrier::Other(other) => Pin::new(&mut **other).poll_write(cx, buf),
-        }
+        self.carrier.io().poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -150,11 +146,7 @@ impl AsyncWrite for Stream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check()?;
-        match &mut self.carrier {
-            Carrier::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Carrier::Tls(tls) => Pin::new(&mut **tls).poll_write_vectored(cx, bufs),
-            Carrier::Other(other) => Pin::new(&mut **other).poll_write_vectored(cx, bufs),
-        }
+        self.carrier.io().poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -166,19 +158,11 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.carrier {
-            Carrier::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
-            Carrier::Tls(tls) => Pin::new(&mut **tls).poll_flush(cx),
-            Carrier::Other(other) => Pin::new(&mut **other).poll_flush(cx),
-        }
+        self.carrier.io().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.carrier {
-            Carrier::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Carrier::Tls(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
-            Carrier::Other(other) => Pin::new(&mut **other).poll_shutdown(cx),
-        }
+        self.carrier.io().poll_shutdown(cx)
     }
 }
 
