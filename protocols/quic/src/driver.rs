@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use transport::{Admission, BindError, Connections, Entry, Failure, Place, Proof, Stream, Throttle, Tls};
 
 use crate::failure::failure;
-use crate::stream::{Control, DataStream, Duplex};
+use crate::stream::{DataStream, Duplex};
 use crate::{Options, settings};
 
 /// A bound UDP address.
@@ -233,7 +233,7 @@ impl Arrival {
         let (connection, control, proof) = place.shake(shaking).await?;
         let throttle: Option<Throttle> = place.throttle();
         let data = DataStreams::new(connection.clone(), throttle.as_ref().map(Throttle::another), streams);
-        let control = Control::new(Duplex::new(control), connection);
+        let control = Duplex::control(control, connection);
         Some(Client { control: Stream::carried(Box::new(control), place, proof, throttle), data })
     }
 }

@@ -12,17 +12,37 @@ use transport::Throttle;
 /// A bidirectional stream. [`AsyncWrite::poll_shutdown`] waits until the client has all that was written: a connection that
 /// is closed before would take it away.
 pub(crate) struct Duplex {
+    /// Of the control stream: the connection ends with it, before the stream is dropped.
+    closing: Option<Closing>,
     send: SendStream,
     receive: RecvStream,
     /// Resolves when the client has all.
     ended: Option<Pin<Box<Ended>>>,
 }
 
+/// Closes the connection when it is dropped.
+struct Closing(Connection);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close(VarInt::from_u32(0), b"");
+    }
+}
+
 type Ended = dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync;
 
 impl Duplex {
     pub(crate) fn new((send, receive): (SendStream, RecvStream)) -> Self {
-        Self { send, receive, ended: None }
+        Self { closing: None, send, receive, ended: None }
+    }
+
+    /// The control stream of `connection`.
+    pub(crate) fn control(stream: (SendStream, RecvStream), connection: Connection) -> Self {
+        let mut duplex = Self::new(stream);
+        // What other streams bring must not keep back acknowledgements and answers to pings.
+        duplex.send.set_priority(1).unwrap_or(());
+        duplex.closing = Some(Closing(connection));
+        duplex
     }
 }
 
@@ -73,7 +93,7 @@ impl DataStream {
 
 impl Drop for DataStream {
     fn drop(&mut self) {
-        let Duplex { send, receive, ended } = &mut self.stream;
+        let Duplex { send, receive, ended, .. } = &mut self.stream;
         if ended.is_none() {
             send.reset(BROKEN_OFF).unwrap_or(());
             receive.stop(BROKEN_OFF).unwrap_or(());
@@ -95,47 +115,6 @@ impl AsyncRead for DataStream {
 }
 
 impl AsyncWrite for DataStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
-
-/// The control stream. The connection ends with it.
-#[derive(Debug)]
-pub(crate) struct Control {
-    stream: Duplex,
-    connection: Connection,
-}
-
-impl Control {
-    pub(crate) fn new(stream: Duplex, connection: Connection) -> Self {
-        // What other streams bring must not keep back acknowledgements and answers to pings.
-        stream.send.set_priority(1).unwrap_or(());
-        Self { stream, connection }
-    }
-}
-
-impl Drop for Control {
-    fn drop(&mut self) {
-        self.connection.close(VarInt::from_u32(0), b"");
-    }
-}
-
-impl AsyncRead for Control {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Control {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
     }
