@@ -481,7 +481,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         if self.failed || paused || !self.burst.is_empty() || !self.connection.wants_packets() {
             return false;
         }
-        let (room, read) = self.poll_input(cx);
+        let (room, read) = poll_input(&mut self.stream, &mut self.input, self.chunk, cx);
         match read {
             Poll::Pending => false,
             Poll::Ready(Ok(read @ 1..)) => {
@@ -499,23 +499,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 true
             }
         }
-    }
-
-    /// Reads into the input. A connection that waits after a rest has no buffer: what comes first comes by way of the stack.
-    fn poll_input(&mut self, cx: &mut Context<'_>) -> (usize, Poll<std::io::Result<usize>>) {
-        if self.input.capacity() == 0 {
-            let mut first = [MaybeUninit::uninit(); CHUNK_MIN];
-            let mut first = ReadBuf::uninit(&mut first);
-            let read = Pin::new(&mut self.stream).poll_read(cx, &mut first);
-            self.input.extend_from_slice(first.filled());
-            return (CHUNK_MIN, read.map_ok(|()| first.filled().len()));
-        }
-        let spare = self.input.capacity() - self.input.len();
-        if spare < self.chunk / 4 || spare < CHUNK_MIN / 4 {
-            self.input.reserve(self.chunk);
-        }
-        let room = self.input.capacity() - self.input.len();
-        (room, pin!(self.stream.read_buf(&mut self.input)).poll(cx))
     }
 
     /// Takes the complete packets off the input, of which `read` bytes came now, and gives them to the connection.
@@ -607,6 +590,29 @@ fn poll_first(receipts: &mut VecDeque<Receipt>, cx: &mut Context<'_>) -> Option<
     let Poll::Ready(outcome) = Pin::new(receipts.front_mut()?).poll(cx) else { return None };
     receipts.pop_front();
     Some(outcome)
+}
+
+/// Reads into `input`, some `chunk` bytes; gives the room that there was. Who waits after a rest has no buffer: what comes
+/// first comes by way of the stack.
+fn poll_input(
+    stream: &mut (impl AsyncRead + Unpin),
+    input: &mut BytesMut,
+    chunk: usize,
+    cx: &mut Context<'_>,
+) -> (usize, Poll<std::io::Result<usize>>) {
+    if input.capacity() == 0 {
+        let mut first = [MaybeUninit::uninit(); CHUNK_MIN];
+        let mut first = ReadBuf::uninit(&mut first);
+        let read = Pin::new(stream).poll_read(cx, &mut first);
+        input.extend_from_slice(first.filled());
+        return (CHUNK_MIN, read.map_ok(|()| first.filled().len()));
+    }
+    let spare = input.capacity() - input.len();
+    if spare < chunk / 4 || spare < CHUNK_MIN / 4 {
+        input.reserve(chunk);
+    }
+    let room = input.capacity() - input.len();
+    (room, pin!(stream.read_buf(input)).poll(cx))
 }
 
 fn poll_write_some(

@@ -1,14 +1,14 @@
 //! Data streams: each has its bytes, and all feed the one connection.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Duration, Instant, timeout};
 
-use super::{Driver, poll_write_some};
+use super::{Driver, poll_input, poll_write_some};
 use crate::codec::{decode, scan};
 use crate::connection::{Lane, Now};
 use crate::{Violation, meters};
@@ -115,10 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         if paused || open.state != State::Open || !open.burst.is_empty() {
             return false;
         }
-        if open.input.capacity() - open.input.len() < LANE_CHUNK / 4 {
-            open.input.reserve(LANE_CHUNK);
-        }
-        match pin!(open.stream.read_buf(&mut open.input)).poll(cx) {
+        match poll_input(&mut open.stream, &mut open.input, LANE_CHUNK, cx).1 {
             Poll::Pending => {
                 // A stream that waits keeps no memory.
                 if open.input.is_empty() {
@@ -214,7 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     }
 }
 
-/// The least that a data stream reads at once.
+/// How much a data stream reads at once.
 const LANE_CHUNK: usize = 8 << 10;
 /// How long the last bytes of all data streams may take.
 const LANES_LINGER: Duration = Duration::from_millis(500);
