@@ -40,6 +40,18 @@ impl Authority {
         this
     }
 
+    /// One that signed clients `good` (serial number 10) and `bad` (11) and revoked none, and another that signed a `stranger`
+    /// (12).
+    pub fn with_clients() -> (Self, Self) {
+        let (ca, other) = (Self::new(), Self::new());
+        for (file, serial) in [("good", 10), ("bad", 11)] {
+            ca.sign(file, &[], serial);
+        }
+        other.sign("stranger", &[], 12);
+        ca.revoke(&[]);
+        (ca, other)
+    }
+
     /// Writes `{file}.pem` and `{file}.key`: a certificate for these names.
     pub fn sign(&self, file: &str, names: &[&str], serial: u64) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command as StdCommand, ExitStatus};
+use std::process::{Command as StdCommand, ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use crate::process::{Output, Process};
@@ -225,6 +226,16 @@ impl Weft {
         command.current_dir(self.folder.path());
         Process::start("weft", command, |_| ())
     }
+}
+
+/// `weft passwd FILE USER` with `flags`, and the password on its input.
+pub async fn passwd(file: &Path, user: &str, password: Option<&str>, flags: &[&str]) {
+    let mut command = Command::new(program());
+    command.arg("passwd").args(flags).arg(file).arg(user);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let line = format!("{}\n", password.unwrap_or_default());
+    child.stdin.take().unwrap().write_all(line.as_bytes()).await.unwrap_or(());
+    assert!(child.wait().await.unwrap().success());
 }
 
 /// The program: `WEFT_BIN`, or the debug build of this checkout, brought up to date once.

@@ -2,7 +2,7 @@
 //! that change while clients are connected, tokens that end, and a flood of wrong passwords.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use base64::Engine as _;
 use tempfile::TempDir;
 use tests::raw::Client;
 use tests::real::{Tool, needs};
-use tests::weft::{Setup, program};
+use tests::weft::{Setup, passwd, program};
 use tests::wire::{Connect, Packet, Publish, Version};
 use tests::{Weft, eventually};
 use tokio::io::AsyncWriteExt as _;
@@ -23,19 +23,9 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Two users: alice with the password `secret`, and ops with `admin`.
 async fn users(folder: &TempDir) -> PathBuf {
     let file = folder.path().join("passwd");
-    passwd(&file, "alice", Some("secret")).await;
-    passwd(&file, "ops", Some("admin")).await;
+    passwd(&file, "alice", Some("secret"), &[]).await;
+    passwd(&file, "ops", Some("admin"), &[]).await;
     file
-}
-
-/// `weft passwd`: sets a password, or deletes the user.
-async fn passwd(file: &Path, user: &str, password: Option<&str>) {
-    let mut command = Command::new(program());
-    command.arg("passwd").arg(file).arg(user).args(password.is_none().then_some("-D"));
-    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    let line = format!("{}\n", password.unwrap_or_default());
-    child.stdin.take().unwrap().write_all(line.as_bytes()).await.unwrap_or(());
-    assert!(child.wait().await.unwrap().success());
 }
 
 fn config(lines: &str) -> Setup {
@@ -183,7 +173,7 @@ async fn rules_that_change_hold_at_once_and_no_connection_drops() {
     write(&folder, "acl.toml", &rules("b/#"));
     weft.until_ready_says(200, "ready", LIMIT).await;
 
-    passwd(&passwords, "alice", Some("new")).await;
+    passwd(&passwords, "alice", Some("new"), &[]).await;
     eventually(LIMIT, "the new password", async || {
         connect(weft.mqtt, &Connect::v5("x").login("alice", "new")).await.ok().map(drop)
     })
@@ -286,7 +276,7 @@ async fn a_hangup_reads_the_files_at_once() {
     let weft = Setup::new().config(lines).start().await;
     let mut alice = connect(weft.mqtt, &Connect::v5("a").login("alice", "secret")).await.ok().unwrap();
     assert_eq!(alice.subscribe(&[("t", 1)]).await, [1]);
-    passwd(&passwords, "alice", None).await;
+    passwd(&passwords, "alice", None, &["-D"]).await;
     assert_eq!(post(&weft, "t", "alice", "secret").await, 200, "not read yet");
     weft.signal("HUP").await;
     eventually(LIMIT, "she is no user", async || {

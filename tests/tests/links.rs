@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use embedded::sim::Chance;
 use event::access::Source;
-use event::testing::{MemoryStore, ScriptedGate};
+use event::testing::{Chance, MemoryStore, ScriptedGate, seeds};
 use event::{ByteLimit, Reject, RejectKind};
 use routing::{Core, Options};
 use tests::wire::{self, Ack, Connect, Packet, Publish, Version};
@@ -358,25 +357,15 @@ impl World {
 
 #[test]
 fn nothing_answered_is_lost_doubled_or_reordered_over_bad_links() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let first = number("WEFT_SIM_SEED").unwrap_or(1);
-    let count = number("WEFT_SIM_SEEDS").unwrap_or(256);
-    let steps = number("WEFT_SIM_STEPS").unwrap_or(150);
-    for seed in first..first + count {
+    seeds(150, |seed, steps| {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let run = std::panic::AssertUnwindSafe(|| {
-            runtime.block_on(async {
-                let mut world = World::new(seed).await;
-                for _ in 0..steps {
-                    world.step().await;
-                }
-                world.finish().await;
-            });
+        runtime.block_on(async {
+            let mut world = World::new(seed).await;
+            for _ in 0..steps {
+                world.step().await;
+            }
+            world.finish().await;
         });
-        if let Err(panic) = std::panic::catch_unwind(run) {
-            eprintln!("failed with WEFT_SIM_SEED={seed} WEFT_SIM_SEEDS=1 WEFT_SIM_STEPS={steps}");
-            std::panic::resume_unwind(panic);
-        }
-    }
+    });
 }

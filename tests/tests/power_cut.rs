@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use embedded::sim::{Chance, Fault, SimDisk};
+use embedded::sim::{Fault, SimDisk};
 use event::hub::{
     Admission, Attach, Attached, Delivery, Hub, Outcome, Publish, Receipt, Room, Subscribe, SubscribeOptions,
 };
+use event::testing::{Chance, seeds};
 use event::{ByteLimit, Event, Guarantee, Health, Parts, Principal, TopicFilter, TopicName};
 use routing::Core;
 
@@ -321,24 +322,14 @@ fn number(text: &str) -> u16 {
 
 #[test]
 fn what_was_acknowledged_survives_every_power_cut() {
-    let setting =
-        |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().expect(name));
-    let first = setting("WEFT_SIM_SEED", 1);
-    let steps = setting("WEFT_SIM_STEPS", 60);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    for seed in first..first + setting("WEFT_SIM_SEEDS", 256) {
-        let run = std::panic::AssertUnwindSafe(|| {
-            runtime.block_on(async {
-                let mut world = World::new(seed).await;
-                for _ in 0..steps {
-                    world.step().await;
-                }
-                world.finish().await;
-            });
+    seeds(60, |seed, steps| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut world = World::new(seed).await;
+            for _ in 0..steps {
+                world.step().await;
+            }
+            world.finish().await;
         });
-        if let Err(panic) = std::panic::catch_unwind(run) {
-            eprintln!("failed with WEFT_SIM_SEED={seed} WEFT_SIM_SEEDS=1 WEFT_SIM_STEPS={steps}");
-            std::panic::resume_unwind(panic);
-        }
-    }
+    });
 }

@@ -159,12 +159,7 @@ async fn other_protocols_and_unknown_cas_do_not_get_in() {
 
 #[tokio::test]
 async fn client_certificates_are_asked_for_and_revoked_ones_end_at_once() {
-    let (ca, other) = (Authority::new(), Authority::new());
-    for (file, serial) in [("good", 10), ("bad", 11)] {
-        ca.sign(file, &[], serial);
-    }
-    other.sign("stranger", &[], 12);
-    ca.revoke(&[]);
+    let (ca, other) = Authority::with_clients();
     let clients = ca.clients();
     let world = World::of(ca, &clients).await;
     let trusted = world.ca.path("ca.pem");

@@ -66,12 +66,7 @@ async fn mosquitto_over_tls_and_wrong_cas() {
 
 #[tokio::test]
 async fn client_certificates_are_asked_for_and_revoked_ones_end_at_once() {
-    let (ca, other) = (Authority::new(), Authority::new());
-    for (file, serial) in [("good", 10), ("bad", 11)] {
-        ca.sign(file, &[], serial);
-    }
-    other.sign("stranger", &[], 12);
-    ca.revoke(&[]);
+    let (ca, other) = Authority::with_clients();
     let (weft, address) = weft_with(&ca.tls("plant", &ca.clients())).await;
     let trusted = ca.path("ca.pem");
     let with = |from: &Authority, file: &str| {

@@ -17,8 +17,9 @@ use tokio::sync::oneshot;
 use crate::options::Options;
 use crate::reader::Reader;
 use crate::recovery::{Recovery, recover};
-use crate::sim::{Chance, Fault, SimDisk};
+use crate::sim::{Fault, SimDisk};
 use crate::writer::Writer;
+use event::testing::Chance;
 
 #[test]
 fn nothing_that_was_confirmed_is_lost() {

@@ -12,6 +12,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use event::testing::Chance;
+
 use crate::disk::{Disk, DiskFile};
 
 const SECTOR: usize = 512;
@@ -439,24 +441,5 @@ fn write(content: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
     }
     if let Some(place) = content.get_mut(from..to) {
         place.copy_from_slice(bytes);
-    }
-}
-
-/// Chances that a seed decides (SplitMix64): the same seed, the same run.
-#[derive(Clone, Copy, Debug)]
-pub struct Chance(pub u64);
-
-impl Chance {
-    /// The next number.
-    pub fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let a = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let b = (a ^ (a >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        b ^ (b >> 31)
-    }
-
-    /// A number below `limit`, which is not 0.
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.number() % limit
     }
 }

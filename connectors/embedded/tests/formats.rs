@@ -9,8 +9,9 @@ use std::path::Path;
 
 use common::*;
 use embedded::Opened;
-use embedded::sim::{Chance, SimDisk};
+use embedded::sim::SimDisk;
 use event::store::Position;
+use event::testing::Chance;
 use event::testing::store_contract::scan_all;
 
 fn corpus() -> Vec<Vec<u8>> {

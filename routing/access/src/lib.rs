@@ -16,6 +16,8 @@ mod options;
 mod passwords;
 mod policy;
 pub mod scram;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod token;
 mod verified;
 

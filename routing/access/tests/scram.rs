@@ -1,13 +1,10 @@
 //! SCRAM-SHA-256 at the gate, with a password file and a client of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use access::testing::scram_answer;
 use access::{Access, Change, Options, change};
-use aws_lc_rs::{digest, hmac, pbkdf2};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use event::access::{Asking, Credentials, Exchange, Gate, Source, Step};
 use event::{Health, Principal, Reject, RejectKind};
@@ -29,32 +26,12 @@ fn start(gate: &Access) -> Option<Box<dyn Exchange>> {
     gate.exchange(Asking { client: "c".into(), source, credentials: Credentials::None }, METHOD)
 }
 
-fn sign(key: &[u8], text: &str) -> Vec<u8> {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec()
-}
-
-/// What the client says last, and what the server has to say then.
-fn answer(first: &str, challenge: &str, password: &str) -> (String, String) {
-    let part = |name: &str| challenge.split(',').find_map(|part| part.strip_prefix(name)).unwrap();
-    let (salt, iterations): (_, NonZeroU32) =
-        (BASE64.decode(part("s=")).unwrap(), part("i=").parse().unwrap());
-    let mut salted = [0; 32];
-    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password.as_bytes(), &mut salted);
-    let key = sign(&salted, "Client Key");
-    let stored = digest::digest(&digest::SHA256, &key);
-    let last = format!("c=biws,r={}", part("r="));
-    let signed = format!("{},{challenge},{last}", first.strip_prefix("n,,").unwrap());
-    let proof: Vec<u8> = sign(stored.as_ref(), &signed).iter().zip(&key).map(|(a, b)| a ^ b).collect();
-    let told = sign(&sign(&salted, "Server Key"), &signed);
-    (format!("{last},p={}", BASE64.encode(proof)), format!("v={}", BASE64.encode(told)))
-}
-
 /// Runs a whole exchange.
 async fn prove(gate: &Access, user: &str, password: &str) -> Result<(Principal, bool), Reject> {
     let mut exchange = start(gate).expect("the method is there");
     let first = format!("n,,n={user},r=fyko+d2lbbFgONRv9qkxdawL");
     let Step::More(challenge) = exchange.step(Bytes::from(first.clone())).await? else { panic!("too early") };
-    let (last, told) = answer(&first, std::str::from_utf8(&challenge).unwrap(), password);
+    let (last, told) = scram_answer(&first, std::str::from_utf8(&challenge).unwrap(), password).unwrap();
     let Step::Done(who, said) = exchange.step(Bytes::from(last)).await? else { panic!("too long") };
     Ok((who, said == told.as_bytes()))
 }

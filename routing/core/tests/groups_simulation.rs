@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event::hub::{Attached, Close, Hub as _, SubscribeOptions};
-use event::testing::MemoryStore;
+use event::testing::{Chance, MemoryStore};
 use event::{ByteLimit, Guarantee, Principal, TopicFilter};
 use routing::{Core, Options, SharedOptions, Strategy};
 use support::*;
@@ -45,7 +45,7 @@ struct World {
     store: MemoryStore,
     core: Arc<Core>,
     options: Options,
-    random: Random,
+    chance: Chance,
     members: Vec<Member>,
     guarantees: Vec<Guarantee>,
     /// Who has an event now.
@@ -54,6 +54,18 @@ struct World {
     done: BTreeSet<usize>,
     /// Exactly-once events that a member with a session received.
     once: BTreeSet<usize>,
+}
+
+impl Member {
+    /// What its connection had is over, and without a session all else.
+    fn disconnect(&mut self) {
+        self.open.clear();
+        if !self.durable {
+            self.seen.clear();
+            self.received.clear();
+            self.subscribed = false;
+        }
+    }
 }
 
 impl World {
@@ -68,25 +80,25 @@ impl World {
         let store = MemoryStore::new();
         let (core, _) = start(&store, options.clone()).await;
         let members = (0..4).map(|at| Member { durable: at < 2, ..Member::default() }).collect();
-        let random = Random::new(seed);
+        let chance = Chance(seed);
         let (holder, done, once) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         let mut world =
-            Self { store, core, options, random, members, guarantees: Vec::new(), holder, done, once };
+            Self { store, core, options, chance, members, guarantees: Vec::new(), holder, done, once };
         world.join(0).await;
         world.subscribe(0).await;
         world
     }
 
     async fn step(&mut self) {
-        let at = self.random.below(4) as usize;
-        match self.random.below(20) {
+        let at = self.chance.below(4) as usize;
+        match self.chance.below(20) {
             0..6 => self.publish().await,
             6..10 => self.take(at).await,
             10..13 => self.receive(at).await,
             13..15 => self.ack(at),
             15 => self.subscribe(at).await,
             16 => self.leave(at),
-            17 if self.random.below(3) == 0 => self.crash().await,
+            17 if self.chance.below(3) == 0 => self.crash().await,
             18 if at != 0 => self.unsubscribe(at).await,
             _ => self.join(at).await,
         }
@@ -94,9 +106,9 @@ impl World {
 
     async fn publish(&mut self) {
         let mut batch = Vec::new();
-        for _ in 0..=self.random.below(4) {
-            let guarantee = if self.random.below(2) == 0 { AtLeastOnce } else { ExactlyOnce };
-            let topic = format!("jobs/{}", self.random.below(3));
+        for _ in 0..=self.chance.below(4) {
+            let guarantee = if self.chance.below(2) == 0 { AtLeastOnce } else { ExactlyOnce };
+            let topic = format!("jobs/{}", self.chance.below(3));
             batch.push(publish(event(&topic, &self.guarantees.len().to_string()), guarantee));
             self.guarantees.push(guarantee);
         }
@@ -178,7 +190,7 @@ impl World {
 
     fn leave(&mut self, at: usize) {
         if let Some(attached) = self.members[at].link.take() {
-            match self.random.below(2) {
+            match self.chance.below(2) {
                 0 => attached.link.close(Close { will: false, keep: None }),
                 _ => drop(attached),
             }
@@ -198,13 +210,7 @@ impl World {
             }
             stays
         });
-        let member = &mut self.members[at];
-        member.open.clear();
-        if !durable {
-            member.seen.clear();
-            member.received.clear();
-            member.subscribed = false;
-        }
+        self.members[at].disconnect();
     }
 
     async fn crash(&mut self) {
@@ -217,13 +223,7 @@ impl World {
             self.holder.retain(|event, holder| {
                 *holder != at || done.contains(event) || (durable && guarantees[*event] == ExactlyOnce)
             });
-            let member = &mut self.members[at];
-            member.open.clear();
-            if !durable {
-                member.seen.clear();
-                member.received.clear();
-                member.subscribed = false;
-            }
+            self.members[at].disconnect();
         }
         self.store.free_below(self.store.needed());
         self.core = start(&self.store, self.options.clone()).await.0;

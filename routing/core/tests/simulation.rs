@@ -8,7 +8,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use event::hub::{Attached, Close, Publish, SubscribeOptions};
-use event::testing::MemoryStore;
+use event::testing::{Chance, MemoryStore};
 use event::{ByteLimit, Guarantee};
 use routing::Options;
 use support::*;
@@ -29,7 +29,7 @@ struct World {
     store: MemoryStore,
     core: std::sync::Arc<routing::Core>,
     subscribers: Vec<Subscriber>,
-    random: Random,
+    chance: Chance,
     published: usize,
 }
 
@@ -42,12 +42,12 @@ impl World {
         let store = MemoryStore::new();
         let (core, _) = start(&store, tight()).await;
         let subscribers = (0..3).map(|_| Subscriber::default()).collect();
-        Self { store, core, subscribers, random: Random::new(seed), published: 0 }
+        Self { store, core, subscribers, chance: Chance(seed), published: 0 }
     }
 
     async fn step(&mut self) {
-        let at = self.random.below(3) as usize;
-        match self.random.below(20) {
+        let at = self.chance.below(3) as usize;
+        match self.chance.below(20) {
             0..7 => self.publish().await,
             7..11 => self.take(at, 5).await,
             11..13 => self.receive(at).await,
@@ -61,7 +61,7 @@ impl World {
 
     async fn publish(&mut self) {
         let mut batch = Vec::new();
-        for _ in 0..=self.random.below(4) {
+        for _ in 0..=self.chance.below(4) {
             let text = self.published.to_string();
             self.published += 1;
             batch.push(Publish { retain: false, ..publish(event("a/b", &text), Guarantee::ExactlyOnce) });

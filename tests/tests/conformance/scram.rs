@@ -1,16 +1,9 @@
 //! Enhanced authentication with SCRAM-SHA-256 (MQTT 5 §4.12, RFC 5802, RFC 7677).
 
-use std::num::NonZeroU32;
-use std::process::Stdio;
-
-use aws_lc_rs::{digest, hmac, pbkdf2};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use access::testing::scram_answer;
 use tests::Weft;
-use tests::weft::{Setup, program};
+use tests::weft::{Setup, passwd};
 use tests::wire::{Connect, Property, packet, properties};
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
 
 use crate::peer::{Peer, V5, hello, name};
 
@@ -21,11 +14,7 @@ const SCRAM: &str = "SCRAM-SHA-256";
 /// A Weft with a user alice, whose password is `pencil`.
 async fn weft(folder: &tempfile::TempDir) -> Weft {
     let file = folder.path().join("passwd");
-    let mut command = Command::new(program());
-    command.arg("passwd").arg("--scram").arg(&file).arg("alice").stdin(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(b"pencil\n").await.unwrap();
-    assert!(child.wait().await.unwrap().success());
+    passwd(&file, "alice", Some("pencil"), &["--scram"]).await;
     Setup::new().config(format!("[access]\nanonymous = \"never\"\npassword_file = {file:?}\n")).start().await
 }
 
@@ -35,33 +24,18 @@ struct Scram {
     password: &'static str,
 }
 
-const ALICE: Scram = Scram { first: "n=alice,r=fyko+d2lbbFgONRv9qkxdawL", password: "pencil" };
+const ALICE: Scram = Scram { first: "n,,n=alice,r=fyko+d2lbbFgONRv9qkxdawL", password: "pencil" };
 const WRONG: Scram = Scram { password: "pen", ..ALICE };
-
-fn sign(key: &[u8], text: &str) -> Vec<u8> {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec()
-}
 
 impl Scram {
     fn first(&self) -> Vec<u8> {
-        format!("n,,{}", self.first).into_bytes()
+        self.first.as_bytes().to_vec()
     }
 
     /// What the client says last, and what the server has to say then.
     fn last(&self, challenge: &str) -> (Vec<u8>, String) {
-        let part = |name: &str| challenge.split(',').find_map(|part| part.strip_prefix(name)).unwrap();
-        let (salt, iterations): (_, NonZeroU32) =
-            (BASE64.decode(part("s=")).unwrap(), part("i=").parse().unwrap());
-        let mut salted = [0; 32];
-        let password = self.password.as_bytes();
-        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, password, &mut salted);
-        let key = sign(&salted, "Client Key");
-        let stored = digest::digest(&digest::SHA256, &key);
-        let last = format!("c=biws,r={}", part("r="));
-        let signed = format!("{},{challenge},{last}", self.first);
-        let proof: Vec<u8> = sign(stored.as_ref(), &signed).iter().zip(&key).map(|(a, b)| a ^ b).collect();
-        let told = sign(&sign(&salted, "Server Key"), &signed);
-        (format!("{last},p={}", BASE64.encode(proof)).into_bytes(), format!("v={}", BASE64.encode(told)))
+        let (last, told) = scram_answer(self.first, challenge, self.password).unwrap();
+        (last.into_bytes(), told)
     }
 }
 

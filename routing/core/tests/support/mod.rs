@@ -115,34 +115,10 @@ pub(crate) fn numbers(deliveries: &[Delivery]) -> Vec<u64> {
     deliveries.iter().filter_map(|delivery| delivery.number).collect()
 }
 
-/// Numbers that follow from a seed.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed * 2 + 1)
-    }
-
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-}
-
-/// Runs a world for each of 256 seeds, and says how to run the one that failed alone.
+/// As [`event::testing::seeds`], with a runtime for each.
 pub(crate) fn seeds<F: Future<Output = ()>>(steps: u64, world: impl Fn(u64, u64) -> F) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let first = number("WEFT_SIM_SEED").unwrap_or(1);
-    let count = number("WEFT_SIM_SEEDS").unwrap_or(256);
-    let steps = number("WEFT_SIM_STEPS").unwrap_or(steps);
-    for seed in first..first + count {
-        let run = std::panic::AssertUnwindSafe(|| runtime.block_on(world(seed, steps)));
-        if let Err(panic) = std::panic::catch_unwind(run) {
-            eprintln!("failed with WEFT_SIM_SEED={seed} WEFT_SIM_SEEDS=1 WEFT_SIM_STEPS={steps}");
-            std::panic::resume_unwind(panic);
-        }
-    }
+    event::testing::seeds(steps, |seed, steps| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(world(seed, steps));
+    });
 }
