@@ -62,6 +62,7 @@ mod segment;
 mod shared;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;
+mod walk;
 mod window;
 mod writer;
 

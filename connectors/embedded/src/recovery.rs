@@ -31,12 +31,11 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::OpenError;
 use crate::options::Options;
 use crate::record::{FRAME, Salt};
-use crate::segment::{self, HEADER, Header};
+use crate::segment::{self, HEADER};
 use crate::shared::{Found, Segment, Shared};
-use crate::window::{Look, Window};
+use crate::walk::{self, AHEAD, Piece, Step};
+use crate::window::Window;
 use crate::writer::Writer;
-
-const AHEAD: usize = 1 << 20;
 
 /// What opening a data folder found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,14 +54,6 @@ pub struct Recovery {
     pub damaged: Vec<Range<u64>>,
     /// Checkpoints that are not whole.
     pub checkpoints_damaged: usize,
-}
-
-/// A segment as it was found.
-struct Piece<F> {
-    base: u64,
-    file: Arc<F>,
-    length: u64,
-    header: Option<Header>,
 }
 
 type Recovered<D> = (Arc<Shared<D>>, Writer<D>, Recovery);
@@ -175,18 +166,9 @@ fn find_pieces<D: Disk>(disk: &D, dir: &Path, names: &[String]) -> Result<Vec<Pi
     let mut pieces = Vec::with_capacity(bases.len());
     for base in bases {
         let path = segment::path(dir, base);
-        let open = || {
-            let file = disk.open(&path)?;
-            let header = Header::read(&file)?.filter(|header| header.base == base);
-            Ok((file.length()?, header, Arc::new(file)))
-        };
-        let (length, header, file) = open().map_err(|error| OpenError::io("read", &path, error))?;
-        if let Some(Header { version: found, .. }) =
-            header.filter(|header| header.version != segment::VERSION)
-        {
-            return Err(OpenError::Version { path, found, known: segment::VERSION });
-        }
-        pieces.push(Piece { base, file, length, header });
+        let piece = Piece::open(disk, dir, base).map_err(|error| OpenError::io("read", &path, error))?;
+        segment::check_version(piece.header, &path)?;
+        pieces.push(piece);
     }
     Ok(pieces)
 }
@@ -258,9 +240,7 @@ fn walk_all<F: DiskFile>(
             recovery.damaged.push(piece.base..piece.base + HEADER);
         }
         let path = segment::path(dir, piece.base);
-        let limit = (piece.base + piece.length).min(next.unwrap_or(u64::MAX));
-        let mut window = piece.window(salt, limit);
-        walk(&mut window, behind, next.is_none(), &mut walked, recovery)
+        walk_one(&mut piece.records(salt, next), behind, next.is_none(), &mut walked, recovery)
             .map_err(|error| OpenError::io("read", &path, error))?;
         if let Some(next) = next.filter(|next| *next > walked.end) {
             recovery.damaged.push(walked.end..next);
@@ -270,53 +250,31 @@ fn walk_all<F: DiskFile>(
 }
 
 /// Walks one segment.
-fn walk<F: DiskFile>(
+fn walk_one<F: DiskFile>(
     window: &mut Window<F>,
     behind: u64,
     is_last: bool,
     walked: &mut Walked,
     recovery: &mut Recovery,
 ) -> io::Result<()> {
-    let first = window.base() + HEADER;
     // A checkpoint at no record's place is not to be trusted with where the walk starts.
-    let is_record = matches!(window.look(behind.max(first))?, Look::Record(_));
-    walked.end = if is_record { behind.max(first) } else { first };
+    walked.end = walk::start(window, behind)?;
     loop {
         let at = walked.end;
-        let skip = match window.look(at)? {
-            Look::Record(record) => {
-                let witness = record.get(FRAME..).and_then(body::synced);
+        match walk::step(window, at, is_last)? {
+            Step::Record(length) => {
+                let witness = window.record(at, length)?.get(FRAME..).and_then(body::synced);
                 walked.durable = walked.durable.max(witness.unwrap_or(0));
-                walked.end += record.len() as u64;
+                walked.end += length as u64;
                 recovery.records += 1;
-                continue;
             }
-            Look::Limit => return Ok(()),
-            Look::End => 1,
-            Look::Bad(length) => length.unwrap_or(1),
-        };
-        let next = window.find(at + skip as u64)?;
-        walked.end = match next {
-            Some(next) if !is_last || is_witnessed(window, next, at)? => next,
-            None if !is_last => window.limit(),
-            Some(_) | None => return Ok(()),
-        };
-        recovery.damaged.push(at..walked.end);
-    }
-}
-
-/// Whether a record at or behind `from` says that the log was durable beyond `place`.
-fn is_witnessed<F: DiskFile>(window: &mut Window<F>, from: u64, place: u64) -> io::Result<bool> {
-    let mut next = Some(from);
-    while let Some(at) = next {
-        let Look::Record(record) = window.look(at)? else { return Ok(false) };
-        if record.get(FRAME..).and_then(body::synced).is_some_and(|synced| synced > place) {
-            return Ok(true);
+            Step::Damage(to) => {
+                walked.end = to;
+                recovery.damaged.push(at..to);
+            }
+            Step::End => return Ok(()),
         }
-        let behind = at + record.len() as u64;
-        next = window.find(behind)?;
     }
-    Ok(false)
 }
 
 /// Makes the last segment what the walk says: written again from `durable` on, cut at `end`, and durable. What is left
@@ -389,12 +347,6 @@ fn report(dir: &Path, recovery: &Recovery) {
     }
     if *checkpoints_damaged > 0 {
         error!(%dir, checkpoints_damaged, "a checkpoint is damaged; the one before it is used");
-    }
-}
-
-impl<F: DiskFile> Piece<F> {
-    fn window(&self, salt: Salt, limit: u64) -> Window<F> {
-        Window::new(Arc::clone(&self.file), salt, self.base, limit, AHEAD)
     }
 }
 

@@ -20,6 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, DiskFile};
+use crate::error::OpenError;
 use crate::record::Salt;
 
 /// Bytes before the first record.
@@ -64,6 +65,16 @@ impl Header {
         let version = u32::try_from(number(8)?).ok()?;
         let header = Self { version, base: number(16)?, salt: Salt(number(24)?), created_ms: number(32)? };
         whole.then_some(header)
+    }
+}
+
+/// Refuses a format that this version does not know.
+pub(crate) fn check_version(header: Option<Header>, path: &Path) -> Result<(), OpenError> {
+    match header.filter(|header| header.version != VERSION) {
+        Some(Header { version: found, .. }) => {
+            Err(OpenError::Version { path: path.to_owned(), found, known: VERSION })
+        }
+        None => Ok(()),
     }
 }
 

@@ -64,6 +64,11 @@ impl<F: DiskFile> Window<F> {
         }
     }
 
+    /// The bytes of a record that was found whole.
+    pub(crate) fn record(&mut self, position: u64, length: usize) -> io::Result<&[u8]> {
+        Ok(self.view(position, length)?.get(..length).unwrap_or_default())
+    }
+
     /// The first whole record at or behind `from`.
     pub(crate) fn find(&mut self, from: u64) -> io::Result<Option<u64>> {
         let mut at = from;
