@@ -83,6 +83,8 @@ pub const METRICS: &[Metric] = &[
     gauge("weft_core_sessions_away", "", "Sessions without a connection"),
     counter("weft_core_sessions_expired_total", "", "Sessions that ended because their client did not come back in time"),
     gauge("weft_core_subscriptions", "", "Subscriptions of all sessions"),
+    counter("weft_eventmesh_requests_total", "outcome", "Requests of EventMesh clients: answered, unanswered within their time, refused at the limit"),
+    counter("weft_eventmesh_replies_late_total", "", "Replies that nobody waited for any more"),
     counter("weft_http_requests_total", "method, status", "Requests to `/events`, answered"),
     counter("weft_http_events_received_total", "", "Events published over HTTP and kept"),
     counter("weft_http_events_sent_total", "", "Events written to event streams"),

@@ -201,12 +201,13 @@ fn hold(files: impl Iterator<Item = PathBuf>, rule: fn(&[Line]) -> Vec<Fault>) {
 }
 
 /// Crates at the rim: sans-io parts and one driver.
-const LEAVES: [&str; 8] = [
+const LEAVES: [&str; 9] = [
     "routing/access",
     "protocols/mqtt",
     "protocols/websocket",
     "protocols/quic",
     "protocols/http",
+    "protocols/eventmesh",
     "connectors/embedded",
     "connectors/remoting",
     "connectors/rocketmq",
