@@ -25,12 +25,15 @@ use event::{Reject, RejectKind};
 use tracing::{error, warn};
 
 use crate::disk::{Disk, DiskFile};
+use crate::error::OpenError;
 use crate::record::Salt;
 use crate::shared::{Shared, lock};
 
 const MAGIC: [u8; 8] = *b"weft chk";
 const VERSION: u64 = 1;
 const HEAD: usize = 44;
+/// How much of a checkpoint is read at once by those who only look.
+const PIECE: usize = 1 << 20;
 pub(crate) const EXTENSION: &str = ".checkpoint";
 pub(crate) const TEMPORARY: &str = "checkpoint.tmp";
 
@@ -46,17 +49,77 @@ pub(crate) fn path(dir: &Path, position: Position) -> PathBuf {
     dir.join(format!("{:020}{EXTENSION}", position.0))
 }
 
-fn head(position: Position, salt: Salt, state: &[u8]) -> Vec<u8> {
+/// The head of a checkpoint, but for its sum.
+fn start(position: Position, salt: Salt, length: u64) -> Vec<u8> {
     let mut head = Vec::with_capacity(HEAD);
     head.extend_from_slice(&MAGIC);
-    for number in [VERSION, position.0, salt.0, state.len() as u64] {
+    for number in [VERSION, position.0, salt.0, length] {
         head.extend_from_slice(&number.to_le_bytes());
     }
+    head
+}
+
+fn head(position: Position, salt: Salt, state: &[u8]) -> Vec<u8> {
+    let mut head = start(position, salt, state.len() as u64);
     let mut sum = crc32fast::Hasher::new();
     sum.update(&head);
     sum.update(state);
     head.extend_from_slice(&sum.finalize().to_le_bytes());
     head
+}
+
+/// What a checkpoint is, seen from outside.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// It can be used; the salt of its folder.
+    Whole(Salt),
+    /// It is whole, and of a format that this version does not know.
+    Newer(u32),
+    /// It is not whole.
+    Damaged,
+}
+
+/// The size of a checkpoint, and what it is. Does not hold it in memory.
+pub(crate) fn look<D: Disk>(disk: &D, dir: &Path, position: Position) -> io::Result<(u64, Seen)> {
+    let file = disk.open(&path(dir, position))?;
+    let length = file.length()?;
+    let mut head = [0; HEAD];
+    if file.read_at(&mut head, 0)? < HEAD {
+        return Ok((length, Seen::Damaged));
+    }
+    let (content, told) = head.split_at(HEAD - 4);
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(content);
+    let mut bytes = vec![0; PIECE];
+    let mut at = HEAD as u64;
+    loop {
+        let read = file.read_at(&mut bytes, at)?;
+        sum.update(bytes.get(..read).unwrap_or_default());
+        at += read as u64;
+        if read == 0 {
+            break;
+        }
+    }
+    let number =
+        |at: usize| content.get(at..).and_then(|rest| rest.first_chunk()).map(|n| u64::from_le_bytes(*n));
+    let (Some(version), Some(salt)) = (number(8), number(24).map(Salt)) else {
+        return Ok((length, Seen::Damaged));
+    };
+    let seen = if !content.starts_with(&MAGIC) || told != sum.finalize().to_le_bytes() {
+        Seen::Damaged
+    } else if version != VERSION {
+        Seen::Newer(u32::try_from(version).unwrap_or(u32::MAX))
+    } else if content == start(position, salt, at - HEAD as u64) {
+        Seen::Whole(salt)
+    } else {
+        Seen::Damaged
+    };
+    Ok((length, seen))
+}
+
+/// The error for a checkpoint of another format.
+pub(crate) fn newer(path: PathBuf, found: u32) -> OpenError {
+    OpenError::Version { path, found, known: u32::try_from(VERSION).unwrap_or(u32::MAX) }
 }
 
 /// Reads a checkpoint; `None` if it is not whole.

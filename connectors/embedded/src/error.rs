@@ -38,6 +38,14 @@ pub enum OpenError {
         /// What to do about it, if that is known.
         hint: &'static str,
     },
+    /// There is no log in the folder.
+    #[error(
+        "{dir} holds no log of weft: name its data folder with --data, or the configuration that names it with --config"
+    )]
+    NoLog {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// A file is of a format that this version does not know.
     #[error("{path} has format {found}, this weft knows up to {known}: start the newer weft that wrote it")]
     Version {
@@ -74,7 +82,8 @@ impl OpenError {
     }
 }
 
-const HINTS: [(ErrorKind, &str); 6] = [
+const HINTS: [(ErrorKind, &str); 7] = [
+    (ErrorKind::NotFound, ": name the data folder with --data"),
     (
         ErrorKind::PermissionDenied,
         ": the user who runs weft has to own the data folder, or choose another with --data",

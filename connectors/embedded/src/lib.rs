@@ -53,8 +53,10 @@ mod driver;
 mod error;
 #[cfg(feature = "testing")]
 mod exercise;
+pub mod inspect;
 mod meters;
 mod options;
+mod read_only;
 mod reader;
 mod record;
 mod recovery;

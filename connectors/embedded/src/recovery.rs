@@ -26,7 +26,7 @@ use event::store::Position;
 use tracing::{error, info, warn};
 
 use crate::body;
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, Seen};
 use crate::disk::{Disk, DiskFile};
 use crate::error::OpenError;
 use crate::options::Options;
@@ -151,7 +151,10 @@ fn find_checkpoints<D: Disk>(
                 kept.insert(0, position);
                 newest = newest.or(Some(checkpoint));
             }
-            None => recovery.checkpoints_damaged += 1,
+            None => match checkpoint::look(disk, dir, position) {
+                Ok((_, Seen::Newer(found))) => return Err(checkpoint::newer(path, found)),
+                Ok((_, Seen::Whole(_) | Seen::Damaged)) | Err(_) => recovery.checkpoints_damaged += 1,
+            },
         }
     }
     if kept.is_empty() && !positions.is_empty() {

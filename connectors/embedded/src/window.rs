@@ -69,6 +69,11 @@ impl<F: DiskFile> Window<F> {
         Ok(self.view(position, length)?.get(..length).unwrap_or_default())
     }
 
+    /// Forgets what was read: a log that is being written may have more by now.
+    pub(crate) fn forget(&mut self) {
+        self.bytes.clear();
+    }
+
     /// The first whole record at or behind `from`.
     pub(crate) fn find(&mut self, from: u64) -> io::Result<Option<u64>> {
         let mut at = from;
