@@ -37,6 +37,9 @@ pub(crate) struct Start {
     /// Address for HTTP and WebSocket [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     pub(crate) http: Option<String>,
+    /// Also listen on Apache EventMesh's own ports of 127.0.0.1, for clients with its SDKs
+    #[arg(long)]
+    pub(crate) eventmesh: bool,
     /// Let everybody connect who reaches an address that is not loopback
     #[arg(long)]
     pub(crate) allow_anonymous: bool,

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::admin::Front;
 use crate::connect::{self, Connectors};
-use crate::listen::{self, Http, Listening, Mqtt, Protocol, Stop};
+use crate::listen::{self, Grpc, Http, Listening, Mqtt, Protocol, Stop};
 use crate::upgrade::{self, Upgrades};
 use crate::{operate, sys, telemetry};
 
@@ -86,6 +86,12 @@ impl Bridge {
         let admin: Arc<dyn Admin> = Arc::clone(&core) as Arc<dyn Admin>;
         let operate = operate::router(Arc::clone(&gate), admin);
         front.open(events.merge(upgrade::router(upgrades)).merge(operate));
+        let requests = eventmesh::Requester::start(Arc::clone(&hub), &config.eventmesh, drained.clone());
+        let (requester, answers) = requests.await?;
+        parts.spawn(answers);
+        let services = grpc::Services::new(Arc::clone(&hub), requester, config.grpc, config.eventmesh).await;
+        let speak_grpc = Protocol::Grpc(Grpc { gate: Arc::clone(&gate), services });
+        listen::serve(&mut bound, config::Protocol::Grpc, &speak_grpc, &stop, &mut parts);
         let speak_mqtt = Protocol::Mqtt(Mqtt { gate, hub, options: speak_mqtt });
         listen::serve(&mut bound, config::Protocol::Mqtt, &speak_mqtt, &stop, &mut parts);
         Ok(Self { listening, data: config.data, recovered, core, connectors, parts, drain, patience })

@@ -43,6 +43,8 @@ fn of_listener(listening: &Listening) -> String {
         (Protocol::Mqtt, Carrier::Quic) => format!("{address}  (MQTT 3.1.1 and 5 over QUIC, UDP)"),
         (Protocol::Http, Carrier::Tls | Carrier::Quic) => format!("https://{address}  ({PATHS})"),
         (Protocol::Http, Carrier::Tcp) => format!("http://{address}  ({PATHS})"),
+        (Protocol::Grpc, Carrier::Tls | Carrier::Quic) => format!("{address}  (EventMesh over gRPC and TLS)"),
+        (Protocol::Grpc, Carrier::Tcp) => format!("{address}  (EventMesh over gRPC)"),
     }
 }
 

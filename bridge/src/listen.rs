@@ -27,6 +27,8 @@ pub(crate) enum Protocol {
     Mqtt(Mqtt),
     /// HTTP, and over it CloudEvents, WebSocket and the admin pages.
     Http(Http),
+    /// EventMesh over gRPC.
+    Grpc(Grpc),
 }
 
 /// What MQTT needs.
@@ -42,6 +44,13 @@ pub(crate) struct Mqtt {
 pub(crate) struct Http {
     pub(crate) router: Router,
     pub(crate) options: Arc<http_front::Options>,
+}
+
+/// What gRPC needs.
+#[derive(Clone)]
+pub(crate) struct Grpc {
+    pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) services: grpc::Services,
 }
 
 /// A listener that is bound, for all to see.
@@ -140,6 +149,7 @@ pub(crate) fn open_tls(
     let alpn: &[&[u8]] = match table.protocol {
         config::Protocol::Mqtt => &[b"mqtt"],
         config::Protocol::Http => &[b"h2", b"http/1.1"],
+        config::Protocol::Grpc => &[b"h2"],
     };
     match table.carrier {
         Carrier::Tcp => Ok(None),
@@ -185,6 +195,7 @@ impl Protocol {
         match self {
             Self::Mqtt(_) => "mqtt",
             Self::Http(_) => "http",
+            Self::Grpc(_) => "grpc",
         }
     }
 
@@ -195,6 +206,7 @@ impl Protocol {
                 tasks.spawn(mqtt.serve(stream, None, shaping, drain))
             }
             (Accepted::Ready(stream), Self::Http(http)) => tasks.spawn(http.serve(stream, shaping, drain)),
+            (Accepted::Ready(stream), Self::Grpc(grpc)) => tasks.spawn(grpc.serve(stream, shaping, drain)),
             (Accepted::Arriving(arrival), _) => {
                 tasks.spawn(arrive(arrival, self.clone(), shaping.clone(), drain));
             }
@@ -215,6 +227,7 @@ async fn arrive(arrival: Arrival, protocol: Protocol, shaping: Shaping, mut drai
     match protocol {
         Protocol::Mqtt(mqtt) => Box::pin(mqtt.serve(stream, None, &shaping, drain)).await,
         Protocol::Http(http) => Box::pin(http.serve(stream, &shaping, drain)).await,
+        Protocol::Grpc(grpc) => Box::pin(grpc.serve(stream, &shaping, drain)).await,
     }
 }
 
@@ -251,6 +264,20 @@ impl Http {
                 work.await;
             }
         }
+    }
+}
+
+impl Grpc {
+    fn serve(
+        &self,
+        stream: Stream,
+        shaping: &Shaping,
+        drain: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let source = source(stream.peer());
+        let gate = metered(Arc::clone(&self.gate), meter(shaping.packets));
+        let services = self.services.clone();
+        async move { services.serve(stream, source, gate, drain).await }
     }
 }
 

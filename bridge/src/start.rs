@@ -115,10 +115,12 @@ fn sources(arguments: Start) -> Sources {
     let here = || Some(PathBuf::from(DEFAULT_FILE)).filter(|file| Path::exists(file));
     let flag = |name, key, value: Option<String>| value.map(|value| Flag { name, key, value });
     let allow = arguments.allow_anonymous.then(|| "true".to_owned());
+    let eventmesh = arguments.eventmesh.then(|| "true".to_owned());
     let flags = [
         flag("--data", "data", arguments.data),
         flag("--mqtt", "mqtt.listen", arguments.mqtt),
         flag("--http", "http.listen", arguments.http),
+        flag("--eventmesh", "eventmesh.standard_ports", eventmesh),
         flag("--allow-anonymous", "allow_anonymous", allow),
     ];
     Sources {

@@ -7,7 +7,7 @@ use rocketmq::OptionsError;
 use routing::EMBEDDED;
 use transport::{ClientCertificates, ProxyProtocol, TlsOptions};
 
-use crate::listeners::BUILT_IN;
+use crate::listeners::{BUILT_IN, EVENTMESH};
 use crate::load::Written;
 use crate::place::{Key, Mistake, Step};
 use crate::{Carrier, Config, ListenerTable, Protocol};
@@ -38,6 +38,14 @@ const RANGES: &[(&str, u64, u64)] = &[
     ("mqtt.write_timeout_ms", 1000, u64::MAX),
     ("http.body_bytes_max", ByteLimit::kib(1).0, u64::MAX),
     ("websocket.message_bytes_max", ByteLimit::kib(1).0, u64::MAX),
+    ("grpc.message_bytes_max", ByteLimit::kib(1).0, ByteLimit::mib(256).0),
+    ("grpc.messages_bytes_max", ByteLimit::kib(64).0, u64::MAX),
+    ("grpc.calls_max", 1, 10_000),
+    ("grpc.batch_events_max", 1, 65_535),
+    ("grpc.subscriptions_max", 1, 100_000),
+    ("grpc.window", 1, 65_534),
+    ("grpc.call_timeout_s", 1, 3600),
+    ("grpc.ping_s", 1, 3600),
 ];
 
 fn ranges(config: &Config, written: &Written) -> Result<(), Mistake> {
@@ -104,16 +112,22 @@ fn listeners(config: &Config, written: &Written) -> Result<(), Mistake> {
     let access = config.access();
     let asks = access.has_proofs() || access.anonymous == Anonymous::Always;
     let mut taken: Vec<(Key, ListenerTable)> = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
     for (name, table) in config.listeners() {
         let own = Key::dotted("listener").name(name);
-        let is_built_in =
-            BUILT_IN.contains(&name) && !taken.iter().any(|(key, _)| key.parent().last() == name);
+        let is_first = !names.contains(&name);
+        let is_built_in = BUILT_IN.contains(&name) && is_first;
+        let is_eventmesh = config.eventmesh.standard_ports && is_first && is_of_eventmesh(name);
         let key = if is_built_in { Key::dotted(name) } else { own };
-        if !is_built_in {
+        if !is_built_in && !is_eventmesh {
             listener_name(&key, name, written)?;
         }
+        names.push(name);
         entry(&key, &table, written)?;
-        let listen = key.name("listen");
+        let listen = match is_eventmesh {
+            true => Key::dotted("eventmesh.standard_ports"),
+            false => key.name("listen"),
+        };
         if !table.listen.0.ip().is_loopback() && !asks {
             return Err(written.mistake(
                 &listen,
@@ -129,6 +143,10 @@ fn listeners(config: &Config, written: &Written) -> Result<(), Mistake> {
         taken.push((listen, table));
     }
     Ok(())
+}
+
+fn is_of_eventmesh(name: &str) -> bool {
+    EVENTMESH.iter().any(|(own, ..)| *own == name)
 }
 
 /// What stands in front of a listener.
@@ -188,6 +206,10 @@ fn listener_name(key: &Key, name: &str, written: &Written) -> Result<(), Mistake
     if BUILT_IN.contains(&name) {
         let hint = format!("give it another name, or set {name}.listen");
         return Err(written.mistake(key, "a listener that is always there has this name", hint));
+    }
+    if is_of_eventmesh(name) {
+        let what = "a listener of eventmesh.standard_ports has this name";
+        return Err(written.mistake(key, what, "give it another name"));
     }
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if name.is_empty() || name.len() > 64 || !name.bytes().all(is_plain) {

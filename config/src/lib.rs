@@ -45,6 +45,10 @@ pub struct Config {
     pub http: Listener<http_front::Options, 8080>,
     /// WebSocket connections: CloudEvents at `/ws`, MQTT at `/mqtt`, on the HTTP listener.
     pub websocket: websocket::Options,
+    /// What Apache EventMesh's protocols share.
+    pub eventmesh: eventmesh::Options,
+    /// Apache EventMesh over gRPC, on listeners with protocol "grpc".
+    pub grpc: grpc::Options,
     /// Limits of accepted connections, for all listeners.
     pub transport: transport::Options,
     /// Who may come in, and what they may do.
@@ -109,6 +113,8 @@ impl Default for Config {
             mqtt: Listener::default(),
             http: Listener::default(),
             websocket: websocket::Options::default(),
+            eventmesh: eventmesh::Options::default(),
+            grpc: grpc::Options::default(),
             transport: transport::Options::default(),
             access: access::Options::default(),
             core: routing::Options::default(),

@@ -63,7 +63,8 @@ impl<O: Default, const PORT: u16> Default for Listener<O, PORT> {
     }
 }
 
-fn loopback(port: u16) -> Address {
+/// A port of the IPv4 loopback address.
+pub(crate) fn loopback(port: u16) -> Address {
     Address((Ipv4Addr::LOCALHOST, port).into())
 }
 

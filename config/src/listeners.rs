@@ -4,18 +4,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use transport::{Limits, Network, ProxyProtocol, TlsOptions};
 
+use crate::listen::loopback;
 use crate::{Address, Config};
 
 /// A listener under a name of its own, which logs and metrics show. What it speaks is set up in the tables of the
-/// protocols (`mqtt`, `http`, `websocket`), the same for all listeners.
+/// protocols (`mqtt`, `http`, `websocket`, `grpc`), the same for all listeners.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerTable {
     /// Address to listen on. Has to be given. Port 0 takes a free port. Others than loopback addresses need `access` or
     /// `allow_anonymous`.
     pub listen: Address,
-    /// What is spoken: "mqtt", or "http", which is CloudEvents over HTTP, WebSocket (`/mqtt` and `/ws`), health and
-    /// metrics. Default "mqtt".
+    /// What is spoken: "mqtt"; "http", which is CloudEvents over HTTP, WebSocket (`/mqtt` and `/ws`), health and metrics; or
+    /// "grpc", which is Apache EventMesh over gRPC. Default "mqtt".
     #[serde(default)]
     pub protocol: Protocol,
     /// What carries it: "tcp"; "tls", for which the table `tls` names certificates; or "quic", on the UDP port, with
@@ -68,6 +69,8 @@ pub enum Protocol {
     Mqtt,
     /// CloudEvents over HTTP, WebSocket, health and metrics.
     Http,
+    /// Apache EventMesh over gRPC.
+    Grpc,
 }
 
 /// What carries a protocol.
@@ -86,8 +89,12 @@ pub enum Carrier {
 /// The names of the two listeners that are always there.
 pub(crate) const BUILT_IN: [&str; 2] = ["mqtt", "http"];
 
+/// The listeners of `eventmesh.standard_ports`.
+pub(crate) const EVENTMESH: [(&str, u16, Protocol); 1] = [("eventmesh-grpc", 10205, Protocol::Grpc)];
+
 impl Config {
-    /// All listeners by name: the two that are always there, and the tables `[listener.NAME]`.
+    /// All listeners by name: the two that are always there, those of `eventmesh.standard_ports`, and the tables
+    /// `[listener.NAME]`.
     pub fn listeners(&self) -> impl Iterator<Item = (&str, ListenerTable)> {
         let plain = |listen, protocol| ListenerTable { protocol, ..ListenerTable::at(listen) };
         let [mqtt, http] = BUILT_IN;
@@ -95,6 +102,11 @@ impl Config {
             (mqtt, plain(self.mqtt.listen, Protocol::Mqtt)),
             (http, plain(self.http.listen, Protocol::Http)),
         ];
-        built_in.into_iter().chain(self.listeners.iter().map(|(name, table)| (name.as_str(), table.clone())))
+        let eventmesh = EVENTMESH.into_iter().filter(|_| self.eventmesh.standard_ports);
+        let eventmesh = eventmesh.map(move |(name, port, protocol)| (name, plain(loopback(port), protocol)));
+        built_in
+            .into_iter()
+            .chain(eventmesh)
+            .chain(self.listeners.iter().map(|(name, table)| (name.as_str(), table.clone())))
     }
 }
