@@ -11,7 +11,9 @@ use metrics::{Counter, counter};
 use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime};
 use rustls_pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
-use transport::{Admission, BindError, Connections, Entry, Failure, Place, Proof, Stream, Throttle, Tls};
+use transport::{
+    Admission, BindError, Connections, Entry, Failure, Place, Proof, Stream, Throttle, Tls, Turn,
+};
 
 use crate::failure::failure;
 use crate::stream::{DataStream, Duplex};
@@ -39,6 +41,7 @@ pub struct Listener {
 pub struct Arrival {
     incoming: Incoming,
     place: Place,
+    turn: Turn,
     config: Arc<ServerConfig>,
     tls: Arc<Tls>,
     of: Arc<rustls::ServerConfig>,
@@ -155,6 +158,7 @@ impl Listener {
             self.follow();
             return Some(Arrival {
                 incoming,
+                turn: place.turn(),
                 place,
                 config: Arc::new(self.config.clone()),
                 tls: Arc::clone(&self.tls),
@@ -215,7 +219,7 @@ impl Arrival {
     /// Waits until it has shaken hands and opened its control stream; `None`: it was closed, counted and told in the log.
     /// Not cancel-safe: dropped, the connection is closed.
     pub async fn finish(self) -> Option<Client> {
-        let Self { incoming, place, config, tls, of, early_data, streams, _under_way } = self;
+        let Self { incoming, place, turn, config, tls, of, early_data, streams, _under_way } = self;
         let shaking = async move {
             let connecting = incoming.accept_with(config).map_err(|error| failure(&error))?;
             let connection = if early_data {
@@ -230,7 +234,7 @@ impl Arrival {
             let control = connection.accept_bi().await.map_err(|error| failure(&error))?;
             Ok((connection, control, proof))
         };
-        let (connection, control, proof) = place.shake(shaking).await?;
+        let (connection, control, proof) = place.shake(turn, shaking).await?;
         let throttle: Option<Throttle> = place.throttle();
         let data = DataStreams::new(connection.clone(), throttle.as_ref().map(Throttle::another), streams);
         let control = Duplex::control(control, connection);

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use crate::crowd::{Crowd, TooMany};
-use crate::handshakes::Handshakes;
+use crate::handshakes::{Handshakes, Turn};
 use crate::network::{Network, any_contains};
 use crate::options::{Entry, ProxyProtocol};
 use crate::proxy::ProxyError;
@@ -238,9 +238,9 @@ impl Shared {
     pub(crate) async fn shake<T>(
         &self,
         address: SocketAddr,
+        mut turn: Turn,
         shaking: impl Future<Output = Result<T, Failure>>,
     ) -> Option<T> {
-        let mut turn = self.handshakes.begin();
         let outcome = tokio::select! {
             biased;
             outcome = timeout(self.handshake_limit, shaking) => outcome.unwrap_or(Err(Failure::Timeout)),
@@ -286,10 +286,15 @@ impl Place {
         self.address
     }
 
+    /// A handshake begins: call it when the connection is accepted, so that handshakes are as old as their connections.
+    pub fn turn(&self) -> Turn {
+        self.shared.handshakes.begin()
+    }
+
     /// Waits for the handshake of a connection that came in, within the limits of its listener; `None`: it failed, which is
     /// counted and told in the log. Not cancel-safe: dropped, the connection is closed.
-    pub async fn shake<T>(&self, shaking: impl Future<Output = Result<T, Failure>>) -> Option<T> {
-        self.shared.shake(self.address, shaking).await
+    pub async fn shake<T>(&self, turn: Turn, shaking: impl Future<Output = Result<T, Failure>>) -> Option<T> {
+        self.shared.shake(self.address, turn, shaking).await
     }
 
     /// How fast the connection is read, if that is limited.

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::Stream;
 use crate::admission::{Failure, Place};
+use crate::handshakes::Turn;
 use crate::options::ProxyProtocol;
 use crate::proxy::{Progress, Told, parse};
 
@@ -17,35 +18,37 @@ use crate::proxy::{Progress, Told, parse};
 pub struct Arrival {
     tcp: TcpStream,
     place: Place,
+    turn: Turn,
 }
 
 impl Arrival {
     pub(crate) fn new(tcp: TcpStream, place: Place) -> Self {
-        Self { tcp, place }
+        let turn = place.turn();
+        Self { tcp, place, turn }
     }
 
     /// Waits until it has said all it has to, and was believed; `None`: it was closed, counted and told in the log.
     /// Not cancel-safe: dropped, the connection is closed.
     pub async fn finish(self) -> Option<Stream> {
-        let shared = Arc::clone(&self.place.shared);
-        let address = self.place.address;
-        shared.shake(address, self.shake()).await
+        let Self { tcp, place, turn } = self;
+        let shared = Arc::clone(&place.shared);
+        let address = place.address;
+        shared.shake(address, turn, shake(tcp, place)).await
     }
+}
 
-    async fn shake(self) -> Result<Stream, Failure> {
-        let Self { mut tcp, mut place } = self;
-        if place.shared.proxy_protocol == ProxyProtocol::Required {
-            let told = read_header(&mut tcp).await?;
-            let client = match told {
-                Told::Own => place.address,
-                Told::Client(address) => address,
-            };
-            place = place.of_client(client).map_err(Failure::Refused)?;
-        }
-        let Some(tls) = place.shared.tls.clone() else { return Ok(Stream::plain(tcp, place)) };
-        let (stream, proof) = tls.accept(tcp).await.map_err(closed_or_wrong)?;
-        Ok(Stream::secure(stream, place, proof))
+async fn shake(mut tcp: TcpStream, mut place: Place) -> Result<Stream, Failure> {
+    if place.shared.proxy_protocol == ProxyProtocol::Required {
+        let told = read_header(&mut tcp).await?;
+        let client = match told {
+            Told::Own => place.address,
+            Told::Client(address) => address,
+        };
+        place = place.of_client(client).map_err(Failure::Refused)?;
     }
+    let Some(tls) = place.shared.tls.clone() else { return Ok(Stream::plain(tcp, place)) };
+    let (stream, proof) = tls.accept(tcp).await.map_err(closed_or_wrong)?;
+    Ok(Stream::secure(stream, place, proof))
 }
 
 /// Reads the PROXY header and no byte behind it.

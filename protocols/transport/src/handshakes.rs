@@ -19,7 +19,8 @@ struct Open {
 }
 
 /// One handshake's place. It ends when it is dropped.
-pub(crate) struct Turn {
+#[derive(Debug)]
+pub struct Turn {
     all: Arc<Handshakes>,
     number: u64,
     over: oneshot::Receiver<()>,

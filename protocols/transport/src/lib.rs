@@ -21,6 +21,7 @@ mod tls;
 
 pub use admission::{Admission, Connections, Failure, Peer, Place, Refusal};
 pub use arrival::Arrival;
+pub use handshakes::Turn;
 pub use listener::{Accepted, BindError, Listener};
 pub use network::{Network, any_contains};
 pub use options::{Entry, Limits, Options, ProxyProtocol};
