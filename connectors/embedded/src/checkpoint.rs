@@ -24,7 +24,7 @@ use event::store::Position;
 use event::{Reject, RejectKind};
 use tracing::{error, warn};
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, read_around};
 use crate::error::OpenError;
 use crate::record::Salt;
 use crate::shared::{Shared, lock};
@@ -84,7 +84,7 @@ pub(crate) fn look<D: Disk>(disk: &D, dir: &Path, position: Position) -> io::Res
     let file = disk.open(&path(dir, position))?;
     let length = file.length()?;
     let mut head = [0; HEAD];
-    if file.read_at(&mut head, 0)? < HEAD {
+    if read_around(&file, &mut head, 0, 0)? < HEAD {
         return Ok((length, Seen::Damaged));
     }
     let (content, told) = head.split_at(HEAD - 4);
@@ -93,7 +93,7 @@ pub(crate) fn look<D: Disk>(disk: &D, dir: &Path, position: Position) -> io::Res
     let mut bytes = vec![0; PIECE];
     let mut at = HEAD as u64;
     loop {
-        let read = file.read_at(&mut bytes, at)?;
+        let read = read_around(&file, &mut bytes, at, 0)?;
         sum.update(bytes.get(..read).unwrap_or_default());
         at += read as u64;
         if read == 0 {
@@ -122,11 +122,11 @@ pub(crate) fn newer(path: PathBuf, found: u32) -> OpenError {
     OpenError::Version { path, found, known: u32::try_from(VERSION).unwrap_or(u32::MAX) }
 }
 
-/// Reads a checkpoint; `None` if it is not whole.
+/// Reads a checkpoint; `None` if it is not whole, or the disk cannot read it.
 pub(crate) fn read<D: Disk>(disk: &D, dir: &Path, position: Position) -> io::Result<Option<Checkpoint>> {
     let file = disk.open(&path(dir, position))?;
     let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(usize::MAX)];
-    let read = file.read_at(&mut bytes, 0)?;
+    let read = read_around(&file, &mut bytes, 0, 0)?;
     bytes.truncate(read);
     Ok(decode(bytes.into(), position))
 }

@@ -1,7 +1,8 @@
 //! Simulation: random appends on a disk that loses what was not synced, crashes at random places, and a model of what
 //! has to be there afterwards. One thread, so a seed is a run. `WEFT_SIM_SEEDS=n` runs n seeds, `WEFT_SIM_SEED=n` one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::options::Options;
 use crate::reader::Reader;
-use crate::recovery::{Recovery, recover};
+use crate::recovery::{Recovery, files, recover};
 use crate::sim::{Fault, SimDisk};
 use crate::writer::Writer;
 use event::testing::Chance;
@@ -37,9 +38,10 @@ fn nothing_that_was_confirmed_is_lost() {
     }
     println!("{totals:?}");
     // A simulation in which nothing happens proves nothing.
-    let Totals { kept, cut, power, failed, busy, freed, checkpoints, .. } = totals;
+    let Totals { kept, cut, power, failed, busy, freed, checkpoints, rotten, read_only, .. } = totals;
     if one.is_none() {
-        assert!([kept, cut, power, failed, busy, freed, checkpoints].iter().all(|count| *count > 0));
+        let all = [kept, cut, power, failed, busy, freed, checkpoints, rotten, read_only];
+        assert!(all.iter().all(|count| *count > 0));
     }
 }
 
@@ -53,6 +55,9 @@ struct Totals {
     busy: u64,
     freed: u64,
     checkpoints: u64,
+    /// Records that were lost to a medium that rots.
+    rotten: u64,
+    read_only: u64,
 }
 
 struct Run {
@@ -72,6 +77,10 @@ struct Run {
     checkpoint: Option<(Position, Bytes)>,
     /// Checkpoints that were asked for and refused since: one of them may be there all the same.
     tried: Vec<(Position, Bytes)>,
+    /// Positions that the medium has spoiled.
+    rot: Vec<Range<u64>>,
+    /// Records that may be lost with them.
+    spoiled: BTreeSet<u64>,
     totals: Totals,
 }
 
@@ -90,6 +99,8 @@ enum Fate {
     Open,
     /// Refused, and nothing of it may ever be seen.
     Never,
+    /// The medium lost it.
+    Rotten,
 }
 
 struct Life {
@@ -123,6 +134,8 @@ impl Run {
             held: 0,
             checkpoint: None,
             tried: Vec::new(),
+            rot: Vec::new(),
+            spoiled: BTreeSet::new(),
             totals: Totals::default(),
         }
     }
@@ -132,12 +145,16 @@ impl Run {
         self.totals.lives += 1;
         let mut life = self.open();
         self.check(&life);
+        if self.chance.below(4) == 0 {
+            life = self.rot(life);
+            self.check(&life);
+        }
         self.plan_fault();
         self.sync_chance = 1 << self.chance.below(4);
         // A life without work: what recovery found has to be durable by then.
         let steps = if self.chance.below(4) == 0 { 0 } else { self.chance.below(45) };
         for _ in 0..steps {
-            self.now_ms += self.chance.below(1500);
+            self.now_ms = self.tick();
             match self.chance.below(16) {
                 0..=9 => self.append(&mut life),
                 10 => self.sync(&mut life),
@@ -162,8 +179,10 @@ impl Run {
     fn open(&mut self) -> Life {
         loop {
             // Recovery is interrupted too.
-            if self.chance.below(3) == 0 {
-                self.disk.fail_after(self.chance.below(8), Fault::Power);
+            match self.chance.below(12) {
+                0..4 => self.disk.fail_after(self.chance.below(8), Fault::Power),
+                4 => self.disk.fail_after(self.chance.below(8), Fault::ReadOnly),
+                _ => {}
             }
             match recover(self.disk.clone(), dir(), &self.options, Health::default(), self.now_ms) {
                 Ok((shared, writer, recovery)) => {
@@ -171,18 +190,79 @@ impl Run {
                     self.check_recovery(&recovery);
                     return Life { writer, reader: Reader::new(Arc::clone(&shared)) };
                 }
-                Err(error) => assert!(self.disk.is_off(), "{error}"),
+                Err(error) if self.disk.is_off() => drop(error),
+                Err(error) => {
+                    assert!(error.to_string().contains("can be written with --data"), "{error}");
+                    self.totals.read_only += 1;
+                    self.disk.clear_fault();
+                    continue;
+                }
             }
             self.power_cut();
         }
     }
 
+    /// Time goes on, and sometimes the clock is set.
+    fn tick(&mut self) -> u64 {
+        const DAYS: u64 = 400 * 24 * 3600 * 1000;
+        let step = self.chance.below(1500);
+        match self.chance.below(40) {
+            0 => self.chance.below(DAYS),
+            1 => self.now_ms + self.chance.below(DAYS),
+            _ => self.now_ms + step,
+        }
+    }
+
+    /// The medium rots while the log is closed, or was killed long after its last append.
+    fn rot(&mut self, mut life: Life) -> Life {
+        life.writer.rest().unwrap();
+        let end = life.writer.witnessed();
+        drop(life);
+        let logs: Vec<_> = files(&self.disk, dir()).unwrap();
+        let logs: Vec<_> = logs.iter().filter(|path| path.extension() == Some("log".as_ref())).collect();
+        for _ in 0..1 + self.chance.below(2) {
+            let path = logs[self.chance.below(logs.len() as u64) as usize];
+            let base: u64 = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+            let length = (self.disk.content(path).unwrap().len() as u64).min(end.saturating_sub(base));
+            if length == 0 {
+                continue;
+            }
+            let at = self.chance.below(length);
+            let block = at / 4096 * 4096;
+            if self.chance.below(2) == 0 {
+                self.disk.rot(path, at, 1 << self.chance.below(8));
+                self.rot.push(base + at..base + at + 1);
+            } else if block + 4096 <= length {
+                self.disk.lose_block(path, block);
+                self.rot.push(base + block..base + block + 4096);
+            }
+        }
+        for (stamp, at, next) in self.extents(u64::MAX) {
+            if self.rot.iter().any(|rot| rot.start < next && at < rot.end) {
+                self.spoiled.insert(stamp);
+            }
+        }
+        self.open()
+    }
+
+    /// The records that are there: stamp, position, and where the next one starts.
+    fn extents(&self, end: u64) -> Vec<(u64, u64, u64)> {
+        let there = self.sent.iter().filter_map(|(stamp, sent)| match sent.fate {
+            Fate::Durable(at) | Fate::Written(at) => Some((*stamp, at.0)),
+            Fate::Open | Fate::Never | Fate::Rotten => None,
+        });
+        let there: Vec<_> = there.collect();
+        let next = there.iter().skip(1).map(|(_, at)| *at).chain([end]);
+        there.iter().zip(next).map(|((stamp, at), next)| (*stamp, *at, next)).collect()
+    }
+
     fn plan_fault(&mut self) {
         let after = self.chance.below(80);
-        match self.chance.below(6) {
+        match self.chance.below(7) {
             0..=2 => self.disk.fail_after(after, Fault::Power),
             3 => self.disk.fail_after(after, Fault::Write),
             4 => self.disk.fail_after(after, Fault::Sync),
+            5 => self.disk.fail_after(after, Fault::ReadOnly),
             _ => {}
         }
     }
@@ -198,7 +278,10 @@ impl Run {
     }
 
     fn check_recovery(&mut self, recovery: &Recovery) {
-        assert_eq!(recovery.damaged, [], "a crash is no damage");
+        for damaged in &recovery.damaged {
+            let hit = |rot: &Range<u64>| rot.start < damaged.end && damaged.start < rot.end;
+            assert!(self.rot.iter().any(hit), "a crash is no damage: {damaged:?}, {:?}", self.rot);
+        }
         assert_eq!(recovery.checkpoints_damaged, 0, "checkpoints are whole or not there");
         self.totals.cut += u64::from(recovery.cut.is_some());
     }
@@ -222,18 +305,24 @@ impl Run {
             match sent.fate {
                 Fate::Durable(position) | Fate::Written(position) => assert_eq!(record.position, position),
                 Fate::Open => {}
-                Fate::Never => panic!("{stamp} was refused and is there"),
+                Fate::Never | Fate::Rotten => panic!("{stamp} was refused, or rotten, and is there"),
             }
             sent.fate = Fate::Durable(record.position);
         }
         for (stamp, sent) in &mut self.sent {
             match sent.fate {
+                Fate::Durable(_) | Fate::Written(_)
+                    if self.spoiled.contains(stamp) && !seen.contains_key(stamp) =>
+                {
+                    self.totals.rotten += 1;
+                    sent.fate = Fate::Rotten;
+                }
                 Fate::Durable(at) | Fate::Written(at) if at.0 >= self.held => {
                     assert_eq!(seen.get(stamp), Some(&at), "{stamp} was confirmed and is lost");
                 }
                 // What is not there now is never there.
                 Fate::Open if !seen.contains_key(stamp) => sent.fate = Fate::Never,
-                Fate::Durable(_) | Fate::Written(_) | Fate::Open | Fate::Never => {}
+                Fate::Durable(_) | Fate::Written(_) | Fate::Open | Fate::Never | Fate::Rotten => {}
             }
         }
         let positions = found.iter().map(|record| record.position).collect();
@@ -332,7 +421,7 @@ impl Run {
             .values()
             .filter_map(|sent| match sent.fate {
                 Fate::Durable(position) | Fate::Written(position) => Some(position),
-                Fate::Open | Fate::Never => None,
+                Fate::Open | Fate::Never | Fate::Rotten => None,
             })
             .collect();
         let newer_half = fed.len() / 2 + self.chance.below(fed.len() as u64 / 2 + 1) as usize;
@@ -365,7 +454,9 @@ impl Run {
     fn hold(&mut self, life: &Life) {
         let Some(needed) = self.fed_position().filter(|needed| needed.0 >= self.held) else { return };
         let before = self.disk.used();
-        life.reader.answer(Request::Hold { needed }, self.now_ms);
+        let request = Request::Hold { needed };
+        life.reader.note(&request);
+        life.reader.answer(request, self.now_ms);
         self.held = needed.0;
         self.totals.freed += u64::from(self.disk.used() < before);
     }
@@ -382,7 +473,7 @@ impl Run {
             Fate::Durable(at) | Fate::Written(at) if at.0 >= self.held => {
                 Some((at, sent.entry.event.clone()))
             }
-            Fate::Durable(_) | Fate::Written(_) | Fate::Open | Fate::Never => None,
+            Fate::Durable(_) | Fate::Written(_) | Fate::Open | Fate::Never | Fate::Rotten => None,
         });
         let (positions, events): (Vec<_>, Vec<_>) = fed.unzip();
         if self.disk.is_off() {
@@ -430,7 +521,7 @@ impl Life {
 
 impl Totals {
     fn add(&mut self, other: &Self) {
-        let Self { lives, kept, cut, power, failed, busy, freed, checkpoints } = other;
+        let Self { lives, kept, cut, power, failed, busy, freed, checkpoints, rotten, read_only } = other;
         self.lives += lives;
         self.kept += kept;
         self.cut += cut;
@@ -439,6 +530,8 @@ impl Totals {
         self.busy += busy;
         self.freed += freed;
         self.checkpoints += checkpoints;
+        self.rotten += rotten;
+        self.read_only += read_only;
     }
 }
 

@@ -139,6 +139,51 @@ impl DiskFile for File {
     }
 }
 
+/// What a disk reads at once: an error on one of its sectors takes so much with it.
+pub(crate) const BLOCK: usize = 4096;
+
+/// Reads as [`DiskFile::read_at`] does, and goes on behind blocks that the disk cannot give: `filler` is in their place.
+pub(crate) fn read_around(
+    file: &impl DiskFile,
+    buffer: &mut [u8],
+    offset: u64,
+    filler: u8,
+) -> io::Result<usize> {
+    let whole = file.read_at(buffer, offset);
+    if !whole.as_ref().is_err_and(is_unreadable) {
+        return whole;
+    }
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        let at = offset.saturating_add(done as u64);
+        let to_border = BLOCK - usize::try_from(at % BLOCK as u64).unwrap_or(0);
+        let length = to_border.min(rest.len());
+        let Some(block) = rest.get_mut(..length) else { break };
+        match file.read_at(block, at) {
+            Ok(read) => {
+                done += read;
+                if read < length {
+                    break;
+                }
+            }
+            Err(error) if is_unreadable(&error) => {
+                block.fill(filler);
+                done += length;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Whether `error` says that the disk has lost what was written there (EIO). Asked of a read: other places may be well.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(EIO)
+}
+
+/// The number of this error on every Unix.
+const EIO: i32 = 5;
+
 /// Whether `error` says that there is no room: the write may pass later, and nothing that is written is in doubt.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind())

@@ -53,7 +53,7 @@ pub(crate) fn start<D: Disk>(
     let mut threads = Vec::with_capacity(1 + READERS);
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let idle = Duration::from_millis(shared.options.sync_idle_ms);
-    let queue = Queue { appends, stopped: stopped.clone(), runtime, sync_by: None, closing: false };
+    let queue = Queue { appends, stopped: stopped.clone(), runtime, rest_at: None, closing: false };
     let guard = Guard(health.clone());
     threads.push(spawn("weft-log-write", move || {
         let _guard = guard;
@@ -88,20 +88,19 @@ fn write<D: Disk>(mut writer: Writer<D>, mut queue: Queue, feed: &FeedSender, id
                     feed.blocking_send(batch);
                 }
             }
-            Wake::Tail => writer.sync().unwrap_or(()),
+            // A failure is on the health board, and in the log of the program.
+            Wake::Tail => writer.rest().unwrap_or(()),
             Wake::Stop => {
                 queue.closing = true;
                 queue.appends.close();
             }
             Wake::Gone => break,
         }
-        let since = queue.sync_by.unwrap_or_else(|| Instant::now() + idle);
-        queue.sync_by = writer.is_dirty().then_some(since);
+        // What is not synced is not put off by what comes later.
+        let since = queue.rest_at.filter(|_| writer.is_dirty()).unwrap_or_else(|| Instant::now() + idle);
+        queue.rest_at = writer.is_restless().then_some(since);
     }
-    if writer.is_dirty() {
-        // A failure is on the health board, and in the log of the program.
-        writer.sync().unwrap_or(());
-    }
+    writer.rest().unwrap_or(());
 }
 
 /// What the writer waits for.
@@ -109,8 +108,8 @@ struct Queue {
     appends: AppendQueue,
     stopped: watch::Receiver<bool>,
     runtime: Runtime,
-    /// When what is written and not synced has to be synced.
-    sync_by: Option<Instant>,
+    /// When to make durable what is not, and to rest.
+    rest_at: Option<Instant>,
     closing: bool,
 }
 
@@ -123,9 +122,9 @@ enum Wake {
 
 impl Queue {
     fn next(&mut self, ready: &mut Vec<Append>) -> Wake {
-        let Self { appends, stopped, runtime, sync_by, closing } = self;
+        let Self { appends, stopped, runtime, rest_at, closing } = self;
         let tail = async {
-            match *sync_by {
+            match *rest_at {
                 Some(time) => tokio::time::sleep_until(time).await,
                 None => std::future::pending().await,
             }
@@ -157,6 +156,8 @@ fn read<D: Disk>(
                 request = queue.next() => request,
             }
         });
+        // In the order of the requests: one that comes later knows what is needed.
+        request.iter().for_each(|request| reader.note(request));
         drop(queue);
         let Some(request) = request else { return };
         reader.answer(request, now_ms());

@@ -308,7 +308,9 @@ impl Walk<'_> {
             Advanced::Record(record) => {
                 *at += record.bytes as u64;
                 self.end = *at;
-                if place >= self.from {
+                // The witness of a sync is no record of the core's.
+                let is_witness = record.event.is_none() && record.note.is_empty();
+                if place >= self.from && !is_witness {
                     self.found.push_back(Found::Record(record));
                 }
             }

@@ -23,7 +23,7 @@
 //! | `{base:020}.log` | a segment: 64 bytes of header, then records, then zeros | `segment.rs` |
 //! | `{position:020}.checkpoint` | the core's state as of a record; the last two are kept | `checkpoint.rs` |
 //! | `checkpoint.tmp` | a checkpoint that is being written | |
-//! | `lock` | empty | |
+//! | `lock` | locked by the process that has the folder; a copy of the salt | `lockfile.rs` |
 //!
 //! ```text
 //! segment   "weft log" | u32 version 1 | u32 0 | u64 base | u64 salt | u64 created, ms | 20 × 0 | u32 crc
@@ -54,6 +54,7 @@ mod error;
 #[cfg(feature = "testing")]
 mod exercise;
 pub mod inspect;
+mod lockfile;
 mod meters;
 mod options;
 mod read_only;

@@ -27,7 +27,14 @@ impl<D: Disk> Reader<D> {
         Self(shared)
     }
 
-    /// Does what is asked and replies. Nobody listening is fine.
+    /// Takes note of what a request says, before the next one is looked at.
+    pub(crate) fn note(&self, request: &Request) {
+        if let Request::Hold { needed } = request {
+            self.0.hold(*needed);
+        }
+    }
+
+    /// Does what is asked and replies; it was noted before. Nobody listening is fine.
     pub(crate) fn answer(&self, request: Request, now_ms: u64) {
         match request {
             Request::Read { positions, reply } => {
@@ -42,10 +49,7 @@ impl<D: Disk> Reader<D> {
                 reply.send(kept).unwrap_or(());
             }
             Request::LoadCheckpoint { reply } => reply.send(checkpoint::load(&self.0)).unwrap_or(()),
-            Request::Hold { needed } => {
-                self.0.hold(needed);
-                self.0.free(Free::Retention, now_ms);
-            }
+            Request::Hold { .. } => self.0.free(Free::Retention, now_ms),
         }
     }
 
@@ -141,7 +145,10 @@ fn scan_segment<F: DiskFile>(
             Look::End | Look::Bad(_) => (0, None),
         };
         if let Some(Body { event, note, .. }) = body {
-            records.push(Committed { position: Position(at), event, note });
+            // The witness of a sync is no record of the core's.
+            if event.is_some() || !note.is_empty() {
+                records.push(Committed { position: Position(at), event, note });
+            }
             *room = room.saturating_sub(length);
             at += length as u64;
         } else {

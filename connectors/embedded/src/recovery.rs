@@ -5,8 +5,11 @@
 //! record may also be the torn tail of a power cut: writes that no sync had confirmed, of which the disk kept any part.
 //! These were promised to nobody and are cut. The two are told apart by the records behind: the first record after
 //! each sync says up to where the log was durable when it was written. If one of them says that the bad place was,
-//! this is damage, and nothing behind it is given up. Damage to what the very last sync confirmed has no such witness
-//! and is taken for a torn tail.
+//! this is damage, and nothing behind it is given up. The very last sync gets its witness as soon as nothing comes
+//! for a while, or at a stop: a record without content. Damage that hits before that, after a crash, is taken for a
+//! torn tail.
+//!
+//! What the disk cannot read at all (EIO) is damage like any other: its blocks are passed, the rest is served.
 //!
 //! What is cut is cut by length, and the length synced before anything is appended, so old bytes never come back.
 //!
@@ -27,8 +30,9 @@ use tracing::{error, info, warn};
 
 use crate::body;
 use crate::checkpoint::{self, Checkpoint, Seen};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{BLOCK, Disk, DiskFile, is_unreadable};
 use crate::error::OpenError;
+use crate::lockfile;
 use crate::options::Options;
 use crate::record::{FRAME, Salt};
 use crate::segment::{self, HEADER};
@@ -65,29 +69,35 @@ pub(crate) fn recover<D: Disk>(
     health: Health,
     now_ms: u64,
 ) -> Result<Recovered<D>, OpenError> {
-    let lock = lock_folder(&disk, dir)?;
+    let (lock, spare_salt) = lock_folder(&disk, dir)?;
     let names = disk.list(dir).map_err(|error| OpenError::io("list", dir, error))?;
     let mut recovery = Recovery::default();
     let (kept, checkpoint) = find_checkpoints(&disk, dir, &names, &mut recovery)?;
     let mut pieces = find_pieces(&disk, dir, &names)?;
-    let salt = find_salt(&disk, dir, &mut pieces, checkpoint.as_ref())?;
-    drop_unborn(&disk, dir, &mut pieces, salt)?;
+    let known = checkpoint.as_ref().map(|checkpoint| checkpoint.salt).or(spare_salt);
+    let salt = find_salt(&disk, dir, &mut pieces, known)?;
+    if spare_salt != Some(salt) {
+        lockfile::keep(&lock, salt)
+            .map_err(|error| OpenError::io("write", &dir.join(lockfile::NAME), error))?;
+    }
+    drop_unborn(&disk, dir, &mut pieces)?;
     recovery.checkpoint = checkpoint.as_ref().map(|checkpoint| checkpoint.position);
 
     let behind = recovery.checkpoint.map_or(0, |position| position.0);
     let Walked { end, durable } = walk_all(&pieces, salt, behind, dir, &mut recovery)?;
     let mut segments = list(&pieces, end);
     let (file, base, end, filled) = match pieces.pop() {
-        Some(last) if end > behind => {
+        Some(last) if end > behind && last.header.is_some() => {
             let filled = end.max(last.base + settle(&last, durable, end, dir, &mut recovery)?);
             (last.file, last.base, end, filled)
         }
         other => {
-            // A new folder, or a log that lost its end: positions still rise above those the checkpoint knows.
+            // A new folder, a log that lost its end (positions still rise above those the checkpoint knows), or a last segment
+            // that lost its header: it stays as it is.
             if let Some(last) = &other {
                 settle(last, durable, end, dir, &mut recovery)?;
             }
-            if behind > 0 {
+            if behind > 0 && end <= behind {
                 recovery.damaged.push(end..behind + 1);
             }
             let base = if behind == 0 { end } else { end.max(behind + 1) };
@@ -114,15 +124,21 @@ pub(crate) fn recover<D: Disk>(
     Ok((shared, writer, recovery))
 }
 
-fn lock_folder<D: Disk>(disk: &D, dir: &Path) -> Result<D::File, OpenError> {
+fn lock_folder<D: Disk>(disk: &D, dir: &Path) -> Result<(D::File, Option<Salt>), OpenError> {
     disk.create_dir(dir).map_err(|error| OpenError::io("create", dir, error))?;
-    let path = dir.join("lock");
-    let file = disk.create(&path).map_err(|error| OpenError::io("create", &path, error))?;
+    let path = dir.join(lockfile::NAME);
+    let file = match disk.open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(&path),
+        other => other,
+    };
+    let file = file.map_err(|error| OpenError::io("create", &path, error))?;
     match file.try_lock() {
-        Ok(true) => Ok(file),
-        Ok(false) => Err(OpenError::Locked { dir: dir.to_owned() }),
-        Err(error) => Err(OpenError::io("lock", &path, error)),
+        Ok(true) => {}
+        Ok(false) => return Err(OpenError::Locked { dir: dir.to_owned() }),
+        Err(error) => return Err(OpenError::io("lock", &path, error)),
     }
+    let salt = lockfile::read(&file).map_err(|error| OpenError::io("read", &path, error))?;
+    Ok((file, salt))
 }
 
 /// The checkpoints that are whole, rising, and the newest of them. Others that are older than the last two are removed.
@@ -181,10 +197,10 @@ fn find_salt<D: Disk>(
     disk: &D,
     dir: &Path,
     pieces: &mut Vec<Piece<D::File>>,
-    checkpoint: Option<&Checkpoint>,
+    elsewhere: Option<Salt>,
 ) -> Result<Salt, OpenError> {
     let known = pieces.iter().find_map(|piece| piece.header).map(|header| header.salt);
-    if let Some(salt) = known.or_else(|| checkpoint.map(|checkpoint| checkpoint.salt)) {
+    if let Some(salt) = known.or(elsewhere) {
         return Ok(salt);
     }
     // The very first segment may be without a header, if the power was cut while it was made. Then it is empty.
@@ -198,20 +214,11 @@ fn find_salt<D: Disk>(
     Ok(Salt(RandomState::new().hash_one(std::process::id())))
 }
 
-/// A last segment without a header and without a record: the power was cut while it was made.
-fn drop_unborn<D: Disk>(
-    disk: &D,
-    dir: &Path,
-    pieces: &mut Vec<Piece<D::File>>,
-    salt: Salt,
-) -> Result<(), OpenError> {
-    let Some(last) = pieces.last().filter(|last| last.header.is_none()) else { return Ok(()) };
-    let path = segment::path(dir, last.base);
-    let mut window = last.window(salt, last.base + last.length);
-    let record = window.find(last.base + HEADER).map_err(|error| OpenError::io("read", &path, error))?;
-    if record.is_none() {
+/// A last segment without a header: the power was cut while it was made.
+fn drop_unborn<D: Disk>(disk: &D, dir: &Path, pieces: &mut Vec<Piece<D::File>>) -> Result<(), OpenError> {
+    if let Some(last) = pieces.pop_if(|last| last.header.is_none() && last.length <= HEADER) {
+        let path = segment::path(dir, last.base);
         disk.remove(&path).map_err(|error| OpenError::io("remove", &path, error))?;
-        pieces.pop();
     }
     Ok(())
 }
@@ -243,8 +250,22 @@ fn walk_all<F: DiskFile>(
             recovery.damaged.push(piece.base..piece.base + HEADER);
         }
         let path = segment::path(dir, piece.base);
-        walk_one(&mut piece.records(salt, next), behind, next.is_none(), &mut walked, recovery)
-            .map_err(|error| OpenError::io("read", &path, error))?;
+        let mut window = piece.records(salt, next);
+        // A header is durable before a record comes: without one this is damage, and no torn tail.
+        let is_last = next.is_none() && piece.header.is_some();
+        let mut look = || {
+            walk_one(&mut window, behind, is_last, &mut walked, recovery)?;
+            // Zeros that were written ahead are no damage.
+            let tail = recovery.damaged.last().filter(|tail| next.is_none() && tail.end == window.limit());
+            if let Some(tail) = tail
+                && window.last_used(tail.start)?.is_none()
+            {
+                walked.end = tail.start;
+                recovery.damaged.pop();
+            }
+            Ok(())
+        };
+        look().map_err(|error| OpenError::io("read", &path, error))?;
         if let Some(next) = next.filter(|next| *next > walked.end) {
             recovery.damaged.push(walked.end..next);
         }
@@ -309,7 +330,18 @@ fn write_again(file: &impl DiskFile, from: u64, to: u64) -> io::Result<()> {
     let mut at = from;
     while at < to {
         bytes.resize(AHEAD.min(usize::try_from(to - at).unwrap_or(AHEAD)), 0);
-        let read = file.read_at(&mut bytes, at)?;
+        let mut read = file.read_at(&mut bytes, at);
+        if read.as_ref().is_err_and(is_unreadable) {
+            // Block by block around what the disk has lost, which is no longer in any cache either.
+            let border = (at / BLOCK as u64 + 1) * BLOCK as u64;
+            bytes.truncate(usize::try_from(border - at).unwrap_or(BLOCK));
+            read = file.read_at(&mut bytes, at);
+            if read.as_ref().is_err_and(is_unreadable) {
+                at = border;
+                continue;
+            }
+        }
+        let read = read?;
         bytes.truncate(read);
         if bytes.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -19,7 +19,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, read_around};
 use crate::error::OpenError;
 use crate::record::Salt;
 
@@ -54,7 +54,7 @@ impl Header {
     /// Reads the header; `None` if there is none or it is damaged.
     pub(crate) fn read(file: &impl DiskFile) -> io::Result<Option<Self>> {
         let mut bytes = [0; HEADER as usize];
-        file.read_at(&mut bytes, 0)?;
+        read_around(file, &mut bytes, 0, 0)?;
         Ok(Self::decode(&bytes))
     }
 

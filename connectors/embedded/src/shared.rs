@@ -221,15 +221,20 @@ impl<D: Disk> Shared<D> {
         meters::disk(segments.list.len(), segments.bytes);
     }
 
+    /// When a segment that is made now was made: never before the one in front of it, whatever the clock says.
+    pub(crate) fn creation_ms(&self, now_ms: u64) -> u64 {
+        lock(&self.segments).list.back().map_or(now_ms, |segment| segment.created_ms.max(now_ms))
+    }
+
     /// The segment that was written ends at `base`, and a new one starts there.
-    pub(crate) fn rotate(&self, file: Arc<D::File>, base: u64, now_ms: u64) {
+    pub(crate) fn rotate(&self, file: Arc<D::File>, base: u64, created_ms: u64) {
         *lock(&self.active) = file;
         self.synced.fetch_max(base + segment::HEADER, Ordering::AcqRel);
         let mut segments = lock(&self.segments);
         if let Some(sealed) = segments.list.back_mut() {
             sealed.end = base;
         }
-        segments.list.push_back(Segment { base, end: u64::MAX, created_ms: now_ms, bytes: segment::HEADER });
+        segments.list.push_back(Segment { base, end: u64::MAX, created_ms, bytes: segment::HEADER });
         segments.bytes += segment::HEADER;
         meters::disk(segments.list.len(), segments.bytes);
     }

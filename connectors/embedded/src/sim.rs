@@ -6,8 +6,9 @@
 //! * A new length is kept or lost; a file that grows by a kept sector has zeros where others were lost.
 //! * A name that was made, moved or removed is kept or lost until the folder is synced, each on its own.
 //! * A failed sync loses what it should have made durable, and the next one says nothing of it.
+//! * The medium rots when it is told to: bits turn over, blocks of 4096 bytes cannot be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,8 @@ use event::testing::Chance;
 use crate::disk::{Disk, DiskFile};
 
 const SECTOR: usize = 512;
+/// What the system reads and writes at once.
+const BLOCK: usize = 4096;
 
 /// A simulated disk. Cloning shares it.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +43,8 @@ pub enum Fault {
     Write,
     /// One sync fails with an I/O error.
     Sync,
+    /// The file system is read-only from here on, as after a remount.
+    ReadOnly,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +56,7 @@ struct State {
     /// How often the power was cut.
     life: u64,
     is_off: bool,
+    is_read_only: bool,
     fault: Option<(u64, Fault)>,
     capacity: Option<u64>,
     operations: u64,
@@ -62,6 +68,8 @@ struct Inode {
     durable: Vec<u8>,
     changes: Vec<Change>,
     is_locked: bool,
+    /// Blocks that cannot be read until they are written again.
+    lost: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -103,6 +111,7 @@ impl SimDisk {
         }
         state.life += 1;
         state.is_off = false;
+        state.is_read_only = false;
         state.fault = None;
     }
 
@@ -111,9 +120,31 @@ impl SimDisk {
         self.state().fault = Some((operations, fault));
     }
 
-    /// Takes back a fault that has not come yet.
+    /// Takes back a fault that has not come yet, and a remount that came.
     pub fn clear_fault(&self) {
-        self.state().fault = None;
+        let mut state = self.state();
+        state.fault = None;
+        state.is_read_only = false;
+    }
+
+    /// Bits of the byte at `offset` are turned over on the medium.
+    pub fn rot(&self, path: &Path, offset: u64, bits: u8) {
+        let mut state = self.state();
+        let Some(inode) = state.names.get(path).copied() else { return };
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        if let Ok(inode) = state.inode(inode) {
+            let copies = [&mut inode.content, &mut inode.durable];
+            copies.into_iter().filter_map(|copy| copy.get_mut(at)).for_each(|byte| *byte ^= bits);
+        }
+    }
+
+    /// The medium has lost what is at `offset`: reading the block fails with EIO until all of it is written.
+    pub fn lose_block(&self, path: &Path, offset: u64) {
+        let mut state = self.state();
+        let Some(inode) = state.names.get(path).copied() else { return };
+        if let Ok(inode) = state.inode(inode) {
+            inode.lost.insert(offset / BLOCK as u64);
+        }
     }
 
     /// Whether the power was cut by [`Fault::Power`].
@@ -162,6 +193,9 @@ impl State {
         if self.is_off || life != self.life {
             return Err(no_power());
         }
+        if self.is_read_only {
+            return Err(ErrorKind::ReadOnlyFilesystem.into());
+        }
         self.operations += 1;
         let due = match &mut self.fault {
             Some((0, fault)) => Some(*fault),
@@ -172,6 +206,10 @@ impl State {
             None => None,
         };
         self.is_off = due == Some(Fault::Power);
+        self.is_read_only = due == Some(Fault::ReadOnly);
+        if self.is_read_only {
+            return Err(ErrorKind::ReadOnlyFilesystem.into());
+        }
         Ok(due)
     }
 
@@ -203,6 +241,13 @@ impl State {
     fn change_name(&mut self, change: NameChange) {
         change.apply(&mut self.names);
         self.name_changes.push(change);
+    }
+}
+
+impl Inode {
+    fn has_lost(&self, offset: u64, length: usize) -> bool {
+        let blocks = offset / BLOCK as u64..(offset + length as u64).div_ceil(BLOCK as u64);
+        self.lost.range(blocks).next().is_some()
     }
 }
 
@@ -299,6 +344,15 @@ impl SimFile {
             }
             length @ Change::Length(_) => (length, Ok(())),
         };
+        if let Change::Write(offset, bytes) = &change {
+            let end = offset + bytes.len() as u64;
+            let whole = offset.div_ceil(BLOCK as u64)..end / BLOCK as u64;
+            inode.lost.retain(|block| !whole.contains(block));
+            // A block of which only a part is written is read first.
+            if inode.has_lost(*offset, bytes.len()) {
+                return Err(io::Error::from_raw_os_error(5));
+            }
+        }
         change.apply(&mut inode.content);
         inode.changes.push(change);
         state.still_on()?;
@@ -330,7 +384,11 @@ impl DiskFile for SimFile {
         if state.is_off || state.life != self.life {
             return Err(no_power());
         }
-        let content = &state.inode(self.inode)?.content;
+        let inode = state.inode(self.inode)?;
+        if inode.has_lost(offset, buffer.len()) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        let content = &inode.content;
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
         let there = content.get(from..).unwrap_or_default();
         let length = there.len().min(buffer.len());

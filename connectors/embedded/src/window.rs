@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, read_around};
 use crate::record::{self, FRAME, Head, Salt};
 
 /// A view of one segment up to `limit`.
@@ -17,6 +17,9 @@ pub(crate) struct Window<F> {
     start: u64,
     bytes: Vec<u8>,
 }
+
+/// In place of what the disk cannot read: no record starts with it, and it is not the end of the log.
+const UNREADABLE: u8 = 0xee;
 
 /// What is at a position.
 #[derive(Debug, PartialEq, Eq)]
@@ -127,8 +130,8 @@ impl<F: DiskFile> Window<F> {
         let room = usize::try_from(self.limit - position).unwrap_or(usize::MAX);
         self.start = position;
         self.bytes.resize(length.min(room), 0);
-        let read =
-            self.file.read_at(&mut self.bytes, position - self.base).inspect_err(|_| self.bytes.clear());
+        let read = read_around(&*self.file, &mut self.bytes, position - self.base, UNREADABLE)
+            .inspect_err(|_| self.bytes.clear());
         self.bytes.truncate(read?);
         Ok(())
     }

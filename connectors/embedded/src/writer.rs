@@ -12,6 +12,7 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use event::hub::{Outcome, ReceiptSender};
 use event::store::{Append, Batch, Committed, Entry, Position};
 use event::{Durability, Reject, RejectKind};
@@ -37,6 +38,8 @@ pub(crate) struct Writer<D: Disk> {
     filled: u64,
     /// The last word on durability that a record carries.
     told: u64,
+    /// The log ended here when [`Self::rest`] was done last.
+    rested: u64,
     buffer: Vec<u8>,
     /// Where the records of the append that was encoded last will be.
     positions: Vec<u64>,
@@ -61,7 +64,7 @@ impl<D: Disk> Writer<D> {
     /// A writer that goes on at `end` of the segment at `base`, of which the bytes up to `filled` are there.
     pub(crate) fn new(shared: Arc<Shared<D>>, file: Arc<D::File>, base: u64, end: u64, filled: u64) -> Self {
         let (buffer, positions) = (Vec::new(), Vec::new());
-        Self { shared, file, base, end, filled, told: 0, buffer, positions, full: false }
+        Self { shared, file, base, end, filled, told: 0, rested: 0, buffer, positions, full: false }
     }
 
     /// Writes all of `appends`. What is kept is in the batch, its promises held; receipts of what is refused are
@@ -95,6 +98,51 @@ impl<D: Disk> Writer<D> {
     /// Whether something is written and not synced.
     pub(crate) fn is_dirty(&self) -> bool {
         self.shared.synced() < self.end && self.shared.failed().is_none()
+    }
+
+    /// Whether something was appended since [`Self::rest`].
+    pub(crate) fn is_restless(&self) -> bool {
+        self.rested != self.end && self.shared.failed().is_none()
+    }
+
+    /// Nothing comes for a while: makes all durable, and leaves a record without content that says so. It is the witness
+    /// for what the last sync confirmed: see `recovery`.
+    pub(crate) fn rest(&mut self) -> Result<(), Reject> {
+        if self.is_dirty() {
+            self.sync()?;
+        }
+        if self.is_restless() && self.end > self.base + segment::HEADER {
+            self.witness()?;
+        }
+        self.rested = self.end;
+        Ok(())
+    }
+
+    fn witness(&mut self) -> Result<(), Reject> {
+        let synced = self.shared.synced();
+        self.buffer.clear();
+        let nothing = Entry { event: None, note: Bytes::new() };
+        // It is far from too long.
+        record::encode(&mut self.buffer, self.shared.salt, self.end, &nothing, Some(synced)).unwrap_or(());
+        let end = self.end + self.buffer.len() as u64;
+        // Where there is no room for it, what is there will soon be sealed or is refused.
+        if end > self.filled {
+            self.buffer.clear();
+            return Ok(());
+        }
+        let written = self.file.write_at(&self.buffer, self.end - self.base);
+        self.buffer.clear();
+        written.map_err(|error| self.shared.fail("write", &error))?;
+        (self.end, self.told) = (end, synced);
+        self.sync()?;
+        self.shared.show(end);
+        Ok(())
+    }
+
+    /// Damage below this is never taken for a torn tail.
+    #[cfg(test)]
+    pub(crate) fn witnessed(&self) -> u64 {
+        self.told.max(self.base)
     }
 
     /// Whether the log takes nothing more.
@@ -283,7 +331,8 @@ impl<D: Disk> Writer<D> {
     fn rotate(&mut self, now_ms: u64) -> Result<(), Reject> {
         self.take_back()?;
         let Shared { disk, dir, salt, .. } = &*self.shared;
-        let file = match segment::create(disk, dir, self.end, *salt, now_ms) {
+        let created_ms = self.shared.creation_ms(now_ms);
+        let file = match segment::create(disk, dir, self.end, *salt, created_ms) {
             Ok(file) => Arc::new(file),
             Err(error) => {
                 // A segment without records is removed when the log is opened next, if not here.
@@ -297,7 +346,7 @@ impl<D: Disk> Writer<D> {
                 return Err(reject);
             }
         };
-        self.shared.rotate(Arc::clone(&file), self.end, now_ms);
+        self.shared.rotate(Arc::clone(&file), self.end, created_ms);
         self.file = file;
         self.base = self.end;
         self.end = self.base + segment::HEADER;

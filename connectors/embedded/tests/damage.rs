@@ -195,12 +195,8 @@ async fn files_of_another_make_are_left_alone() {
     newer[8] = 2;
     let sum = crc32fast::hash(&newer[..60]);
     newer[60..64].copy_from_slice(&sum.to_le_bytes());
-    // A header that cannot be read, with records behind.
-    let mut headless = good.clone();
-    headless[20] ^= 1;
-    for (content, wanted) in
-        [(newer, "format 2"), (headless, "restore the data folder"), (vec![1; 5000], "no log of weft")]
-    {
+    for (content, wanted) in [(newer, "format 2"), (vec![1; 5000], "no log of weft")] {
+        let disk = SimDisk::new();
         disk.put(path, content.clone());
         let error = try_open(&disk, &small()).err().unwrap().to_string();
         assert!(error.contains(wanted), "{error}");
@@ -213,6 +209,67 @@ async fn files_of_another_make_are_left_alone() {
     assert_eq!(all(&store).await, [0, 1, 2]);
     handle.close();
     assert_eq!(disk.content(&dir().join("123.log")).unwrap(), b"mine");
+}
+
+/// The only segment has lost its header, or has another file in its place: there is a second copy of the salt.
+#[tokio::test]
+async fn a_header_that_is_lost_costs_no_record() {
+    let (disk, _) = one_segment(3).await;
+    let path = &files(&disk, "log")[0];
+    let good = disk.content(path).unwrap();
+    let mut headless = good.clone();
+    headless[20] ^= 1;
+    for (content, wanted) in [(headless, vec![0, 1, 2]), (vec![1; 5000], vec![])] {
+        let (lock, whole) = (dir().join("lock"), &disk);
+        let disk = copy(whole);
+        disk.put(&lock, whole.content(&lock).unwrap());
+        disk.put(path, content.clone());
+        let Opened { store, mut feed, report, handle, .. } = open(&disk, &small());
+        assert!(report.damaged.contains(&(0..64)) && report.cut.is_none(), "{report:?}");
+        assert_eq!(all(&store).await, wanted);
+        append_each(&store, &mut feed, 10..12).await;
+        handle.close();
+        assert_eq!(disk.content(path).unwrap(), content, "it is left as it is");
+        let Opened { store, handle, .. } = open(&disk, &small());
+        assert_eq!(all(&store).await, wanted.into_iter().chain(10..12).collect::<Vec<_>>());
+        handle.close();
+    }
+}
+
+/// A disk that gives an I/O error for some blocks: what is in them is lost, all else is served.
+#[tokio::test]
+async fn blocks_that_cannot_be_read_cost_what_is_in_them() {
+    let (disk, records) = segments(30).await;
+    let logs = files(&disk, "log");
+    let Opened { store, handle, .. } = open(&disk, &small());
+    for at in [5, 10] {
+        store.checkpoint(records[at].position, Bytes::from(vec![7; 5000])).await.unwrap();
+    }
+    handle.close();
+    disk.lose_block(&logs[1], 20_000);
+    disk.lose_block(&logs[2], 0);
+    disk.lose_block(&files(&disk, "checkpoint")[1], 4096);
+    let base = |at: usize| logs[at].file_stem().unwrap().to_str().unwrap().parse::<u64>().unwrap();
+    let lost = [base(1) + 16_384..base(1) + 20_480, base(2)..base(2) + 4096];
+    // Less a header, which may stand between two records.
+    let ends = records.iter().skip(1).map(|record| record.position.0 - 64).chain([u64::MAX]);
+    let hit = |start: u64, end: u64| lost.iter().any(|lost| lost.start < end && start < lost.end);
+    let wanted: Vec<u64> = records
+        .iter()
+        .zip(ends)
+        .filter(|(record, end)| !hit(record.position.0, *end))
+        .flat_map(|(record, _)| stamps(std::slice::from_ref(record)))
+        .collect();
+    assert!(wanted.len() > 24);
+    let Opened { store, mut feed, report, handle, .. } = open(&disk, &small());
+    assert_eq!((report.checkpoints_damaged, report.checkpoint), (1, Some(records[5].position)));
+    assert_eq!((report.cut.clone(), report.damaged.len() >= 2), (None, true), "{report:?}");
+    assert_eq!(all(&store).await, wanted);
+    let positions = records.iter().map(|record| record.position).collect();
+    let read = store.read(positions).await.unwrap();
+    assert_eq!(read.iter().flatten().count(), wanted.len());
+    append_each(&store, &mut feed, 100..101).await;
+    handle.close();
 }
 
 /// A publisher sends bytes of the log as data. Behind damage they must not be found as records.

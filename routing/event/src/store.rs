@@ -15,7 +15,8 @@ use crate::{Budget, BudgetPermit, ByteLimit, Durability, Event, Pending, Reject}
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position(pub u64);
 
-/// One record to be: an event, a note of the core, or both. Both become durable together.
+/// One record to be: an event, a note of the core, or both. Both become durable together. A record with neither is not
+/// given out by scans.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// The event.

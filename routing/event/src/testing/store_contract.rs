@@ -94,7 +94,6 @@ async fn notes_and_events_share_a_record(mut subject: impl Subject) {
         Entry { event: Some(event(1)), note: note("both") },
         Entry { event: None, note: note("note alone") },
         Entry { event: Some(event(2)), note: Bytes::new() },
-        Entry { event: None, note: Bytes::new() },
     ];
     let (append, receipt) = Append::new(entries.clone(), Durability::Synced);
     store.append(append).await;
