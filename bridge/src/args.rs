@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Weft: an event mesh for the edge. MQTT, CloudEvents over HTTP and WebSocket, one durable log, RocketMQ.
+/// Weft: an event mesh for the edge. MQTT, CloudEvents over HTTP and WebSocket, Apache EventMesh's protocols, one durable log, RocketMQ.
 ///
 /// Without a command, weft starts and runs until it gets SIGTERM or Ctrl-C.
 #[derive(Debug, Parser)]
