@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Weft: an event mesh for the edge. MQTT, CloudEvents over HTTP and WebSocket, Apache EventMesh's protocols, one durable log, RocketMQ.
+use crate::log::args as log;
+
+/// Weft: an event mesh for the edge. MQTT, CloudEvents over HTTP and WebSocket, one durable log, RocketMQ.
 ///
 /// Without a command, weft starts and runs until it gets SIGTERM or Ctrl-C.
 #[derive(Debug, Parser)]
@@ -23,7 +25,7 @@ options; what comes later wins. config/weft.toml lists every key.
 Exit codes: 0 stopped as asked, 1 could not start or go on, 2 wrong configuration or command line.";
 
 /// How to start.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Start {
     /// Configuration file, also WEFT_CONFIG [default: weft.toml, if it is there]
     #[arg(long, value_name = "FILE", env = "WEFT_CONFIG", hide_env = true)]
@@ -61,6 +63,8 @@ pub(crate) enum Command {
     Pub(Publish),
     /// Print the events of topics as they come, over MQTT
     Sub(Subscribe),
+    /// Look at the event log of a data folder, repair it, take events out of it and into it
+    Log(log::Log),
     /// Look at the sessions of a running Weft, and end them
     Sessions(Sessions),
     /// List subscriptions of a running Weft

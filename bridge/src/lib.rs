@@ -11,6 +11,7 @@ mod client;
 mod connect;
 mod greeting;
 mod listen;
+mod log;
 mod look;
 mod metered;
 mod operate;

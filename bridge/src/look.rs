@@ -79,7 +79,7 @@ pub(crate) fn retained(wanted: Retained) -> anyhow::Result<ExitCode> {
 }
 
 /// A column of a table: its head, and the name of its value.
-type Column = (&'static str, &'static str);
+pub(crate) type Column = (&'static str, &'static str);
 
 const SESSIONS: &[Column] = &[
     ("CLIENT", "client"),
@@ -221,7 +221,7 @@ fn done(text: &str) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(columns: &[Column], rows: &[Value], now_ms: u64) -> String {
+pub(crate) fn table(columns: &[Column], rows: &[Value], now_ms: u64) -> String {
     let mut lines: Vec<Vec<String>> = vec![columns.iter().map(|(head, _)| (*head).to_owned()).collect()];
     lines.extend(
         rows.iter().map(|row| columns.iter().map(|(_, name)| cell(name, &row[*name], now_ms)).collect()),

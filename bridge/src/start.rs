@@ -13,6 +13,7 @@ use event::Health;
 use transport::TlsError;
 
 use crate::args::{Arguments, Command, Start};
+use crate::log::args::{Folder, Log};
 use crate::shutdown::StopSignals;
 use crate::{Bridge, cert, client, greeting, listen, look, passwd, process, telemetry};
 
@@ -27,6 +28,7 @@ pub fn command_line() -> ExitCode {
         Some(Command::Check { file }) => check(file),
         Some(Command::Cert(wanted)) => cert::make(&wanted),
         Some(Command::Passwd(wanted)) => passwd::run(&wanted),
+        Some(Command::Log(wanted)) => log(wanted),
         Some(Command::Sessions(wanted)) => look::sessions(wanted),
         Some(Command::Subscriptions(wanted)) => look::subscriptions(wanted),
         Some(Command::Retained(wanted)) => look::retained(wanted),
@@ -85,6 +87,12 @@ async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
         Some(error) => Err(error),
         None => Ok(code),
     }
+}
+
+fn log(wanted: Log) -> anyhow::Result<ExitCode> {
+    let Folder { data, config } = wanted.folder;
+    let start = Start { config, data, ..Start::default() };
+    crate::log::run(wanted.command, &config::load(&sources(start))?.config)
 }
 
 fn check(file: PathBuf) -> anyhow::Result<ExitCode> {

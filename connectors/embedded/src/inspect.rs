@@ -21,6 +21,7 @@ use crate::body;
 use crate::checkpoint::{self, Seen};
 use crate::disk::Disk;
 use crate::error::OpenError;
+use crate::lockfile;
 use crate::read_only::ReadOnly;
 use crate::record::{FRAME, Salt};
 use crate::segment::{self, HEADER};
@@ -39,7 +40,7 @@ pub struct Log {
 }
 
 /// A checkpoint as it was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// Of which record it tells the state.
     pub position: Position,
@@ -47,6 +48,8 @@ pub struct Checkpoint {
     pub bytes: u64,
     /// Whether it can be used.
     pub whole: bool,
+    /// Its file.
+    pub path: PathBuf,
 }
 
 /// A segment as it was found.
@@ -124,15 +127,17 @@ impl Log {
             numbers.sort_unstable();
             numbers
         };
-        let (mut checkpoints, mut salt) = (Vec::new(), None);
+        let (mut checkpoints, mut salt) = (Vec::new(), spare_salt(dir));
         for position in numbers(checkpoint::EXTENSION).into_iter().map(Position) {
             let path = checkpoint::path(dir, position);
             match checkpoint::look(&ReadOnly, dir, position) {
                 Ok((bytes, Seen::Whole(found))) => {
-                    checkpoints.push(Checkpoint { position, bytes, whole: true });
+                    checkpoints.push(Checkpoint { position, bytes, whole: true, path });
                     salt = Some(found);
                 }
-                Ok((bytes, Seen::Damaged)) => checkpoints.push(Checkpoint { position, bytes, whole: false }),
+                Ok((bytes, Seen::Damaged)) => {
+                    checkpoints.push(Checkpoint { position, bytes, whole: false, path })
+                }
                 Ok((_, Seen::Newer(found))) => return Err(checkpoint::newer(path, found)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(OpenError::io("read", &path, error)),
@@ -150,6 +155,11 @@ impl Log {
     /// The checkpoints, oldest first.
     pub fn checkpoints(&self) -> &[Checkpoint] {
         &self.checkpoints
+    }
+
+    /// What makes the marks of this folder its own.
+    pub(crate) fn salt(&self) -> Salt {
+        self.salt
     }
 
     /// Where the oldest segment starts: records before it were freed.
@@ -197,10 +207,10 @@ impl Log {
         }
     }
 
-    /// The salt, from the first header that can be read, else from a checkpoint. Drops segments that are empty because they
+    /// The salt, from a header that can be read, else from elsewhere. Drops segments that are empty because they
     /// are only being made.
-    fn find_salt(&mut self, checkpoint: Option<Salt>) -> Result<Salt, OpenError> {
-        let mut salt = checkpoint;
+    fn find_salt(&mut self, elsewhere: Option<Salt>) -> Result<Salt, OpenError> {
+        let mut salt = elsewhere;
         let mut unreadable = None;
         for base in self.bases.clone() {
             let Some(piece) = self.piece(base)? else { continue };
@@ -220,6 +230,12 @@ impl Log {
             }
         }
     }
+}
+
+/// The copy of the salt that the lock's file has; locks nothing.
+fn spare_salt(dir: &Path) -> Option<Salt> {
+    let file = ReadOnly.open(&dir.join(lockfile::NAME)).ok()?;
+    lockfile::read(&file).ok().flatten()
 }
 
 /// A clock may go back by so much, and an event may wait so long until it is written.
@@ -243,6 +259,9 @@ pub struct Walk<'a> {
 struct Open {
     window: Window<File>,
     next: Option<u64>,
+    /// What looks damaged may be a write under way, or one that was never confirmed. The header is durable before such a
+    /// write, so a segment without one is damaged.
+    may_tear: bool,
     at: u64,
 }
 
@@ -268,7 +287,8 @@ impl Walk<'_> {
             let at =
                 walk::start(&mut window, self.from).map_err(|error| OpenError::io("read", &path, error))?;
             let created_ms = piece.header.map(|header| header.created_ms);
-            if created_ms.is_none() && next.is_none() && self.is_unborn(&mut window, &path)? {
+            // A last segment without a header is being made, or a power cut left it so.
+            if created_ms.is_none() && next.is_none() && piece.length <= HEADER {
                 continue;
             }
             self.found.push_back(Found::Segment(Segment {
@@ -282,17 +302,11 @@ impl Walk<'_> {
                 self.damage(base..base + HEADER, DamageKind::Header);
             }
             self.end = at;
-            self.open = Some(Open { window, next, at });
+            let may_tear = next.is_none() && created_ms.is_some();
+            self.open = Some(Open { window, next, may_tear, at });
             return Ok(true);
         }
         Ok(false)
-    }
-
-    /// A last segment without header and records is being made, or a power cut left it so.
-    fn is_unborn(&self, window: &mut Window<File>, path: &Path) -> Result<bool, OpenError> {
-        let found =
-            window.find(window.base() + HEADER).map_err(|error| OpenError::io("read", path, error))?;
-        Ok(found.is_none())
     }
 
     fn damage(&mut self, positions: Range<u64>, kind: DamageKind) {
@@ -301,10 +315,12 @@ impl Walk<'_> {
 
     /// One step in the open segment.
     fn step(&mut self) -> Result<(), OpenError> {
-        let Some(Open { window, next, at }) = &mut self.open else { return Ok(()) };
-        let (place, next) = (*at, *next);
+        let Some(Open { window, next, may_tear, at }) = &mut self.open else { return Ok(()) };
+        let (place, next, may_tear) = (*at, *next, *may_tear);
         let path = segment::path(&self.log.dir, window.base());
-        match advance(window, place, next.is_none()).map_err(|error| OpenError::io("read", &path, error))? {
+        match advance(window, place, next.is_none(), may_tear)
+            .map_err(|error| OpenError::io("read", &path, error))?
+        {
             Advanced::Record(record) => {
                 *at += record.bytes as u64;
                 self.end = *at;
@@ -378,12 +394,12 @@ enum Advanced {
     End(Option<u64>),
 }
 
-fn advance(window: &mut Window<File>, at: u64, is_last: bool) -> io::Result<Advanced> {
-    let mut step = walk::step(window, at, is_last)?;
-    if is_last && matches!(step, Step::Damage(_)) {
+fn advance(window: &mut Window<File>, at: u64, is_last: bool, may_tear: bool) -> io::Result<Advanced> {
+    let mut step = walk::step(window, at, may_tear)?;
+    if may_tear && matches!(step, Step::Damage(_)) {
         // A witness behind it was read later: whatever was written here is here now.
         window.forget();
-        step = walk::step(window, at, is_last)?;
+        step = walk::step(window, at, may_tear)?;
     }
     match step {
         Step::Record(length) => {
@@ -397,6 +413,10 @@ fn advance(window: &mut Window<File>, at: u64, is_last: bool) -> io::Result<Adva
                 }),
                 None => Advanced::Damage(at + length as u64),
             })
+        }
+        // Zeros that were written ahead are no damage.
+        Step::Damage(to) if is_last && to == window.limit() && window.last_used(at)?.is_none() => {
+            Ok(Advanced::End(None))
         }
         Step::Damage(to) => Ok(Advanced::Damage(to)),
         Step::End if is_last => Ok(Advanced::End(window.last_used(at)?)),

@@ -61,6 +61,7 @@ mod read_only;
 mod reader;
 mod record;
 mod recovery;
+pub mod repair;
 mod segment;
 mod shared;
 #[cfg(any(test, feature = "testing"))]

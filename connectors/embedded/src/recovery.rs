@@ -124,7 +124,7 @@ pub(crate) fn recover<D: Disk>(
     Ok((shared, writer, recovery))
 }
 
-fn lock_folder<D: Disk>(disk: &D, dir: &Path) -> Result<(D::File, Option<Salt>), OpenError> {
+pub(crate) fn lock_folder<D: Disk>(disk: &D, dir: &Path) -> Result<(D::File, Option<Salt>), OpenError> {
     disk.create_dir(dir).map_err(|error| OpenError::io("create", dir, error))?;
     let path = dir.join(lockfile::NAME);
     let file = match disk.open(&path) {

@@ -82,7 +82,8 @@ async fn a_walk_sees_all_and_changes_nothing() {
     let wanted: Vec<(u64, u64)> =
         written.iter().zip(0..).map(|(record, stamp)| (record.position.0, stamp)).collect();
     let position = written[20].position;
-    assert_eq!(log.checkpoints(), [Checkpoint { position, bytes: 49, whole: true }]);
+    let path = folder.path().join(format!("{:020}.checkpoint", position.0));
+    assert_eq!(log.checkpoints(), [Checkpoint { position, bytes: 49, whole: true, path }]);
     let found = walk(folder.path(), 0);
     assert_eq!(records(&found), wanted);
     assert!(!found.iter().any(|found| matches!(found, Found::Damage(_) | Found::Tail(_))));

@@ -13,7 +13,6 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::checkpoint::Told;
 use crate::dispatch::Dispatcher;
 use crate::metrics::Metrics;
 use crate::notes::{Change, Note};
@@ -34,7 +33,7 @@ const SCAN_BYTES: usize = 1 << 20;
 
 /// The core of Weft.
 pub struct Core {
-    pub(crate) shared: Arc<Shared>,
+    shared: Arc<Shared>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -89,15 +88,14 @@ impl Core {
             stopping: AtomicBool::new(false),
             metrics: Metrics::new(),
         };
-        let (mut stamp, mut told) = (0, Told::default());
+        let mut stamp = 0;
         if let Some((position, image)) = saved {
-            (stamp, told) = checkpoint::restore(&shared, position, &image).await?;
+            stamp = checkpoint::restore(&shared, position, &image).await?;
         }
-        let told_up_to = told.highest;
         let from = *shared.dispatched.lock();
         // Replay counts deliveries of the past; the counters that people see start after it.
         let shared_for_replay = Arc::new(shared);
-        let mut dispatcher = Dispatcher::new(Arc::clone(&shared_for_replay), told);
+        let mut dispatcher = Dispatcher::new(Arc::clone(&shared_for_replay));
         let records = replay_log(&mut dispatcher, &shared_for_replay.store, from).await?;
         stamp = stamp.max(dispatcher.stamp);
         drop(dispatcher);
@@ -118,18 +116,12 @@ impl Core {
             shared.return_after_crash(session);
         }
         wills::after_crash(&shared);
-        let dispatcher = Dispatcher::new(Arc::clone(&shared), Told::default());
+        let dispatcher = Dispatcher::new(Arc::clone(&shared));
         let tasks = vec![
             tokio::spawn(dispatch::run(dispatcher, feed)),
             tokio::spawn(keeper::run(Arc::clone(&shared))),
         ];
-        let core = Self { shared, tasks: Mutex::new(tasks) };
-        if *core.shared.dispatched.lock() < told_up_to {
-            // The end of the log is damaged: the checkpoint knows of records that are lost, and would take those that come in
-            // their place for known.
-            checkpoint::now(&core.shared).await?;
-        }
-        Ok((Arc::new(core), recovered))
+        Ok((Arc::new(Self { shared, tasks: Mutex::new(tasks) }), recovered))
     }
 
     /// Refuses what comes, tells connections that Weft stops, and keeps a checkpoint. The store may be closed after it.

@@ -8,6 +8,7 @@ mod checkpoint;
 mod core;
 mod dispatch;
 mod group;
+pub mod inspect;
 mod keeper;
 mod matching;
 mod metrics;

@@ -213,7 +213,7 @@ impl Event {
 
     /// `type`.
     pub fn ty(&self) -> &str {
-        self.attributes().map_or("weft.message", |attributes| &attributes.ty)
+        self.attributes().map_or(PLAIN_TYPE, |attributes| &attributes.ty)
     }
 
     /// `subject`.
@@ -306,6 +306,8 @@ impl PartialEq for Event {
     }
 }
 
+/// The `type` of a plain publish.
+pub(crate) const PLAIN_TYPE: &str = "weft.message";
 /// Extension: when the event is of no use any more (CloudEvents extension "Expiry Time").
 pub const EXPIRY_TIME: &str = "expirytime";
 /// Extension: where a reply is expected.

@@ -31,7 +31,20 @@ pub const BATCH_TYPE: &str = "application/cloudevents-batch+json";
 /// The event as a CloudEvent in JSON: attributes as published, or derived for a plain publish. Use
 /// [`Event::as_json`], which shares it.
 pub fn encode(event: &Event) -> Bytes {
+    write(event, Form::of(event)).into()
+}
+
+/// As [`encode`], in one line: data that would lose white space around it, or has a line break, is `data_base64`.
+pub(crate) fn encode_exact(event: &Event) -> Vec<u8> {
     let (content_type, form) = Form::of(event);
+    let exact = match form {
+        Form::Json(text) if text.len() < event.data().len() || text.contains(['\n', '\r']) => Form::Binary,
+        Form::Empty | Form::Json(_) | Form::Text(_) | Form::Binary => form,
+    };
+    write(event, (content_type, exact))
+}
+
+fn write(event: &Event, (content_type, form): (Option<&str>, Form<'_>)) -> Vec<u8> {
     let mut out = Vec::with_capacity(event.data().len() + 512);
     out.extend_from_slice(b"{\"specversion\":\"1.0\"");
     member(&mut out, "id", &event.id());
@@ -70,7 +83,7 @@ pub fn encode(event: &Event) -> Bytes {
         }
     }
     out.push(b'}');
-    out.into()
+    out
 }
 
 /// `json`, an object with members, with the topic and the position added at its end.
@@ -213,13 +226,13 @@ fn json_value(text: &str) -> Option<&str> {
 }
 
 /// `,"name":`
-fn key(out: &mut Vec<u8>, name: &str) {
+pub(crate) fn key(out: &mut Vec<u8>, name: &str) {
     out.push(b',');
     string(out, name);
     out.push(b':');
 }
 
-fn member(out: &mut Vec<u8>, name: &str, value: &str) {
+pub(crate) fn member(out: &mut Vec<u8>, name: &str, value: &str) {
     key(out, name);
     string(out, value);
 }

@@ -16,6 +16,7 @@ pub mod hub;
 pub mod incoming;
 pub mod json;
 mod limit;
+pub mod lines;
 mod principal;
 mod rate;
 mod reject;
