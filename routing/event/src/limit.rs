@@ -113,10 +113,11 @@ pub struct BudgetPermit {
 }
 
 impl Budget {
-    /// A budget of `bytes` (at most 2 GiB are used) and `count` items.
+    /// A budget of `bytes` (at most 2 GiB are used, 512 MiB where addresses have 32 bits) and `count` items.
     pub fn new(bytes: ByteLimit, count: u32) -> Self {
-        let bytes_max = u32::try_from(bytes.0).unwrap_or(u32::MAX).clamp(1, 1 << 31);
-        let count_max = count.clamp(1, 1 << 31);
+        let most = u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX).min(1 << 31);
+        let bytes_max = u32::try_from(bytes.0).unwrap_or(u32::MAX).clamp(1, most);
+        let count_max = count.clamp(1, most);
         let inner = BudgetInner {
             bytes: Arc::new(Semaphore::new(bytes_max as usize)),
             count: Arc::new(Semaphore::new(count_max as usize)),
@@ -175,6 +176,15 @@ mod tests {
         assert_eq!(ByteLimit(1000).to_string(), "1000 B");
         assert!("1 MB".parse::<ByteLimit>().unwrap_err().contains("MiB"));
         assert!("99999999999 GiB".parse::<ByteLimit>().is_err());
+    }
+
+    /// With addresses of 32 bits the semaphore has less room than a budget may be asked for.
+    #[test]
+    fn the_largest_budget_can_be_had() {
+        let budget = Budget::new(ByteLimit(u64::MAX), u32::MAX);
+        assert!(budget.try_take(500 << 20, 1 << 20).is_some());
+        let all = budget.try_take(usize::MAX, usize::MAX);
+        assert!(all.is_some() && budget.try_take(1, 1).is_none());
     }
 
     #[test]

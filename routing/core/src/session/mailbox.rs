@@ -615,9 +615,16 @@ impl Mailbox {
         Counts {
             inflight,
             queued: self.window.len().saturating_sub(offered) + self.live.len(),
-            queued_bytes: usize::try_from(self.queued.bytes).unwrap_or(usize::MAX) + self.live_bytes,
+            queued_bytes: usize::try_from(self.queued.bytes)
+                .unwrap_or(usize::MAX)
+                .saturating_add(self.live_bytes),
             dropped: self.dropped,
         }
+    }
+
+    /// The lowest position still needed.
+    pub(crate) fn lowest(&self) -> Option<Position> {
+        self.window.iter().filter(|slot| slot.state == SlotState::Open).map(|slot| slot.position).min()
     }
 
     /// First number, numbers that may have been sent, and the slots: what a checkpoint holds.
