@@ -121,6 +121,7 @@ pub const METRICS: &[Metric] = &[
     histogram("weft_store_sync_seconds", "", "How long fdatasync took"),
     counter("weft_store_refused_total", "reason", "Appends that the log refused"),
     counter("weft_store_damaged_records_total", "", "Records found damaged"),
+    counter("weft_store_dropped_bytes_total", "", "Files of the log freed at `max_bytes` though somebody waited for events in them"),
     gauge("weft_store_segments", "", "Files of the log"),
     gauge("weft_store_disk_bytes", "", "What the log takes of the disk"),
     counter("weft_transport_connections_accepted_total", "listener", "Connections accepted"),

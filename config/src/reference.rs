@@ -40,6 +40,10 @@ const EXAMPLES: &str = "
     access_key = 'weft'
     secret_key_file = '/etc/weft/rocketmq.key'
 
+    [[store.retain]]
+    topic = 'audit/#'
+    age_s = 31536000
+
     [[route]]
     topic = 'orders/#'
     store = 'main'
@@ -68,12 +72,15 @@ pub fn reference() -> String {
     if let Ok(examples) = toml::from_str::<Config>(EXAMPLES) {
         let all = toml::to_string(&examples).unwrap_or_default();
         // Only the tables that the defaults do not show.
-        let start = all.find("\n[listener.").map_or(all.len(), |at| at + 1);
+        let from = |table: &str| all.find(table).map_or("", |at| all.get(at..).unwrap_or_default());
         text.push('\n');
         for line in TABLES.lines() {
             comment(&mut text, line);
         }
-        render(&mut text, &schema, all.get(start..).unwrap_or_default(), "# ");
+        let retain = from("\n[[store.retain]]").trim_start();
+        let retain = retain.split_once("\n[").map_or(retain, |(first, _)| first);
+        render(&mut text, &schema, retain, "# ");
+        render(&mut text, &schema, from("\n[listener."), "# ");
     }
     text
 }

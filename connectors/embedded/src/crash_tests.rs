@@ -454,7 +454,7 @@ impl Run {
     fn hold(&mut self, life: &Life) {
         let Some(needed) = self.fed_position().filter(|needed| needed.0 >= self.held) else { return };
         let before = self.disk.used();
-        let request = Request::Hold { needed };
+        let request = Request::Hold { needed, state: needed };
         life.reader.note(&request);
         life.reader.answer(request, self.now_ms);
         self.held = needed.0;

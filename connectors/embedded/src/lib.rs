@@ -62,6 +62,7 @@ mod reader;
 mod record;
 mod recovery;
 pub mod repair;
+mod retain;
 mod segment;
 mod shared;
 #[cfg(any(test, feature = "testing"))]
@@ -81,7 +82,7 @@ pub use driver::Handle;
 pub use error::OpenError;
 #[cfg(feature = "testing")]
 pub use exercise::exercise;
-pub use options::Options;
+pub use options::{Options, Retain};
 pub use recovery::Recovery;
 #[cfg(any(test, feature = "testing"))]
 pub use recovery::files;

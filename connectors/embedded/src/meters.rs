@@ -25,6 +25,11 @@ pub(crate) fn damaged(records: usize) {
     metrics::counter!("weft_store_damaged_records_total").increment(records as u64);
 }
 
+/// A segment was freed with events that somebody waited for.
+pub(crate) fn dropped(bytes: u64) {
+    metrics::counter!("weft_store_dropped_bytes_total").increment(bytes);
+}
+
 /// What the log takes of the disk.
 pub(crate) fn disk(segments: usize, bytes: u64) {
     metrics::gauge!("weft_store_segments").set(segments as f64);

@@ -1,6 +1,6 @@
 //! The settings of the embedded log.
 
-use event::ByteLimit;
+use event::{ByteLimit, TopicFilter};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +21,12 @@ pub struct Options {
     /// session or bridge still waits for are kept beyond both limits, up to `max_bytes`.
     #[schemars(with = "String")]
     pub retain_bytes: ByteLimit,
+    /// Topics whose events stay readable longer or shorter than the others: `[[store.retain]]` with `topic` (a filter) and
+    /// `age_s`. The first that matches decides. Default none. A file is freed when all in it may go.
+    pub retain: Vec<Retain>,
     /// The most that the log may take of the disk. Default "16 GiB"; at least four times `segment_bytes`. When it is full of
-    /// events that somebody waits for, new events are refused as "busy"; one sixteenth is left for acknowledgements.
+    /// events that somebody waits for, new events are refused as "busy", or the oldest are dropped: see `when_full` of a
+    /// route. One sixteenth is left for acknowledgements.
     #[schemars(with = "String")]
     pub max_bytes: ByteLimit,
     /// Events waiting in memory to be written. Default "64 MiB"; "64 KiB" to "2 GiB". At the limit publishers wait.
@@ -39,12 +43,25 @@ pub struct Options {
     pub sync_idle_ms: u64,
 }
 
+/// How long the events of some topics stay readable once nobody waits for them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retain {
+    /// Topic filter, such as "audit/#".
+    #[schemars(with = "String")]
+    pub topic: TopicFilter,
+    /// At least so long, in place of `retain_age_s` and whatever `retain_bytes` says, up to `max_bytes`; seconds. 0: no limit
+    /// by age.
+    pub age_s: u64,
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             segment_bytes: ByteLimit::mib(64),
             retain_age_s: 7 * 24 * 3600,
             retain_bytes: ByteLimit::gib(1),
+            retain: Vec::new(),
             max_bytes: ByteLimit::gib(16),
             queue_bytes: ByteLimit::mib(64),
             queue_batches: 4096,

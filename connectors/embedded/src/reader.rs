@@ -29,8 +29,8 @@ impl<D: Disk> Reader<D> {
 
     /// Takes note of what a request says, before the next one is looked at.
     pub(crate) fn note(&self, request: &Request) {
-        if let Request::Hold { needed } = request {
-            self.0.hold(*needed);
+        if let Request::Hold { needed, state } = request {
+            self.0.hold(*needed, *state);
         }
     }
 

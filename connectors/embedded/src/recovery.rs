@@ -107,7 +107,7 @@ pub(crate) fn recover<D: Disk>(
             if let Some(sealed) = segments.last_mut() {
                 sealed.end = base;
             }
-            segments.push(Segment { base, end: u64::MAX, created_ms: now_ms, bytes: HEADER });
+            segments.push(Segment::new(base, now_ms));
             (Arc::new(file), base, base + HEADER, base + HEADER)
         }
     };
@@ -364,6 +364,7 @@ fn list<F>(pieces: &[Piece<F>], end: u64) -> Vec<Segment> {
             end: next.unwrap_or(u64::MAX),
             created_ms,
             bytes: piece.length,
+            mix: None,
         });
     }
     segments

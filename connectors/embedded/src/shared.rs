@@ -15,6 +15,7 @@ use tracing::{error, warn};
 use crate::disk::{Disk, DiskFile};
 use crate::options::Options;
 use crate::record::Salt;
+use crate::retain::Mix;
 use crate::{meters, segment};
 
 /// The name of the log on the health board.
@@ -34,6 +35,8 @@ pub(crate) struct Shared<D: Disk> {
     readable: AtomicU64,
     synced: AtomicU64,
     needed: AtomicU64,
+    /// What the state needs, as distinct from cursors.
+    needed_by_state: AtomicU64,
     /// Positions of the checkpoints that are kept, rising.
     pub(crate) checkpoints: Mutex<Vec<Position>>,
     failed: OnceLock<Reject>,
@@ -54,6 +57,15 @@ pub(crate) struct Segment {
     pub(crate) created_ms: u64,
     /// What it takes of the disk.
     pub(crate) bytes: u64,
+    /// Whose events are in it, if that is known.
+    pub(crate) mix: Option<Mix>,
+}
+
+impl Segment {
+    /// A segment that is written from now on.
+    pub(crate) fn new(base: u64, created_ms: u64) -> Self {
+        Self { base, end: u64::MAX, created_ms, bytes: segment::HEADER, mix: None }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +81,8 @@ pub(crate) enum Free {
     Retention,
     /// The oldest, until so many bytes are free under the budget, or on the disk.
     Room(u64),
+    /// As [`Self::Room`], and what cursors need as well.
+    Oldest(u64),
 }
 
 /// What recovery found, to start with.
@@ -99,6 +113,7 @@ impl<D: Disk> Shared<D> {
             readable: AtomicU64::new(found.end),
             synced: AtomicU64::new(found.end),
             needed: AtomicU64::new(0),
+            needed_by_state: AtomicU64::new(0),
             checkpoints: Mutex::new(found.checkpoints),
             failed: OnceLock::new(),
             full_told: Mutex::new(None),
@@ -227,31 +242,37 @@ impl<D: Disk> Shared<D> {
     }
 
     /// The segment that was written ends at `base`, and a new one starts there.
-    pub(crate) fn rotate(&self, file: Arc<D::File>, base: u64, created_ms: u64) {
+    pub(crate) fn rotate(&self, file: Arc<D::File>, base: u64, created_ms: u64, mix: Option<Mix>) {
         *lock(&self.active) = file;
         self.synced.fetch_max(base + segment::HEADER, Ordering::AcqRel);
         let mut segments = lock(&self.segments);
         if let Some(sealed) = segments.list.back_mut() {
             sealed.end = base;
+            sealed.mix = mix;
         }
-        segments.list.push_back(Segment { base, end: u64::MAX, created_ms, bytes: segment::HEADER });
+        segments.list.push_back(Segment::new(base, created_ms));
         segments.bytes += segment::HEADER;
         meters::disk(segments.list.len(), segments.bytes);
     }
 
-    /// Records from `needed` on are needed.
-    pub(crate) fn hold(&self, needed: Position) {
+    /// Records from `needed` on are needed, from `state` on by the state.
+    pub(crate) fn hold(&self, needed: Position, state: Position) {
         self.needed.store(needed.0, Ordering::Release);
+        self.needed_by_state.store(state.0, Ordering::Release);
     }
 
     /// Frees sealed segments of which nothing is needed, neither by the core nor behind the checkpoints that are kept.
     pub(crate) fn free(&self, which: Free, now_ms: u64) {
         let _turn = lock(&self.free_turn);
         let checkpoint = lock(&self.checkpoints).first().map_or(0, |position| position.0);
-        let below = checkpoint.min(self.needed.load(Ordering::Acquire));
+        let needed = self.needed.load(Ordering::Acquire);
+        let below = checkpoint.min(match which {
+            Free::Retention | Free::Room(_) => needed,
+            Free::Oldest(_) => self.needed_by_state.load(Ordering::Acquire),
+        });
         let mut room = 0;
         while let Some(segment) = self.next_to_free(which, below, now_ms) {
-            if matches!(which, Free::Room(wanted) if room >= wanted) {
+            if matches!(which, Free::Room(wanted) | Free::Oldest(wanted) if room >= wanted) {
                 return;
             }
             if let Err(error) = self.disk.remove(&segment::path(&self.dir, segment.base)) {
@@ -259,6 +280,9 @@ impl<D: Disk> Shared<D> {
                 return;
             }
             room += segment.bytes;
+            if segment.end > needed {
+                self.tell_dropped(&segment);
+            }
             self.forget(segment);
             // One at a time: a power cut must not leave a hole between older and newer segments.
             if let Err(error) = self.disk.sync_dir(&self.dir) {
@@ -269,14 +293,50 @@ impl<D: Disk> Shared<D> {
     }
 
     fn next_to_free(&self, which: Free, below: u64, now_ms: u64) -> Option<Segment> {
-        let Options { retain_age_s, retain_bytes, .. } = self.options;
-        let segments = lock(&self.segments);
-        let (oldest, next) = (segments.list.front()?, segments.list.get(1)?);
-        // All in a segment is older than the one behind it.
-        let too_old = retain_age_s > 0 && now_ms.saturating_sub(next.created_ms) / 1000 >= retain_age_s;
-        let too_much = retain_bytes.0 > 0 && segments.bytes > retain_bytes.0;
-        let wanted = too_old || too_much || matches!(which, Free::Room(_));
-        (wanted && oldest.end <= below).then_some(*oldest)
+        let (oldest, next_ms, bytes) = {
+            let segments = lock(&self.segments);
+            let (oldest, next) = (segments.list.front()?, segments.list.get(1)?);
+            (*oldest, next.created_ms, segments.bytes)
+        };
+        let may_go = match which {
+            Free::Room(_) | Free::Oldest(_) => true,
+            Free::Retention => {
+                // All in a segment is older than the one behind it.
+                let age_s = now_ms.saturating_sub(next_ms) / 1000;
+                let too_much = self.options.retain_bytes.0 > 0 && bytes > self.options.retain_bytes.0;
+                oldest.end <= below && self.is_over(oldest, age_s, too_much)
+            }
+        };
+        (may_go && oldest.end <= below).then_some(oldest)
+    }
+
+    /// Whether nothing in a segment of this age has to stay readable.
+    fn is_over(&self, segment: Segment, age_s: u64, too_much: bool) -> bool {
+        let Options { retain_age_s, retain, .. } = &self.options;
+        let is_old = |limit_s: u64| limit_s > 0 && age_s >= limit_s;
+        let plain = is_old(*retain_age_s) || too_much;
+        if retain.is_empty() || !(plain || retain.iter().any(|rule| is_old(rule.age_s))) {
+            return plain;
+        }
+        let mix = segment.mix.unwrap_or_else(|| {
+            let mix = Mix::of(self, segment);
+            // It is the oldest, and only who holds the turn takes it away.
+            if let Some(oldest) = lock(&self.segments).list.front_mut() {
+                oldest.mix = Some(mix);
+            }
+            mix
+        });
+        (plain || !mix.plain) && mix.ruled_s.is_none_or(is_old)
+    }
+
+    fn tell_dropped(&self, segment: &Segment) {
+        meters::dropped(segment.bytes);
+        let mut told = lock(&self.full_told);
+        if told.is_none_or(|last| last.elapsed().as_secs() >= 60) {
+            let Segment { base, end, .. } = *segment;
+            warn!(dir = %self.dir.display(), from = base, to = end, "max_bytes is reached: dropped events that somebody waits for");
+            *told = Some(Instant::now());
+        }
     }
 
     fn forget(&self, segment: Segment) {
@@ -296,13 +356,14 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use event::ByteLimit;
     use event::store::{Append, Entry};
+    use event::testing::store_contract::event;
+    use event::{ByteLimit, Event, Parts, TopicFilter, TopicName};
 
     use super::*;
     use crate::recovery::recover;
     use crate::sim::SimDisk;
-    use crate::{checkpoint, files};
+    use crate::{Retain, checkpoint, files};
 
     #[test]
     fn space_is_freed_by_age_once_all_in_a_segment_is_older() {
@@ -325,7 +386,7 @@ mod tests {
         let segments = || {
             files(&disk, dir).unwrap().iter().filter(|path| path.extension() == Some("log".as_ref())).count()
         };
-        shared.hold(last);
+        shared.hold(last, last);
         shared.free(Free::Retention, 200_000);
         assert_eq!(segments(), 10, "nothing is freed before there is a checkpoint");
         checkpoint::keep(&shared, last, b"").unwrap();
@@ -333,5 +394,51 @@ mod tests {
             shared.free(Free::Retention, now_ms);
             assert_eq!(segments(), left, "at {now_ms}");
         }
+    }
+
+    /// A segment may go when all in it may: by the rules for topics, whether it was written in this run or found.
+    #[test]
+    fn topics_stay_as_long_as_their_rules_say() {
+        let rule = |topic: &str, age_s| Retain { topic: TopicFilter::parse(topic).unwrap(), age_s };
+        let options = Options {
+            segment_bytes: ByteLimit::kib(4),
+            retain_age_s: 100,
+            retain_bytes: ByteLimit::kib(16),
+            retain: vec![rule("audit/#", 1000), rule("metrics/#", 10), rule("keep", 0)],
+            ..Options::default()
+        };
+        let dir = std::path::Path::new("/data");
+        let disk = SimDisk::new();
+        let open = || recover(disk.clone(), dir, &options, Health::default(), 0).unwrap();
+        let segments = |shared: &Shared<SimDisk>, now_ms: u64| {
+            shared.free(Free::Retention, now_ms);
+            files(&disk, dir).unwrap().iter().filter(|path| path.extension() == Some("log".as_ref())).count()
+        };
+        let (shared, mut writer, _) = open();
+        let mut last = Position(0);
+        // Each fills a segment, one a second.
+        for (second, topic) in
+            ["metrics/a", "metrics/b", "other", "audit/x", "metrics/c", "keep", "other", "other"]
+                .iter()
+                .enumerate()
+        {
+            let topic = TopicName::parse(*topic).unwrap();
+            let parts = Parts { topic, data: Bytes::from(vec![1; 3000]), ..event(1).parts().clone() };
+            let entry = Entry { event: Some(Event::new(parts)), note: Bytes::new() };
+            let batch = writer.append(&mut vec![Append::unanswered(vec![entry])], second as u64 * 1000);
+            last = batch.entries[0].position;
+        }
+        shared.hold(last, last);
+        checkpoint::keep(&shared, last, b"").unwrap();
+        // Too many bytes take none that a rule names before its time.
+        assert_eq!(segments(&shared, 10_999), 8);
+        assert_eq!(segments(&shared, 12_000), 5, "two of metrics, and one because of the bytes");
+        writer.sync().unwrap();
+        drop((shared, writer));
+        let (shared, ..) = open();
+        shared.hold(last, last);
+        assert_eq!(segments(&shared, 1_003_999), 5, "audit");
+        assert_eq!(segments(&shared, 1_004_000), 3, "audit, and metrics behind it");
+        assert_eq!(segments(&shared, 9_000_000_000), 3, "no limit by age");
     }
 }

@@ -14,11 +14,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use event::hub::{Outcome, ReceiptSender};
-use event::store::{Append, Batch, Committed, Entry, Position};
+use event::store::{Append, Batch, Committed, Entry, Position, WhenFull};
 use event::{Durability, Reject, RejectKind};
 
 use crate::disk::{Disk, DiskFile, is_full};
 use crate::record::{self, TooLong};
+use crate::retain::Mix;
 use crate::shared::{Free, Shared};
 use crate::{meters, segment};
 
@@ -44,6 +45,8 @@ pub(crate) struct Writer<D: Disk> {
     /// Where the records of the append that was encoded last will be.
     positions: Vec<u64>,
     full: bool,
+    /// Whose events are in the active segment, if that is known and anybody asks.
+    mix: Option<Mix>,
 }
 
 /// What one call has written, and in it, what is encoded and not yet written.
@@ -64,7 +67,19 @@ impl<D: Disk> Writer<D> {
     /// A writer that goes on at `end` of the segment at `base`, of which the bytes up to `filled` are there.
     pub(crate) fn new(shared: Arc<Shared<D>>, file: Arc<D::File>, base: u64, end: u64, filled: u64) -> Self {
         let (buffer, positions) = (Vec::new(), Vec::new());
-        Self { shared, file, base, end, filled, told: 0, rested: 0, buffer, positions, full: false }
+        Self {
+            shared,
+            file,
+            base,
+            end,
+            filled,
+            told: 0,
+            rested: 0,
+            buffer,
+            positions,
+            full: false,
+            mix: None,
+        }
     }
 
     /// Writes all of `appends`. What is kept is in the batch, its promises held; receipts of what is refused are
@@ -157,9 +172,9 @@ impl<D: Disk> Writer<D> {
     }
 
     fn encode(&mut self, append: Append, work: &mut Work, now_ms: u64) {
-        let Append { entries, durability, receipt, .. } = append;
+        let Append { entries, durability, when_full, receipt, .. } = append;
         let has_event = entries.iter().any(|entry| entry.event.is_some());
-        match (self.admit(&entries, has_event, work, now_ms), receipt) {
+        match (self.admit(&entries, has_event, when_full, work, now_ms), receipt) {
             (Ok(()), receipt) => {
                 let kept = entries.into_iter().zip(self.positions.drain(..));
                 work.batch.entries.extend(kept.map(|(entry, position)| {
@@ -182,24 +197,26 @@ impl<D: Disk> Writer<D> {
         &mut self,
         entries: &[Entry],
         has_event: bool,
+        when_full: WhenFull,
         work: &mut Work,
         now_ms: u64,
     ) -> Result<(), Reject> {
         if let Some(reject) = self.shared.failed() {
             return Err(reject);
         }
-        let mut before = self.buffer.len();
+        let (mut before, mix) = (self.buffer.len(), self.mix);
         self.encode_entries(entries, work)?;
         let is_first = before == 0 && self.end == self.base + segment::HEADER;
         let segment_end = self.base.saturating_add(self.shared.options.segment_bytes.0);
         if self.end + self.buffer.len() as u64 > segment_end && !is_first {
             self.buffer.truncate(before);
+            self.mix = mix;
             self.write(work, now_ms);
             self.rotate(now_ms)?;
             before = 0;
             self.encode_entries(entries, work)?;
         }
-        self.check_budget(has_event, now_ms).inspect_err(|_| self.buffer.truncate(before))
+        self.check_budget(has_event, when_full, now_ms).inspect_err(|_| self.buffer.truncate(before))
     }
 
     fn encode_entries(&mut self, entries: &[Entry], work: &mut Work) -> Result<(), Reject> {
@@ -219,13 +236,16 @@ impl<D: Disk> Writer<D> {
                 return Err(Reject::new(RejectKind::Malformed, reason));
             }
             work.told = synced.or(work.told);
+            if let (Some(mix), Some(event)) = (&mut self.mix, &entry.event) {
+                mix.add(&self.shared.options.retain, event.topic());
+            }
             self.positions.push(position);
         }
         Ok(())
     }
 
     /// Whether the file may grow so far that the buffer fits. Notes alone may use what events may not.
-    fn check_budget(&mut self, has_event: bool, now_ms: u64) -> Result<(), Reject> {
+    fn check_budget(&mut self, has_event: bool, when_full: WhenFull, now_ms: u64) -> Result<(), Reject> {
         let grows = (self.end + self.buffer.len() as u64).saturating_sub(self.filled);
         if grows == 0 {
             return Ok(());
@@ -234,6 +254,9 @@ impl<D: Disk> Writer<D> {
         let over = |shared: &Shared<D>| (shared.bytes() + grows).saturating_sub(most);
         if over(&self.shared) > 0 {
             self.shared.free(Free::Room(over(&self.shared)), now_ms);
+        }
+        if over(&self.shared) > 0 && when_full == WhenFull::DropOldest {
+            self.shared.free(Free::Oldest(over(&self.shared)), now_ms);
         }
         if over(&self.shared) == 0 {
             return Ok(());
@@ -346,7 +369,9 @@ impl<D: Disk> Writer<D> {
                 return Err(reject);
             }
         };
-        self.shared.rotate(Arc::clone(&file), self.end, created_ms);
+        let known = Some(Mix::default()).filter(|_| !self.shared.options.retain.is_empty());
+        let mix = std::mem::replace(&mut self.mix, known);
+        self.shared.rotate(Arc::clone(&file), self.end, created_ms, mix);
         self.file = file;
         self.base = self.end;
         self.end = self.base + segment::HEADER;

@@ -158,7 +158,7 @@ async fn a_damaged_checkpoint_is_replaced_by_the_one_before_and_its_records() {
     let Opened { store, handle, .. } = open(&disk, &options);
     for at in [10, 25, 39] {
         store.checkpoint(records[at].position, Bytes::from(vec![at as u8; 300])).await.unwrap();
-        store.hold(records[at].position);
+        store.hold(records[at].position, records[at].position);
     }
     // Answered behind the last hold.
     store.checkpoint(records[39].position, Bytes::from_static(b"last")).await.unwrap();

@@ -140,7 +140,7 @@ async fn a_log_that_is_written_is_seen_whole_up_to_some_end() {
         if stamp % 500 == 0 {
             let position = kept[0].position;
             store.checkpoint(position, Bytes::from(vec![7; 4000])).await.unwrap();
-            store.hold(position);
+            store.hold(position, position);
         }
     }
     stop.send(()).unwrap();

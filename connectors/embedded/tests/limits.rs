@@ -8,7 +8,7 @@ use common::*;
 use embedded::sim::SimDisk;
 use embedded::{OpenError, Opened, Options};
 use event::hub::Outcome;
-use event::store::{Append, Entry, Feed, Position, Store};
+use event::store::{Append, Entry, Feed, Position, Store, WhenFull};
 use event::testing::store_contract::{keep, scan_all, stamps};
 use event::{ByteLimit, Durability, Health, RejectKind};
 
@@ -134,7 +134,7 @@ async fn the_budget_holds_and_what_nobody_needs_makes_room() {
 
     // Needed by a cursor, or by the checkpoint: not freed.
     let last = *first.last().unwrap();
-    store.hold(last);
+    store.hold(last, last);
     assert!(fill(&store, &mut feed, 1000).await.is_empty());
     store.checkpoint(last, Bytes::new()).await.unwrap();
     let second = fill(&store, &mut feed, 1000).await;
@@ -145,6 +145,52 @@ async fn the_budget_holds_and_what_nobody_needs_makes_room() {
     let scanned = scan_all(&store, Position(0), 100_000).await;
     assert!(scanned[0].position > first[0], "a scan from a freed place starts at the oldest");
     assert_eq!(scan_all(&store, first[0], 100_000).await.len(), scanned.len());
+    handle.close();
+}
+
+/// Sends what may take the place of the oldest events, and tells what became of it.
+async fn overwrite(store: &Store, feed: &mut Feed, stamp: u64) -> Outcome {
+    let (append, receipt) = Append::new(of(large(stamp, 10_000)), Durability::Synced);
+    store.append(append.when_full(WhenFull::DropOldest)).await;
+    let mut receipt = std::pin::pin!(receipt);
+    loop {
+        tokio::select! {
+            outcome = &mut receipt => return outcome,
+            Some(batch) = feed.recv() => {
+                batch.receipts.into_iter().for_each(|(sender, outcome)| sender.resolve(outcome));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_may_drops_the_oldest_at_the_budget_but_nothing_that_the_state_needs() {
+    let disk = SimDisk::new();
+    let options = Options { max_bytes: ByteLimit::kib(512), prewrite_bytes: ByteLimit::kib(16), ..small() };
+    let Opened { store, mut feed, handle, .. } = open(&disk, &options);
+    let first = fill(&store, &mut feed, 0).await;
+    let (oldest, last) = (first[0], *first.last().unwrap());
+    // A cursor waits for the first event. Nothing tells yet what the state needs.
+    let (kind, _) = refusal(overwrite(&store, &mut feed, 1000).await);
+    assert_eq!(kind, RejectKind::Busy);
+    store.hold(oldest, last);
+    store.checkpoint(last, Bytes::new()).await.unwrap();
+    for stamp in 1000..1030 {
+        assert!(matches!(overwrite(&store, &mut feed, stamp).await, Outcome::Kept), "{stamp}");
+        assert!(disk.used() <= 512 << 10, "{}", disk.used());
+    }
+    let there = all(&store).await;
+    assert!(there[0] > 10, "the oldest went: {}", there[0]);
+    assert!(there.ends_with(&(1000..1030).collect::<Vec<_>>()));
+    assert_eq!(store.read(vec![oldest, last]).await.unwrap().iter().flatten().count(), 1);
+    // Now it would be the state's turn.
+    let mut kept = 0;
+    while matches!(overwrite(&store, &mut feed, 2000 + kept).await, Outcome::Kept) {
+        kept += 1;
+    }
+    assert_eq!(store.read(vec![last]).await.unwrap().iter().flatten().count(), 1);
+    // Who does not want this is refused, as ever.
+    assert!(fill(&store, &mut feed, 5000).await.is_empty());
     handle.close();
 }
 
@@ -160,12 +206,12 @@ async fn space_is_freed_by_size_below_what_is_needed() {
     }
     assert!(disk.used() > 600_000, "nobody said what is not needed");
     let last = records[59].position;
-    store.hold(records[40].position);
+    store.hold(records[40].position, records[40].position);
     store.checkpoint(last, Bytes::new()).await.unwrap();
     let kept = stamps(&scan_all(&store, Position(0), 1 << 20).await);
     assert!(kept[0] > 30 && kept[0] <= 40, "needed ones stay: {}", kept[0]);
     assert_eq!(kept, (kept[0]..60).collect::<Vec<_>>());
-    store.hold(last);
+    store.hold(last, last);
     store.checkpoint(last, Bytes::new()).await.unwrap();
     let kept = stamps(&scan_all(&store, Position(0), 1 << 20).await);
     assert!(disk.used() <= 150 << 10 && kept[0] > 40 && kept.len() > 5, "{} B, {kept:?}", disk.used());

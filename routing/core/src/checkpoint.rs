@@ -110,19 +110,28 @@ pub(crate) async fn now(shared: &Arc<Shared>) -> Result<(), Reject> {
     keep(shared, position, image, needed).await
 }
 
-async fn keep(shared: &Shared, position: Position, image: Bytes, needed: Position) -> Result<(), Reject> {
+async fn keep(shared: &Shared, position: Position, image: Bytes, needed: Needed) -> Result<(), Reject> {
     shared.store.checkpoint(position, image).await?;
-    shared.store.hold(needed);
+    shared.store.hold(needed.any, needed.state);
     let old = Position(position.0.saturating_sub(MOVE_AFTER * shared.options.checkpoint_bytes.0));
     move_retained(shared, old).await;
     wills::move_old(shared, old).await;
     Ok(())
 }
 
-/// The state as of the last dispatched record, and the lowest position it needs.
-fn take(shared: &Shared) -> (Position, Bytes, Position) {
+/// The lowest positions that are needed.
+#[derive(Clone, Copy)]
+struct Needed {
+    /// By anything.
+    any: Position,
+    /// By what is no cursor: retained events and wills.
+    state: Position,
+}
+
+/// The state as of the last dispatched record, and what it needs.
+fn take(shared: &Shared) -> (Position, Bytes, Needed) {
     let dispatched = shared.dispatched.lock();
-    let mut needed = *dispatched;
+    let (mut waiting, mut state) = (*dispatched, *dispatched);
     let mut image = Image {
         version: VERSION,
         stamp: 0,
@@ -135,24 +144,24 @@ fn take(shared: &Shared) -> (Position, Bytes, Position) {
     let registry = shared.registry.lock();
     for session in registry.sessions().filter(|session| session.durable) {
         image.sessions.push(session_image(session));
-        needed = session.mailbox.lock().lowest().map_or(needed, |lowest| needed.min(lowest));
+        waiting = session.mailbox.lock().lowest().map_or(waiting, |lowest| waiting.min(lowest));
     }
     drop(registry);
     for group in shared.groups.lock().values().filter_map(|group| group.image()) {
-        needed = group.lowest().map_or(needed, |lowest| needed.min(lowest));
+        waiting = group.lowest().map_or(waiting, |lowest| waiting.min(lowest));
         image.groups.push(group);
     }
     shared.retained.read().each(&mut |kept| {
-        needed = needed.min(kept.position);
+        state = state.min(kept.position);
         image.retained.push((kept.position, kept.guarantee));
     });
     // A will whose record the dispatcher has not passed is behind the checkpoint, and replayed.
     for (will, position, standing) in shared.wills.lock().recorded() {
-        needed = needed.min(position);
+        state = state.min(position);
         image.wills.push(WillImage::new(will, position, standing));
     }
     let bytes = postcard::to_allocvec(&image).unwrap_or_default();
-    (*dispatched, Bytes::from(bytes), needed)
+    (*dispatched, Bytes::from(bytes), Needed { any: waiting.min(state), state })
 }
 
 impl WillImage {

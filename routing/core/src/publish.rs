@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event::hub::{Admission, Outcome, Publish, Receipt};
-use event::store::{Append, Entry, Store};
+use event::store::{Append, Entry, Store, WhenFull};
 use event::{Durability, Guarantee, Origin, Principal, Reject, RejectKind};
 
 use crate::matching::{Matched, Matcher};
@@ -15,6 +15,7 @@ use crate::rights::denied;
 use crate::session::Session;
 use crate::session::mailbox::Item;
 use crate::shared::Shared;
+use crate::table::Route;
 
 /// One publisher's way in.
 #[derive(Debug, Default)]
@@ -38,6 +39,8 @@ struct Share {
     /// The place of each entry in the batch.
     places: Vec<usize>,
     durability: Option<Durability>,
+    /// A batch takes the bolder of the wishes of its events.
+    when_full: WhenFull,
     /// For a remote store: what the embedded log has to remember once the remote has the event.
     after: Vec<(usize, Entry)>,
 }
@@ -105,7 +108,7 @@ impl Publisher {
             }
             let live = publish.guarantee == Guarantee::AtMostOnce;
             if !live || publish.retain || matched.keep_all || marks.will.is_some() {
-                sorted.add_local(place, &publish, marks, matched.route.durability(publish.guarantee));
+                sorted.add_local(place, &publish, marks, matched.route);
             }
             if live && !matched.is_empty() {
                 if !run_of.as_ref().is_some_and(|known| Arc::ptr_eq(known, &matched))
@@ -133,7 +136,7 @@ impl Marks<'_> {
 }
 
 impl Sorted {
-    fn add_local(&mut self, place: usize, publish: &Publish, marks: Marks<'_>, durability: Durability) {
+    fn add_local(&mut self, place: usize, publish: &Publish, marks: Marks<'_>, route: Route) {
         let mut note = EventNote::new(publish.guarantee);
         note.retain = publish.retain;
         note.live_done = publish.guarantee == Guarantee::AtMostOnce;
@@ -141,8 +144,9 @@ impl Sorted {
         note.will = marks.will;
         let answered = publish.guarantee != Guarantee::AtMostOnce || publish.retain;
         self.local.push(place, Entry { event: Some(publish.event.clone()), note: note.encode() });
+        self.local.when_full = self.local.when_full.max(route.when_full);
         if answered {
-            self.local.durability = self.local.durability.max(Some(durability));
+            self.local.durability = self.local.durability.max(Some(route.durability(publish.guarantee)));
         }
     }
 
@@ -195,10 +199,10 @@ impl Share {
     /// The batch for the store, and the receipt if somebody waits for it.
     fn into_append(self) -> (Append, Option<Receipt>, Vec<usize>) {
         match self.durability {
-            None => (Append::unanswered(self.entries), None, self.places),
+            None => (Append::unanswered(self.entries).when_full(self.when_full), None, self.places),
             Some(durability) => {
                 let (append, receipt) = Append::new(self.entries, durability);
-                (append, Some(receipt), self.places)
+                (append.when_full(self.when_full), Some(receipt), self.places)
             }
         }
     }

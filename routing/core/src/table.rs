@@ -1,6 +1,7 @@
 //! The route table: which store keeps the events of a topic, and what has to be true before they are answered.
 //! Compiled once, replaced whole, never edited.
 
+use event::store::WhenFull;
 use event::{Durability, Guarantee, TopicFilter, TopicName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,12 @@ pub struct RouteOptions {
     #[serde(default = "synced")]
     #[schemars(with = "String")]
     pub durability: Durability,
+    /// What happens to an event of this route when the log has used `store.max_bytes` with events that somebody waits for:
+    /// "refuse" (default) answers it as busy; "drop-oldest" takes it and frees the oldest events, whoever waits for them,
+    /// which is counted in `weft_store_dropped_bytes_total`, and in `weft_core_events_dropped_total` when they are missed.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub when_full: WhenFull,
 }
 
 fn embedded() -> String {
@@ -40,6 +47,7 @@ pub(crate) struct Route {
     /// Index of a remote store; `None`: the embedded log.
     pub(crate) remote: Option<usize>,
     durability: Durability,
+    pub(crate) when_full: WhenFull,
 }
 
 impl Route {
@@ -76,7 +84,7 @@ impl RouteTable {
                     remote.ok_or_else(|| format!("route {}: no store {:?}", rule.topic, rule.store))?;
                 (Some(remote), Durability::Remote)
             };
-            Ok((rule.topic.clone(), Route { remote, durability }))
+            Ok((rule.topic.clone(), Route { remote, durability, when_full: rule.when_full }))
         };
         Ok(Self { rules: rules.iter().map(compile).collect::<Result<_, String>>()? })
     }
@@ -84,7 +92,8 @@ impl RouteTable {
     /// The route of `topic`: the first rule that matches, else the embedded log, synced.
     pub(crate) fn route(&self, topic: &TopicName) -> Route {
         let rule = self.rules.iter().find(|(filter, _)| filter.matches(topic));
-        rule.map_or(Route { remote: None, durability: Durability::Synced }, |(_, route)| *route)
+        let default = Route { remote: None, durability: Durability::Synced, when_full: WhenFull::default() };
+        rule.map_or(default, |(_, route)| *route)
     }
 }
 
@@ -93,7 +102,8 @@ mod tests {
     use super::*;
 
     fn rule(topic: &str, store: &str, durability: Durability) -> RouteOptions {
-        RouteOptions { topic: TopicFilter::parse(topic).unwrap(), store: store.into(), durability }
+        let (topic, when_full) = (TopicFilter::parse(topic).unwrap(), WhenFull::Refuse);
+        RouteOptions { topic, store: store.into(), durability, when_full }
     }
 
     #[test]

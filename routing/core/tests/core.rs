@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use event::hub::{Attach, Close, Closed, Hub, Publish, RetainedWanted, Room, SubscribeOptions, Will};
-use event::store::Position;
+use event::store::{Position, WhenFull};
 use event::testing::{MemoryStore, next_deliveries};
 use event::{Durability, Guarantee, Origin, Principal, Reject, RejectKind, TopicFilter};
 use routing::{Core, Options, QueueFull, RouteOptions};
@@ -337,6 +337,7 @@ async fn a_route_with_a_remote_store_is_answered_by_it_and_fed_by_its_consumer()
         topic: TopicFilter::parse("far/#").unwrap(),
         store: store.to_owned(),
         durability: Durability::Synced,
+        when_full: WhenFull::Refuse,
     };
     let (core, _) =
         Core::recover(options(), &[route("main")], handle, feed, vec![("main".to_owned(), remote)])
@@ -367,6 +368,7 @@ async fn an_unknown_store_of_a_route_stops_the_start() {
         topic: TopicFilter::parse("a").unwrap(),
         store: "nowhere".to_owned(),
         durability: Durability::Synced,
+        when_full: WhenFull::Refuse,
     };
     let error = Core::recover(options(), &[route], handle, feed, Vec::new()).await.err().unwrap();
     assert!(error.reason.contains("nowhere"));

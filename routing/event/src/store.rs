@@ -39,9 +39,22 @@ pub struct Append {
     pub entries: Vec<Entry>,
     /// What has to be true before the receipt says yes. [`Durability::Received`] asks for no write of its own.
     pub durability: Durability,
+    /// What to do where the store has used its room with records that are needed.
+    pub when_full: WhenFull,
     /// Who waits for it.
     pub receipt: Option<ReceiptSender>,
     permit: Option<BudgetPermit>,
+}
+
+/// What an append wants of a store whose room is used up by records that cursors wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// To be refused as busy.
+    #[default]
+    Refuse,
+    /// The oldest records to be freed, whoever waits for them. What the state needs stays.
+    DropOldest,
 }
 
 /// A record that is kept.
@@ -101,6 +114,8 @@ pub enum Request {
     Hold {
         /// The lowest position that a cursor or the state still needs.
         needed: Position,
+        /// The lowest position that the state needs: [`WhenFull::DropOldest`] frees nothing from it on.
+        state: Position,
     },
 }
 
@@ -169,12 +184,19 @@ impl Append {
     /// A batch with a receipt.
     pub fn new(entries: Vec<Entry>, durability: Durability) -> (Self, Receipt) {
         let (sender, receipt) = Receipt::pair();
-        (Self { entries, durability, receipt: Some(sender), permit: None }, receipt)
+        let when_full = WhenFull::Refuse;
+        (Self { entries, durability, when_full, receipt: Some(sender), permit: None }, receipt)
     }
 
     /// A batch that nobody waits for.
     pub fn unanswered(entries: Vec<Entry>) -> Self {
-        Self { entries, durability: Durability::Received, receipt: None, permit: None }
+        let (durability, when_full) = (Durability::Received, WhenFull::Refuse);
+        Self { entries, durability, when_full, receipt: None, permit: None }
+    }
+
+    /// The same, with another wish for a store that is full.
+    pub fn when_full(self, when_full: WhenFull) -> Self {
+        Self { when_full, ..self }
     }
 
     fn weight(&self) -> usize {
@@ -225,8 +247,8 @@ impl Store {
     }
 
     /// Says which records are still needed. A hint: skipped while the store is busy, so say it again.
-    pub fn hold(&self, needed: Position) {
-        self.requests.try_send(Request::Hold { needed }).unwrap_or(());
+    pub fn hold(&self, needed: Position, state: Position) {
+        self.requests.try_send(Request::Hold { needed, state }).unwrap_or(());
     }
 
     fn ask<T: Send + 'static>(

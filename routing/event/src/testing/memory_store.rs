@@ -130,7 +130,7 @@ impl State {
                 reply.send(Ok(())).unwrap_or(());
             }
             Request::LoadCheckpoint { reply } => reply.send(Ok(self.checkpoint.clone())).unwrap_or(()),
-            Request::Hold { needed } => self.needed = needed,
+            Request::Hold { needed, state: _ } => self.needed = needed,
         }
     }
 
