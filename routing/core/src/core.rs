@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::checkpoint::Told;
 use crate::dispatch::Dispatcher;
 use crate::metrics::Metrics;
 use crate::notes::{Change, Note};
@@ -33,7 +34,7 @@ const SCAN_BYTES: usize = 1 << 20;
 
 /// The core of Weft.
 pub struct Core {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -88,14 +89,15 @@ impl Core {
             stopping: AtomicBool::new(false),
             metrics: Metrics::new(),
         };
-        let mut stamp = 0;
+        let (mut stamp, mut told) = (0, Told::default());
         if let Some((position, image)) = saved {
-            stamp = checkpoint::restore(&shared, position, &image).await?;
+            (stamp, told) = checkpoint::restore(&shared, position, &image).await?;
         }
+        let told_up_to = told.highest;
         let from = *shared.dispatched.lock();
         // Replay counts deliveries of the past; the counters that people see start after it.
         let shared_for_replay = Arc::new(shared);
-        let mut dispatcher = Dispatcher::new(Arc::clone(&shared_for_replay));
+        let mut dispatcher = Dispatcher::new(Arc::clone(&shared_for_replay), told);
         let records = replay_log(&mut dispatcher, &shared_for_replay.store, from).await?;
         stamp = stamp.max(dispatcher.stamp);
         drop(dispatcher);
@@ -116,12 +118,18 @@ impl Core {
             shared.return_after_crash(session);
         }
         wills::after_crash(&shared);
-        let dispatcher = Dispatcher::new(Arc::clone(&shared));
+        let dispatcher = Dispatcher::new(Arc::clone(&shared), Told::default());
         let tasks = vec![
             tokio::spawn(dispatch::run(dispatcher, feed)),
             tokio::spawn(keeper::run(Arc::clone(&shared))),
         ];
-        Ok((Arc::new(Self { shared, tasks: Mutex::new(tasks) }), recovered))
+        let core = Self { shared, tasks: Mutex::new(tasks) };
+        if *core.shared.dispatched.lock() < told_up_to {
+            // The end of the log is damaged: the checkpoint knows of records that are lost, and would take those that come in
+            // their place for known.
+            checkpoint::now(&core.shared).await?;
+        }
+        Ok((Arc::new(core), recovered))
     }
 
     /// Refuses what comes, tells connections that Weft stops, and keeps a checkpoint. The store may be closed after it.

@@ -10,6 +10,7 @@ use event::hub::Subscribe;
 use event::store::{Batch, Committed, Feed, Position};
 use event::{Guarantee, TopicFilter, TopicName};
 
+use crate::checkpoint::Told;
 use crate::group::by_group;
 use crate::matching::{Matched, Matcher};
 use crate::notes::{Assignment, Change, EventNote, Note};
@@ -26,6 +27,8 @@ pub(crate) struct Dispatcher {
     /// Events of one topic that follow each other: their subscribers are locked once for all of them.
     run: Vec<Item>,
     run_of: Option<Arc<Matched>>,
+    /// At recovery: what a checkpoint has told already.
+    told: Told,
     /// The highest stamp seen.
     pub(crate) stamp: u64,
 }
@@ -41,8 +44,8 @@ pub(crate) async fn run(mut dispatcher: Dispatcher, mut feed: Feed) {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, matcher: Matcher::default(), run: Vec::new(), run_of: None, stamp: 0 }
+    pub(crate) fn new(shared: Arc<Shared>, told: Told) -> Self {
+        Self { shared, matcher: Matcher::default(), run: Vec::new(), run_of: None, told, stamp: 0 }
     }
 
     /// Dispatches a batch and resolves its receipts. Gives the position up to which all is done.
@@ -125,7 +128,9 @@ impl Dispatcher {
     /// Hands the run to its subscribers.
     fn flush(&mut self) {
         let Some(matched) = self.run_of.take() else { return };
-        let shared = &self.shared;
+        let Self { shared, told, .. } = &*self;
+        // At recovery each run is one record.
+        let position = self.run.first().and_then(|item| item.position).unwrap_or_default();
         for same in self.run.chunk_by(|a, b| a.event.publisher() == b.event.publisher()) {
             let Some(first) = same.first() else { continue };
             matched.each(first.event.publisher(), |session, wanted| {
@@ -135,10 +140,12 @@ impl Dispatcher {
                 {
                     return;
                 }
-                session.offer(same, wanted, shared);
+                if !told.knows(session.key, position) {
+                    session.offer(same, wanted, shared);
+                }
             });
         }
-        for group in &matched.groups {
+        for group in matched.groups.iter().filter(|group| !told.knows(group.key, position)) {
             group.offer(&self.run, shared);
         }
         self.run.clear();
@@ -163,17 +170,18 @@ impl Dispatcher {
                 self.shared.wills.lock().remove(will);
             }
             Change::Subscribed { session, ticket, wanted } => {
-                let Some(session) = self.session(session) else { return };
+                let Some(session) = self.session_before(session, position) else { return };
                 let wanted: Vec<Subscribe> =
                     wanted.into_iter().map(|(filter, options)| Subscribe { filter, options }).collect();
                 let granted = self.shared.subscribe(&session, &wanted, position);
                 self.reply(&session, ticket, Reply::Granted(granted), replay);
             }
             Change::Unsubscribed { session, ticket, filters } => {
-                let Some(session) = self.session(session) else { return };
+                let Some(session) = self.session_before(session, position) else { return };
                 let ended = self.shared.unsubscribe(&session, &filters, replay);
                 self.reply(&session, ticket, Reply::Ended(ended), replay);
             }
+            Change::Assigned { session, .. } if self.told.knows(session, position) => {}
             Change::Assigned { session, filter, list } => self.assigned(session, &filter, &list, replay),
             // While Weft runs, the connection that appended these did them already.
             change @ (Change::Open { .. }
@@ -185,18 +193,22 @@ impl Dispatcher {
             | Change::Returned { .. }
             | Change::Settled { .. }) => {
                 if replay {
-                    self.recovered(change);
+                    self.recovered(change, position);
                 }
             }
         }
     }
 
-    fn recovered(&self, change: Change) {
+    fn recovered(&self, change: Change, position: Position) {
         let shared = &self.shared;
         match change {
             Change::Open { session: key, client, keep_s, keep_all, fresh } => {
                 let mut registry = shared.registry.lock();
                 let older = registry.client(&client).cloned();
+                if older.as_ref().is_some_and(|older| self.told.knows(older.key, position)) {
+                    // The session that the client has in the checkpoint is this one, or came later.
+                    return;
+                }
                 if let Some(older) = older.filter(|older| fresh || older.key != key) {
                     shared.end(&mut registry, &older);
                 }
@@ -210,7 +222,7 @@ impl Dispatcher {
                 state.detached_ms = None;
             }
             Change::Closed { session, at_ms, keep_s } => {
-                if let Some(session) = self.session(session) {
+                if let Some(session) = self.session_before(session, position) {
                     let mut state = session.state.lock();
                     state.keep = keeper::keep_of(keep_s);
                     state.detached_ms = Some(at_ms);
@@ -305,6 +317,11 @@ impl Dispatcher {
         if !replay && ticket != 0 {
             session.state.lock().replies.insert(ticket, reply);
         }
+    }
+
+    /// The session, if it has not seen the record at `position`.
+    fn session_before(&self, key: u64, position: Position) -> Option<Arc<Session>> {
+        if self.told.knows(key, position) { None } else { self.session(key) }
     }
 
     fn session(&self, key: u64) -> Option<Arc<Session>> {

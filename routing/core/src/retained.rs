@@ -102,6 +102,26 @@ impl Retained {
         found: &mut impl FnMut(&Kept) -> bool,
     ) {
         let levels: Vec<&str> = filter.levels().collect();
+        self.some(&levels, after, true, limit, found);
+    }
+
+    /// Shows retained events in the order of their topics, behind `after`, at most `limit` of them.
+    pub(crate) fn piece(&self, after: Option<&TopicName>, limit: usize, found: &mut impl FnMut(&Kept)) {
+        self.some(&["#"], after, false, limit, &mut |kept| {
+            found(kept);
+            true
+        });
+    }
+
+    /// `hide_system`: no wildcard of a first level matches a `$` topic.
+    fn some(
+        &self,
+        levels: &[&str],
+        after: Option<&TopicName>,
+        hide_system: bool,
+        limit: usize,
+        found: &mut impl FnMut(&Kept) -> bool,
+    ) {
         let after: Option<Vec<&str>> = after.map(|topic| topic.levels().collect());
         let mut left = limit;
         let mut take = |kept: &Kept| {
@@ -111,7 +131,7 @@ impl Retained {
         if limit > 0 {
             // That it ended early or not makes no difference here.
             let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
-                self.root.page(&levels, after.as_deref(), true, &mut take);
+                self.root.page(levels, after.as_deref(), hide_system, &mut take);
         }
     }
 

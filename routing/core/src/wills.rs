@@ -6,6 +6,7 @@
 //! client that was connected is lost by it, and its will is due when Weft runs again and the delay is over.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +67,12 @@ impl Wills {
     /// All that have a record, with it.
     pub(crate) fn recorded(&self) -> impl Iterator<Item = (u64, Position, &Standing)> {
         self.all.iter().filter_map(|(id, standing)| Some((*id, standing.position?, standing)))
+    }
+
+    /// As [`Self::recorded`], with numbers above `after`.
+    pub(crate) fn recorded_behind(&self, after: u64) -> impl Iterator<Item = (u64, Position, &Standing)> {
+        let behind = self.all.range((Bound::Excluded(after), Bound::Unbounded));
+        behind.filter_map(|(id, standing)| Some((*id, standing.position?, standing)))
     }
 
     /// The record of this will is at `position`. False: there is no such will any more.

@@ -35,6 +35,22 @@ impl GroupImage {
 }
 
 impl Group {
+    /// Durable sessions that are members, or have something of it.
+    pub(crate) fn related(&self) -> Vec<u64> {
+        let state = self.state.lock();
+        let members = state.members.iter().filter(|member| member.session.durable);
+        let out = state.out.iter().filter(|(_, out)| out.durable);
+        members.map(|member| member.session.key).chain(out.map(|(_, out)| out.session)).collect()
+    }
+
+    /// What is in no mailbox, or on its way to one.
+    #[cfg(test)]
+    pub(crate) fn unassigned(&self) -> Vec<Position> {
+        let state = self.state.lock();
+        let out = state.out.iter().filter(|(_, out)| !out.given);
+        state.waiting.iter().map(|(at, _)| at).chain(out.map(|(at, _)| at)).collect()
+    }
+
     /// `None`: all its members end with their connections.
     pub(crate) fn image(&self) -> Option<GroupImage> {
         let state = self.state.lock();

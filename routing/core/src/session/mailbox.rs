@@ -622,11 +622,6 @@ impl Mailbox {
         }
     }
 
-    /// The lowest position still needed.
-    pub(crate) fn lowest(&self) -> Option<Position> {
-        self.window.iter().filter(|slot| slot.state == SlotState::Open).map(|slot| slot.position).min()
-    }
-
     /// First number, numbers that may have been sent, and the slots: what a checkpoint holds.
     pub(crate) fn image(&self) -> (u64, u64, impl Iterator<Item = &Slot>) {
         (self.first, self.sent, self.window.iter())

@@ -34,6 +34,11 @@ impl Registry {
         self.by_key.values()
     }
 
+    /// Sessions by number, behind `after`.
+    pub(crate) fn behind_key(&self, after: u64) -> impl Iterator<Item = &Arc<Session>> {
+        self.by_key.range((Bound::Excluded(after), Bound::Unbounded)).map(|(_, session)| session)
+    }
+
     /// Sessions by client, behind `after`.
     pub(crate) fn behind(&self, after: Option<&ClientId>) -> impl Iterator<Item = &Arc<Session>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);

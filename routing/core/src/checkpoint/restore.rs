@@ -1,0 +1,171 @@
+//! Takes a checkpoint up again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use event::store::Position;
+use event::{Guarantee, Reject, RejectKind};
+use foldhash::fast::RandomState;
+use serde::de::DeserializeOwned;
+
+use super::image::{Head, Part, SessionImage, SlotImage, VERSION, WillImage};
+use crate::keeper;
+use crate::session::Session;
+use crate::session::mailbox::{Slot, SlotState};
+use crate::shared::Shared;
+use crate::wills::Standing;
+
+/// What a checkpoint has told: for each session and group up to which record.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    of: HashMap<u64, Position, RandomState>,
+    /// No record behind this one is told to anyone.
+    pub(crate) highest: Position,
+}
+
+impl Told {
+    fn add(&mut self, key: u64, as_of: Position) {
+        self.of.insert(key, as_of);
+        self.highest = self.highest.max(as_of);
+    }
+
+    /// Whether the session or group with this key has seen the record at `position`.
+    pub(crate) fn knows(&self, key: u64, position: Position) -> bool {
+        position <= self.highest && self.of.get(&key).is_some_and(|as_of| position <= *as_of)
+    }
+}
+
+/// Takes up a checkpoint. Gives the highest stamp it knows, and what it has told.
+pub(crate) async fn restore(
+    shared: &Shared,
+    position: Position,
+    mut bytes: &[u8],
+) -> Result<(u64, Told), Reject> {
+    let head: Head = next(&mut bytes)?;
+    if head.version != VERSION {
+        let reason =
+            format!("the checkpoint has version {}, this weft reads version {VERSION}", head.version);
+        return Err(Reject::new(RejectKind::Unavailable, reason));
+    }
+    *shared.dispatched.lock() = position;
+    let mut told = Told::default();
+    let (mut retained, mut wills) = (Vec::new(), Vec::new());
+    let (mut related, mut groups) = (Vec::new(), Vec::new());
+    while !bytes.is_empty() {
+        match next(&mut bytes)? {
+            Part::Retained(list) => retained.extend(list),
+            Part::Session(image) => {
+                told.add(image.key, image.as_of);
+                let has_shared = image.slots.iter().any(|slot| slot.group.is_some());
+                let (session, queue) = restore_session(shared, image);
+                if has_shared {
+                    related.push((session, queue));
+                } else {
+                    restore_queue(shared, &session, queue);
+                }
+            }
+            Part::Group { as_of, image } => groups.push((as_of, image)),
+            Part::Wills(list) => wills.extend(list),
+        }
+    }
+    // Now each group is there, and then what its members have of it.
+    for (session, queue) in related {
+        restore_queue(shared, &session, queue);
+    }
+    for (as_of, image) in groups {
+        if let Some(group) = shared.group(&image.filter) {
+            told.add(group.key, as_of);
+            group.restore(image, shared);
+        }
+    }
+    restore_retained(shared, retained).await?;
+    restore_wills(shared, wills).await?;
+    Ok((head.stamp, told))
+}
+
+fn next<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, Reject> {
+    let (part, rest) = postcard::take_from_bytes(bytes).map_err(|error| {
+        Reject::new(RejectKind::Unavailable, format!("the checkpoint cannot be read: {error}"))
+    })?;
+    *bytes = rest;
+    Ok(part)
+}
+
+/// Events that are read from the log at a time.
+const LOAD: usize = 1024;
+
+async fn restore_retained(shared: &Shared, mut list: Vec<(Position, Guarantee)>) -> Result<(), Reject> {
+    list.sort_unstable_by_key(|(position, _)| *position);
+    for some in list.chunks(LOAD) {
+        let events = shared.store.read(some.iter().map(|(position, _)| *position).collect()).await?;
+        let mut kept = shared.retained.write();
+        for ((position, guarantee), event) in some.iter().zip(events) {
+            match event {
+                Some(event) => kept.set(&event, *guarantee, *position),
+                None => tracing::error!(position = position.0, "a retained event is gone from the log"),
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn restore_wills(shared: &Shared, mut images: Vec<WillImage>) -> Result<(), Reject> {
+    images.sort_unstable_by_key(|image| image.position);
+    for some in images.chunks(LOAD) {
+        let events = shared.store.read(some.iter().map(|image| image.position).collect()).await?;
+        let mut wills = shared.wills.lock();
+        for (image, event) in some.iter().zip(events) {
+            let WillImage { will, position, session, ref client, delay_ms, guarantee, retain } = *image;
+            match event {
+                Some(event) => {
+                    let publish = (event, guarantee, retain);
+                    let client = client.clone();
+                    wills.add(will, Standing::recovered(client, session, delay_ms, publish, position));
+                }
+                None => tracing::error!(position = position.0, "a will is gone from the log"),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What waits for a session: the number of the first slot, the numbers that may have been sent, the slots.
+type QueueImage = (u64, u64, Vec<SlotImage>);
+
+fn restore_session(shared: &Shared, image: SessionImage) -> (Arc<Session>, QueueImage) {
+    let session = Arc::new(Session::new(image.key, image.client, true, image.keep_all));
+    {
+        let mut registry = shared.registry.lock();
+        let older = [registry.key(image.key), registry.client(&session.client)];
+        for older in older.map(|older| older.cloned()).into_iter().flatten() {
+            shared.end(&mut registry, &older);
+        }
+        registry.insert(Arc::clone(&session));
+    }
+    {
+        let mut state = session.state.lock();
+        state.keep = keeper::keep_of(image.keep_s);
+        state.detached_ms = image.detached_ms;
+        state.received_ids = image.received_ids.into_iter().collect();
+    }
+    for (filter, options) in image.subscriptions {
+        shared.restore_subscription(&session, filter, options);
+    }
+    (session, (image.first, image.sent, image.slots))
+}
+
+fn restore_queue(shared: &Shared, session: &Session, (first, sent, slots): QueueImage) {
+    let mut position = Position(0);
+    let slots = slots.into_iter().map(|slot| {
+        position.0 = position.0.wrapping_add_signed(slot.step);
+        let mut restored = Slot::new(position, slot.guarantee, slot.retain, slot.state);
+        restored.weight = slot.weight;
+        restored.ids = (!slot.ids.is_empty()).then(|| Arc::from(slot.ids));
+        restored.group = slot.group.and_then(|filter| shared.group(&filter));
+        if let Some(group) = restored.group.as_ref().filter(|_| slot.state != SlotState::Done) {
+            group.restore_out(session.key, &restored);
+        }
+        restored
+    });
+    session.mailbox.lock().restore(first, sent, slots, &shared.totals);
+}

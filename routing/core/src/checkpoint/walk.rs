@@ -1,0 +1,163 @@
+//! Takes the state piece by piece, so that dispatch waits for one piece at most and never for all of it.
+//!
+//! The order of the pieces matters. Replay goes on behind the record at which the walk began. A session that subscribes in
+//! replay gets retained events, and with them numbers: the retained events of that moment have to be known by then. So
+//! they come first, and no session is taken, and so left to replay, before they are whole. Sessions and shared
+//! subscriptions hand positions to each other: all that have to do with one are taken in one piece, at one record.
+
+use std::collections::BTreeSet;
+
+use event::TopicName;
+use event::store::Position;
+use parking_lot::MutexGuard;
+use serde::Serialize;
+
+use super::image::{self, Head, Part, VERSION, WillImage};
+use crate::shared::Shared;
+
+/// A state that is being taken.
+pub(super) struct Walk {
+    next: Next,
+    /// Replay starts behind this record.
+    pub(super) from: Position,
+    /// The lowest position that a cursor waits for.
+    pub(super) waiting: Position,
+    /// The lowest position that retained events and wills need.
+    pub(super) state: Position,
+    /// What was taken.
+    pub(super) bytes: Vec<u8>,
+    /// Sessions that have to do with shared subscriptions.
+    related: BTreeSet<u64>,
+}
+
+/// What comes next, and behind what.
+enum Next {
+    Retained(Option<TopicName>),
+    Sessions(u64),
+    Groups,
+    Wills(u64),
+    Nothing,
+}
+
+impl Walk {
+    pub(super) fn new(shared: &Shared) -> Self {
+        let from = *shared.dispatched.lock();
+        let head = Head { version: VERSION, stamp: shared.stamps.clone().take() };
+        let mut walk = Self {
+            next: Next::Retained(None),
+            from,
+            waiting: from,
+            state: from,
+            bytes: Vec::new(),
+            related: BTreeSet::new(),
+        };
+        walk.add(&head);
+        walk
+    }
+
+    /// Takes about `most` things more; false when all is taken.
+    pub(super) fn step(&mut self, shared: &Shared, most: usize) -> bool {
+        self.next = match std::mem::replace(&mut self.next, Next::Nothing) {
+            Next::Retained(after) => self.retained(shared, after.as_ref(), most),
+            Next::Sessions(after) => self.sessions(shared, after, most),
+            Next::Groups => self.groups(shared),
+            Next::Wills(after) => self.wills(shared, after, most),
+            Next::Nothing => return false,
+        };
+        true
+    }
+
+    fn retained(&mut self, shared: &Shared, after: Option<&TopicName>, most: usize) -> Next {
+        let (mut list, mut last) = (Vec::new(), None);
+        shared.retained.read().piece(after, most, &mut |kept| {
+            list.push((kept.position, kept.guarantee));
+            last = Some(kept.event.topic().clone());
+        });
+        for (position, _) in &list {
+            self.state = self.state.min(*position);
+        }
+        let whole = list.len() < most;
+        self.add(&Part::Retained(list));
+        if whole { Next::Sessions(0) } else { Next::Retained(last) }
+    }
+
+    fn sessions(&mut self, shared: &Shared, mut after: u64, most: usize) -> Next {
+        let (mut images, mut taken, mut whole) = (Vec::new(), 0, true);
+        let dispatched = shared.dispatched.lock();
+        let registry = shared.registry.lock();
+        for session in registry.behind_key(after) {
+            if taken >= most {
+                whole = false;
+                break;
+            }
+            after = session.key;
+            taken += 1;
+            if session.durable {
+                let (image, lowest) = image::session(session, *dispatched);
+                taken += image.slots.len();
+                images.push((image, lowest));
+            }
+        }
+        MutexGuard::unlock_fair(registry);
+        MutexGuard::unlock_fair(dispatched);
+        for (image, lowest) in images {
+            if image.is_shared() {
+                self.related.insert(image.key);
+            } else {
+                self.add_session(image, lowest);
+            }
+        }
+        if whole { Next::Groups } else { Next::Sessions(after) }
+    }
+
+    /// Shared subscriptions and their members, all at one record.
+    fn groups(&mut self, shared: &Shared) -> Next {
+        let dispatched = shared.dispatched.lock();
+        let as_of = *dispatched;
+        let registry = shared.registry.lock();
+        let groups = shared.groups.lock();
+        let mut related = std::mem::take(&mut self.related);
+        groups.values().for_each(|group| related.extend(group.related()));
+        let sessions = related.iter().filter_map(|key| registry.key(*key));
+        let sessions: Vec<_> = sessions.map(|session| image::session(session, as_of)).collect();
+        let groups: Vec<_> = groups.values().filter_map(|group| group.image()).collect();
+        drop((registry, dispatched));
+        for (image, lowest) in sessions {
+            self.add_session(image, lowest);
+        }
+        for image in groups {
+            self.waiting = image.lowest().map_or(self.waiting, |lowest| self.waiting.min(lowest));
+            self.add(&Part::Group { as_of, image });
+        }
+        Next::Wills(0)
+    }
+
+    /// A will whose record the dispatcher has not passed is behind the checkpoint, and replayed.
+    fn wills(&mut self, shared: &Shared, after: u64, most: usize) -> Next {
+        let wills = shared.wills.lock();
+        let some = wills.recorded_behind(after).take(most);
+        let list: Vec<_> =
+            some.map(|(will, position, standing)| WillImage::new(will, position, standing)).collect();
+        drop(wills);
+        for image in &list {
+            self.state = self.state.min(image.position);
+        }
+        let last = list.last().filter(|_| list.len() == most).map(|image| image.will);
+        self.add(&Part::Wills(list));
+        last.map_or(Next::Nothing, Next::Wills)
+    }
+
+    /// A session that joined a shared subscription after it was taken is there twice: the later one counts.
+    fn add_session(&mut self, image: image::SessionImage, lowest: Option<Position>) {
+        self.waiting = lowest.map_or(self.waiting, |lowest| self.waiting.min(lowest));
+        self.add(&Part::Session(image));
+    }
+
+    fn add(&mut self, part: &impl Serialize) {
+        match postcard::to_extend(part, std::mem::take(&mut self.bytes)) {
+            Ok(bytes) => self.bytes = bytes,
+            // No part refuses to be written. If one ever did, what is left is no checkpoint, and recovery says so.
+            Err(error) => tracing::error!(%error, "a part of a checkpoint could not be written"),
+        }
+    }
+}
