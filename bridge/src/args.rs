@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::log::args as log;
 
-/// Weft: an event mesh for the edge. MQTT, CloudEvents over HTTP and WebSocket, one durable log, RocketMQ.
+/// Weft: an event mesh for the edge. MQTT, CloudEvents over HTTP and WebSocket, Apache EventMesh's protocols, one durable log, RocketMQ.
 ///
 /// Without a command, weft starts and runs until it gets SIGTERM or Ctrl-C.
 #[derive(Debug, Parser)]

@@ -11,6 +11,7 @@ use event::Health;
 use event::access::Gate;
 use event::admin::Admin;
 use event::hub::Hub;
+use eventmesh::{Clients, Requester};
 use metrics_exporter_prometheus::PrometheusHandle;
 use routing::{Core, Recovered};
 use tokio::sync::watch;
@@ -86,14 +87,24 @@ impl Bridge {
         let admin: Arc<dyn Admin> = Arc::clone(&core) as Arc<dyn Admin>;
         let operate = operate::router(Arc::clone(&gate), admin);
         front.open(events.merge(upgrade::router(upgrades)).merge(operate));
-        let requests = eventmesh::Requester::start(Arc::clone(&hub), &config.eventmesh, drained.clone());
-        let (requester, answers) = requests.await?;
-        parts.spawn(answers);
-        let services = grpc::Services::new(Arc::clone(&hub), requester, config.grpc, config.eventmesh).await;
-        let speak_grpc = Protocol::Grpc(Grpc { gate: Arc::clone(&gate), services });
-        listen::serve(&mut bound, config::Protocol::Grpc, &speak_grpc, &stop, &mut parts);
-        let speak_mqtt = Protocol::Mqtt(Mqtt { gate, hub, options: speak_mqtt });
+        let speak_mqtt =
+            Protocol::Mqtt(Mqtt { gate: Arc::clone(&gate), hub: Arc::clone(&hub), options: speak_mqtt });
         listen::serve(&mut bound, config::Protocol::Mqtt, &speak_mqtt, &stop, &mut parts);
+        if !bound.is_empty() {
+            // What is left speaks a protocol of EventMesh.
+            let common = Arc::new(config.eventmesh);
+            let requester = Requester::start(Arc::clone(&hub), &common, drained.clone()).await;
+            let (requester, replies) = requester.context("EventMesh's requests")?;
+            parts.spawn(replies);
+            let services =
+                grpc::Services::new(Arc::clone(&hub), requester.clone(), config.grpc, (*common).clone());
+            let speak = Protocol::Grpc(Grpc { gate: Arc::clone(&gate), services: services.await });
+            listen::serve(&mut bound, config::Protocol::Grpc, &speak, &stop, &mut parts);
+            let clients = Clients::default();
+            let options = Arc::new(config.eventmesh_tcp);
+            let speak = Protocol::EventmeshTcp(tcp::Parts { gate, hub, requester, clients, options, common });
+            listen::serve(&mut bound, config::Protocol::EventmeshTcp, &speak, &stop, &mut parts);
+        }
         Ok(Self { listening, data: config.data, recovered, core, connectors, parts, drain, patience })
     }
 

@@ -45,6 +45,8 @@ fn of_listener(listening: &Listening) -> String {
         (Protocol::Http, Carrier::Tcp) => format!("http://{address}  ({PATHS})"),
         (Protocol::Grpc, Carrier::Tls | Carrier::Quic) => format!("{address}  (EventMesh over gRPC and TLS)"),
         (Protocol::Grpc, Carrier::Tcp) => format!("{address}  (EventMesh over gRPC)"),
+        (Protocol::EventmeshTcp, Carrier::Tcp) => format!("{address}  (EventMesh over TCP)"),
+        (Protocol::EventmeshTcp, Carrier::Tls | Carrier::Quic) => format!("{address}  (EventMesh over TLS)"),
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) enum Protocol {
     Http(Http),
     /// EventMesh over gRPC.
     Grpc(Grpc),
+    /// EventMesh over TCP.
+    EventmeshTcp(tcp::Parts),
 }
 
 /// What MQTT needs.
@@ -150,6 +152,7 @@ pub(crate) fn open_tls(
         config::Protocol::Mqtt => &[b"mqtt"],
         config::Protocol::Http => &[b"h2", b"http/1.1"],
         config::Protocol::Grpc => &[b"h2"],
+        config::Protocol::EventmeshTcp => &[],
     };
     match table.carrier {
         Carrier::Tcp => Ok(None),
@@ -196,6 +199,7 @@ impl Protocol {
             Self::Mqtt(_) => "mqtt",
             Self::Http(_) => "http",
             Self::Grpc(_) => "grpc",
+            Self::EventmeshTcp(_) => "eventmesh-tcp",
         }
     }
 
@@ -207,6 +211,9 @@ impl Protocol {
             }
             (Accepted::Ready(stream), Self::Http(http)) => tasks.spawn(http.serve(stream, shaping, drain)),
             (Accepted::Ready(stream), Self::Grpc(grpc)) => tasks.spawn(grpc.serve(stream, shaping, drain)),
+            (Accepted::Ready(stream), Self::EventmeshTcp(parts)) => {
+                tasks.spawn(serve_tcp(stream, parts.clone(), shaping, drain));
+            }
             (Accepted::Arriving(arrival), _) => {
                 tasks.spawn(arrive(arrival, self.clone(), shaping.clone(), drain));
             }
@@ -228,7 +235,19 @@ async fn arrive(arrival: Arrival, protocol: Protocol, shaping: Shaping, mut drai
         Protocol::Mqtt(mqtt) => Box::pin(mqtt.serve(stream, None, &shaping, drain)).await,
         Protocol::Http(http) => Box::pin(http.serve(stream, &shaping, drain)).await,
         Protocol::Grpc(grpc) => Box::pin(grpc.serve(stream, &shaping, drain)).await,
+        Protocol::EventmeshTcp(parts) => Box::pin(serve_tcp(stream, parts, &shaping, drain)).await,
     }
+}
+
+fn serve_tcp(
+    stream: Stream,
+    parts: tcp::Parts,
+    shaping: &Shaping,
+    drain: watch::Receiver<bool>,
+) -> impl Future<Output = ()> + Send + use<> {
+    let source = source(stream.peer());
+    let gate = metered(parts.gate, meter(shaping.packets));
+    tcp::serve(stream, source, tcp::Parts { gate, ..parts }, drain)
 }
 
 impl Mqtt {

@@ -47,6 +47,8 @@ pub struct Config {
     pub websocket: websocket::Options,
     /// What Apache EventMesh's protocols share.
     pub eventmesh: eventmesh::Options,
+    /// Apache EventMesh over TCP, on listeners with protocol "eventmesh-tcp".
+    pub eventmesh_tcp: tcp::Options,
     /// Apache EventMesh over gRPC, on listeners with protocol "grpc".
     pub grpc: grpc::Options,
     /// Limits of accepted connections, for all listeners.
@@ -115,6 +117,7 @@ impl Default for Config {
             websocket: websocket::Options::default(),
             eventmesh: eventmesh::Options::default(),
             grpc: grpc::Options::default(),
+            eventmesh_tcp: tcp::Options::default(),
             transport: transport::Options::default(),
             access: access::Options::default(),
             core: routing::Options::default(),

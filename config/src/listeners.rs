@@ -16,7 +16,7 @@ pub struct ListenerTable {
     /// `allow_anonymous`.
     pub listen: Address,
     /// What is spoken: "mqtt"; "http", which is CloudEvents over HTTP, WebSocket (`/mqtt` and `/ws`), health and metrics; or
-    /// "grpc", which is Apache EventMesh over gRPC. Default "mqtt".
+    /// one of Apache EventMesh's protocols: "eventmesh-tcp", or "grpc". Default "mqtt".
     #[serde(default)]
     pub protocol: Protocol,
     /// What carries it: "tcp"; "tls", for which the table `tls` names certificates; or "quic", on the UDP port, with
@@ -62,7 +62,7 @@ impl ListenerTable {
 
 /// What is spoken on a listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     #[default]
     /// MQTT 3.1.1 and 5.
@@ -71,6 +71,8 @@ pub enum Protocol {
     Http,
     /// Apache EventMesh over gRPC.
     Grpc,
+    /// Apache EventMesh over TCP.
+    EventmeshTcp,
 }
 
 /// What carries a protocol.
@@ -89,11 +91,12 @@ pub enum Carrier {
 /// The names of the two listeners that are always there.
 pub(crate) const BUILT_IN: [&str; 2] = ["mqtt", "http"];
 
-/// The listeners of `eventmesh.standard_ports`.
-pub(crate) const EVENTMESH: [(&str, u16, Protocol); 1] = [("eventmesh-grpc", 10205, Protocol::Grpc)];
+/// The listeners that `eventmesh.standard_ports` adds, on the IPv4 loopback address: name, protocol, and EventMesh's own port.
+pub(crate) const EVENTMESH: [(&str, Protocol, u16); 2] =
+    [("eventmesh-tcp", Protocol::EventmeshTcp, 10000), ("eventmesh-grpc", Protocol::Grpc, 10205)];
 
 impl Config {
-    /// All listeners by name: the two that are always there, those of `eventmesh.standard_ports`, and the tables
+    /// All listeners by name: the two that are always there, those at EventMesh's own ports if they are wanted, and the tables
     /// `[listener.NAME]`.
     pub fn listeners(&self) -> impl Iterator<Item = (&str, ListenerTable)> {
         let plain = |listen, protocol| ListenerTable { protocol, ..ListenerTable::at(listen) };
@@ -102,11 +105,11 @@ impl Config {
             (mqtt, plain(self.mqtt.listen, Protocol::Mqtt)),
             (http, plain(self.http.listen, Protocol::Http)),
         ];
-        let eventmesh = EVENTMESH.into_iter().filter(|_| self.eventmesh.standard_ports);
-        let eventmesh = eventmesh.map(move |(name, port, protocol)| (name, plain(loopback(port), protocol)));
+        let wanted = EVENTMESH.into_iter().filter(|_| self.eventmesh.standard_ports);
+        let standard = wanted.map(move |(name, protocol, port)| (name, plain(loopback(port), protocol)));
         built_in
             .into_iter()
-            .chain(eventmesh)
+            .chain(standard)
             .chain(self.listeners.iter().map(|(name, table)| (name.as_str(), table.clone())))
     }
 }

@@ -7,13 +7,14 @@
 //! | [`wire`], [`raw`] | MQTT byte by byte, sharing no code with Weft, and a client on it |
 //! | [`actors`] | publishers and subscribers that keep to the protocol across any number of kills |
 //! | [`cloud`] | CloudEvents, to write and to compare |
+//! | [`eventmesh`] | EventMesh's TCP protocol byte by byte |
 //! | [`ledger`] | what was sent, acknowledged and received, and the promises checked over it |
 //! | [`witness`] | a pair of clients that must not notice what a test does to others |
 //! | [`authority`] | certificates |
 //! | [`quic`] | a QUIC client |
 //! | [`socket`] | a WebSocket client |
 //! | [`sse`] | server-sent events as a reader reads them |
-//! | [`real`] | other people's clients: mosquitto, Paho, HiveMQ's, MQTT.js, curl, Chromium, aioquic, the Java client of RocketMQ |
+//! | [`real`] | other people's clients: mosquitto, Paho, HiveMQ's, MQTT.js, curl, Chromium, aioquic, the Java clients of RocketMQ and EventMesh |
 //! | [`process`], [`util`] | child processes with their output kept; ports, seeds, waiting |
 //!
 //! | variable | meaning |
@@ -25,6 +26,7 @@
 pub mod actors;
 pub mod authority;
 pub mod cloud;
+pub mod eventmesh;
 pub mod ledger;
 pub mod process;
 pub mod quic;

@@ -184,7 +184,7 @@ impl EventMeshMessage {
 const ENCODING: &str = "datacontentencoding";
 
 /// What a property of this name can be: an extension, and not an attribute of the event itself.
-fn is_extension(name: &str) -> bool {
+pub(crate) fn is_extension(name: &str) -> bool {
     let own = ["specversion", "id", "source", "type", "subject", "time", "dataschema", "datacontenttype"];
     is_attribute_name(name) && !own.contains(&name) && ![TOPIC, RETAIN, POSITION].contains(&name)
 }

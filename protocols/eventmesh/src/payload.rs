@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use event::{Event, InvalidEvent, Meta, Parts, TopicName, Value, json};
+use event::incoming::EXTENSIONS_MAX;
+use event::{Event, InvalidEvent, Meta, Parts, TopicName, Value, has_control, json};
 
+use crate::message::is_extension;
 use crate::{EventMeshMessage, Kind, NameError, names};
 
 /// Where and when a message came in.
@@ -116,6 +118,17 @@ impl Payload {
     /// The property, or extension attribute, of this name.
     pub fn property(&self, name: &str) -> Option<Cow<'_, str>> {
         property(self.parts.meta.as_deref()?, name)
+    }
+
+    /// Adds a property that came beside the payload, if the payload has none of that name and an event can have it.
+    pub fn add_property(&mut self, name: &str, value: &ByteString) {
+        if !is_extension(name) || has_control(value) || self.property(name).is_some() {
+            return;
+        }
+        let attributes = self.parts_mut().meta.as_mut().and_then(|meta| meta.attributes.as_mut());
+        if let Some(attributes) = attributes.filter(|have| have.extensions.len() < EXTENSIONS_MAX) {
+            attributes.extensions.push((name.into(), text(value.clone())));
+        }
     }
 
     /// Its parts, to be changed.

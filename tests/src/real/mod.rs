@@ -7,6 +7,7 @@ mod aioquic;
 mod browser;
 mod conversation;
 mod curl;
+mod eventmesh;
 mod mosquitto;
 mod paho;
 mod rocketmq;
@@ -17,6 +18,7 @@ pub use aioquic::converse_over_quic;
 pub use browser::Browser;
 pub use conversation::{Speaker, converse_in_browser};
 pub use curl::EventStream;
+pub use eventmesh::{EventMesh, eventmesh_cases};
 pub use mosquitto::{mosquitto_publisher, mosquitto_subscriber};
 pub use paho::paho_publisher;
 pub use rocketmq::{Received, RocketMq};
@@ -42,6 +44,8 @@ pub enum Tool {
     JavaClients,
     /// Node and MQTT.js, built by `tests/real/build.sh`.
     MqttJs,
+    /// A JDK, Maven and the acceptance suite: EventMesh's SDK for Java.
+    EventMesh,
     /// The right to mount a small file system.
     Mount,
 }
@@ -58,6 +62,7 @@ impl Tool {
             Self::PahoGo => conversation::is_built("paho-go"),
             Self::JavaClients => runs("java", &["-version"]) && conversation::is_built("java"),
             Self::MqttJs => runs("node", &["--version"]) && conversation::is_built("mqttjs"),
+            Self::EventMesh => Self::Java.is_there() && eventmesh::is_there(),
             Self::Mount => runs("sh", &["-c", "test \"$(id -u)\" = 0 && unshare --mount true"]),
         }
     }
@@ -79,6 +84,9 @@ impl Tool {
                 "MQTT clients in Java (apt-get install openjdk-17-jdk-headless maven; tests/real/build.sh java)"
             }
             Self::MqttJs => "MQTT.js (apt-get install nodejs npm; tests/real/build.sh mqttjs)",
+            Self::EventMesh => {
+                "EventMesh's SDK (apt-get install openjdk-17-jdk-headless maven; ../shared/eventmesh/acceptance)"
+            }
             Self::Mount => "root, to mount a small file system",
         }
     }
