@@ -172,6 +172,24 @@ pub(crate) fn synced(body: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(*number))
 }
 
+/// When the event of this body was received, if it has one.
+pub(crate) fn received_ms(body: &[u8]) -> Option<u64> {
+    let (flags, rest) = body.split_first()?;
+    let rest = if flags & SYNCED == 0 { rest } else { rest.get(8..)? };
+    let (mut note, mut shift, mut digits) = (0_usize, 0, rest.iter());
+    loop {
+        let byte = usize::from(*digits.next()?);
+        note |= (byte & 0x7f) << shift;
+        shift += 7;
+        if byte < 0x80 || shift > 28 {
+            break;
+        }
+    }
+    // Behind the note and the stamp.
+    let number = digits.as_slice().get(note..)?.get(8..)?.first_chunk().filter(|_| flags & EVENT != 0)?;
+    Some(u64::from_le_bytes(*number))
+}
+
 fn decode_meta(mut fields: Fields) -> Option<Meta> {
     let flags = fields.byte()?;
     if flags & CLOUD_EVENT == 0 && flags & (SUBJECT | TIME | SCHEMA) != 0 {

@@ -53,6 +53,7 @@ mod driver;
 mod error;
 #[cfg(feature = "testing")]
 mod exercise;
+mod find;
 pub mod inspect;
 mod lockfile;
 mod meters;

@@ -16,15 +16,19 @@ use crate::window::{Look, Window};
 use crate::{checkpoint, meters, segment};
 
 /// What a scan reads at once, and a read of positions that are near each other.
-const AHEAD: usize = 256 << 10;
+pub(crate) const AHEAD: usize = 256 << 10;
 /// What a read of one position reads at once: most records are shorter.
-const SINGLE: usize = 4 << 10;
+pub(crate) const SINGLE: usize = 4 << 10;
 
 pub(crate) struct Reader<D: Disk>(Arc<Shared<D>>);
 
 impl<D: Disk> Reader<D> {
     pub(crate) fn new(shared: Arc<Shared<D>>) -> Self {
         Self(shared)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared<D> {
+        &self.0
     }
 
     /// Takes note of what a request says, before the next one is looked at.
@@ -42,6 +46,9 @@ impl<D: Disk> Reader<D> {
             }
             Request::Scan { after, bytes, reply } => {
                 reply.send(self.scan(after, bytes).map_err(|error| self.unreadable(&error))).unwrap_or(());
+            }
+            Request::Find { since_ms, reply } => {
+                reply.send(self.find(since_ms).map_err(|error| self.unreadable(&error))).unwrap_or(());
             }
             Request::Checkpoint { position, state, reply } => {
                 let kept = checkpoint::keep(&self.0, position, &state);
@@ -120,7 +127,7 @@ impl<D: Disk> Reader<D> {
     }
 
     /// A window of the segment that holds `position`, as far as it may be read.
-    fn open(&self, position: u64) -> io::Result<Option<(Segment, Window<D::File>)>> {
+    pub(crate) fn open(&self, position: u64) -> io::Result<Option<(Segment, Window<D::File>)>> {
         let readable = self.0.readable();
         let held = |segment: &Segment| segment.base <= position && position < readable.min(segment.end);
         let Some(segment) = self.0.segment_at(position).filter(held) else { return Ok(None) };

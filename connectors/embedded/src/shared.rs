@@ -197,6 +197,11 @@ impl<D: Disk> Shared<D> {
         self.sync_by(end, || file.sync())
     }
 
+    /// All segments, the oldest first.
+    pub(crate) fn segments(&self) -> Vec<Segment> {
+        lock(&self.segments).list.iter().copied().collect()
+    }
+
     /// The segment that holds `position`, or the first one behind it.
     pub(crate) fn segment_at(&self, position: u64) -> Option<Segment> {
         let segments = lock(&self.segments);

@@ -79,8 +79,13 @@ impl<F: DiskFile> Window<F> {
 
     /// The first whole record at or behind `from`.
     pub(crate) fn find(&mut self, from: u64) -> io::Result<Option<u64>> {
+        self.find_before(from, self.limit)
+    }
+
+    /// As [`Self::find`], if it starts before `until`.
+    pub(crate) fn find_before(&mut self, from: u64, until: u64) -> io::Result<Option<u64>> {
         let mut at = from;
-        while at < self.limit {
+        while at < self.limit.min(until) {
             let view = self.view(at, FRAME)?;
             if view.len() < FRAME {
                 // The file is shorter than it should be.

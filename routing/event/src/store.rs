@@ -96,6 +96,15 @@ pub enum Request {
         /// The records, and whether the end of what is kept was reached.
         reply: oneshot::Sender<Result<Scanned, Reject>>,
     },
+    /// Looks up by the time at which events were received.
+    Find {
+        /// Milliseconds since 1970.
+        since_ms: u64,
+        /// A position, of a record or not, behind which a scan finds the first event received at `since_ms` or later; the
+        /// end, if there is none. Where the clock went back there is more than one place at which older events are followed
+        /// by such ones: it is the first, unless so few events lie between it and the next that the store passes over them.
+        reply: oneshot::Sender<Result<Position, Reject>>,
+    },
     /// Keeps `state` as the checkpoint of all records up to and with `position`, in place of an older one.
     Checkpoint {
         /// Up to here `state` tells all.
@@ -234,6 +243,11 @@ impl Store {
     /// Reads records in order.
     pub fn scan(&self, after: Position, bytes: usize) -> Pending<Scanned> {
         self.ask(|reply| Request::Scan { after, bytes, reply })
+    }
+
+    /// Where events received at `since_ms` (milliseconds since 1970) or later start: scan behind it.
+    pub fn find(&self, since_ms: u64) -> Pending<Position> {
+        self.ask(|reply| Request::Find { since_ms, reply })
     }
 
     /// Keeps a checkpoint.

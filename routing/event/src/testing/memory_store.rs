@@ -125,6 +125,7 @@ impl State {
                 reply.send(Ok(events)).unwrap_or(());
             }
             Request::Scan { after, bytes, reply } => reply.send(Ok(self.scan(after, bytes))).unwrap_or(()),
+            Request::Find { since_ms, reply } => reply.send(Ok(self.find(since_ms))).unwrap_or(()),
             Request::Checkpoint { position, state, reply } => {
                 self.checkpoint = Some((position, state));
                 reply.send(Ok(())).unwrap_or(());
@@ -136,6 +137,13 @@ impl State {
 
     fn event(&self, position: Position) -> Option<Event> {
         self.records.get(&position)?.event.clone()
+    }
+
+    fn find(&self, since_ms: u64) -> Position {
+        let late = |record: &&Committed| {
+            record.event.as_ref().is_some_and(|event| event.parts().received_ms >= since_ms)
+        };
+        self.records.values().find(late).map_or(Position(self.end), |record| Position(record.position.0 - 1))
     }
 
     fn scan(&self, after: Position, bytes: usize) -> Scanned {

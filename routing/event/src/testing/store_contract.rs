@@ -36,6 +36,7 @@ pub async fn check<S: Subject>(subject: impl Fn() -> S) {
     reads_answer_each_position(subject()).await;
     scans_go_on_where_they_ended(subject()).await;
     a_position_from_outside_is_no_trap(subject()).await;
+    a_time_is_found(subject()).await;
     the_last_checkpoint_is_loaded(subject()).await;
     positions_rise_over_a_restart(subject()).await;
     each_publisher_keeps_its_order(subject()).await;
@@ -163,6 +164,32 @@ async fn a_position_from_outside_is_no_trap(mut subject: impl Subject) {
         let behind: Vec<_> = records.iter().filter(|record| record.position.0 > after).cloned().collect();
         assert_eq!(stamps(&got), stamps(&behind), "after {after}");
     }
+    subject.stop();
+}
+
+async fn a_time_is_found(mut subject: impl Subject) {
+    let (store, mut feed) = subject.start();
+    let behind = async |since_ms| {
+        let found = store.find(since_ms).await.unwrap();
+        stamps(&scan_all(&store, found, 1 << 20).await)
+    };
+    assert_eq!(behind(0).await, [0_u64; 0]);
+    for n in 0..400_u64 {
+        // Two of each time, and notes between them.
+        let parts = Parts { received_ms: 1000 + n / 2 * 10, ..event(n).parts().clone() };
+        let note = Entry { event: None, note: Bytes::from_static(b"note") };
+        let entries = vec![note, Entry { event: Some(Event::new(parts)), note: Bytes::new() }];
+        let (append, receipt) = Append::new(entries, Durability::Received);
+        store.append(append).await;
+        keep(&mut feed, receipt).await;
+    }
+    for (since_ms, first) in [(0, 0), (1000, 0), (1001, 2), (1010, 2), (1995, 200), (2990, 398), (2991, 400)]
+    {
+        assert_eq!(behind(since_ms).await, (first..400).collect::<Vec<_>>(), "since {since_ms}");
+    }
+    let end = store.find(u64::MAX).await.unwrap();
+    let records = append(&store, &mut feed, 400..410).await;
+    assert_eq!(stamps(&scan_all(&store, end, 1 << 20).await), stamps(&records), "what came after is behind");
     subject.stop();
 }
 

@@ -1,0 +1,115 @@
+//! How long it takes to find a time in a large log: run by hand, released, on the disk in question.
+//!
+//! `cargo run --release -p weft-embedded --example find -- [FOLDER] [GIB]`
+//!
+//! Makes a log of 10 GiB (or as said) of events with 256 bytes to 4 KiB of data, one each millisecond, and looks up times all over it:
+//! first with the log's files out of the page cache as far as the system lets it, then with what the look-ups before left in it.
+//! Removes the log at the end.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for developers")]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use embedded::{Opened, Options, RealDisk};
+use event::store::{Append, Entry, Store};
+use event::{ByteLimit, Durability, Event, Health, Parts, TopicName};
+
+/// When the first event was received.
+const START_MS: u64 = 1_700_000_000_000;
+const LOOKS: u64 = 200;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let dir = arguments
+        .next()
+        .map_or_else(std::env::temp_dir, PathBuf::from)
+        .join(format!("weft-find-{}", std::process::id()));
+    let gib: u64 = arguments.next().map_or(10, |gib| gib.parse().unwrap());
+    std::fs::create_dir_all(&dir).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(measure(&dir, gib));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+async fn measure(dir: &Path, gib: u64) {
+    let options = Options {
+        retain_bytes: ByteLimit(0),
+        retain_age_s: 0,
+        max_bytes: ByteLimit::gib(gib + 4),
+        ..Options::default()
+    };
+    let Opened { store, mut feed, handle, .. } =
+        embedded::open(&options, dir, RealDisk, Health::default()).unwrap();
+    let reader = tokio::spawn(async move {
+        while let Some(batch) = feed.recv().await {
+            batch.receipts.into_iter().for_each(|(sender, outcome)| sender.resolve(outcome));
+        }
+    });
+    let begin = Instant::now();
+    let mut bytes = 0;
+    let mut count = 0;
+    while bytes < gib << 30 {
+        let batch: Vec<Entry> = (count..count + 1000).map(entry).collect();
+        bytes += batch.iter().map(|entry| entry.weight() as u64).sum::<u64>();
+        count += 1000;
+        let (append, receipt) = Append::new(batch, Durability::Written);
+        store.append(append).await;
+        receipt.await.whole().unwrap();
+    }
+    println!("{gib} GiB, {count} events, written in {:.0} s", begin.elapsed().as_secs_f64());
+    drop_cache(dir);
+    for name in ["not in the page cache", "again"] {
+        let mut took: Vec<Duration> = Vec::new();
+        for look in 0..LOOKS {
+            took.push(find(&store, look * count / LOOKS).await);
+        }
+        took.sort();
+        let ms = |at: usize| took[at].as_secs_f64() * 1e3;
+        println!(
+            "{name}: median {:.2} ms, 99th of 100 {:.2} ms, longest {:.2} ms",
+            ms(took.len() / 2),
+            ms(took.len() * 99 / 100),
+            ms(took.len() - 1)
+        );
+    }
+    drop(store);
+    handle.close();
+    reader.await.unwrap();
+}
+
+/// Looks up the event of this number, and checks that it was found.
+async fn find(store: &Store, number: u64) -> Duration {
+    let begin = Instant::now();
+    let found = store.find(START_MS + number).await.unwrap();
+    let took = begin.elapsed();
+    let scanned = store.scan(found, 1).await.unwrap();
+    assert_eq!(scanned.records[0].event.as_ref().unwrap().parts().received_ms, START_MS + number);
+    took
+}
+
+fn entry(number: u64) -> Entry {
+    let size = 256 << (number % 5);
+    let parts = Parts {
+        topic: TopicName::parse("find").unwrap(),
+        data: Bytes::from(vec![number as u8; size]),
+        stamp: number,
+        received_ms: START_MS + number,
+        expires_ms: 0,
+        publisher: "find".into(),
+        meta: None,
+    };
+    Entry { event: Some(Event::new(parts)), note: Bytes::from_static(&[1, 1]) }
+}
+
+/// Asks the system to forget what it holds of the files: `sync`, then `dd` with the flag for it, as users may.
+fn drop_cache(dir: &Path) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let input = format!("if={}", path.display());
+        let asked = std::process::Command::new("dd")
+            .args([&*input, "iflag=nocache", "count=0", "status=none"])
+            .status();
+        assert!(asked.is_ok_and(|status| status.success()), "dd");
+    }
+}
