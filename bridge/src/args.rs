@@ -221,6 +221,9 @@ pub(crate) struct Subscribe {
     /// Print the topic in front of the data
     #[arg(long, short)]
     pub(crate) verbose: bool,
+    /// Start in the past: "all", behind a position, at an RFC 3339 time, or some time ago, such as -10m
+    #[arg(long, value_name = "START", allow_hyphen_values = true)]
+    pub(crate) from: Option<String>,
     /// Stop after this many events
     #[arg(long, short, value_name = "N")]
     pub(crate) count: Option<u64>,

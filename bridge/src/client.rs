@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use event::{Guarantee, TopicFilter, TopicName};
+use event::replay::parse_filter;
+use event::{Guarantee, Start, TopicName};
 use mqtt::client::{Client, Hello, Message};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -41,13 +42,19 @@ pub(crate) fn publish(wanted: Publish) -> anyhow::Result<ExitCode> {
 /// `weft sub`: ends on a signal, after `--count` events, or when the reader of its output is gone.
 pub(crate) fn subscribe(wanted: Subscribe) -> anyhow::Result<ExitCode> {
     for filter in &wanted.filters {
-        TopicFilter::parse(&**filter).with_context(|| format!("filter {filter:?}"))?;
+        parse_filter(&**filter).with_context(|| format!("filter {filter:?}"))?;
+    }
+    if let Some(from) = &wanted.from {
+        Start::parse(from).context("--from")?;
     }
     runtime()?.block_on(async {
         let mut signals = StopSignals::listen()?;
         let mut client = connect(&wanted.peer).await?;
         let filters: Vec<&str> = wanted.filters.iter().map(String::as_str).collect();
-        client.subscribe(&filters, guarantee(wanted.qos)).await.context("not subscribed")?;
+        client
+            .subscribe_from(&filters, guarantee(wanted.qos), wanted.from.as_deref())
+            .await
+            .context("not subscribed")?;
         eprintln!("subscribed to {}", filters.join(" "));
         let mut left = wanted.count.unwrap_or(u64::MAX);
         while left > 0 {

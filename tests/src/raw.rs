@@ -178,6 +178,17 @@ impl Client {
         }
     }
 
+    /// The receiver's part, for the next connection of the session.
+    pub fn receiver(&self) -> Receiver {
+        self.receiver.clone()
+    }
+
+    /// Goes on with the receiver's part of an older connection.
+    pub fn with_receiver(mut self, receiver: Receiver) -> Self {
+        self.receiver = receiver;
+        self
+    }
+
     /// Ends the connection in an orderly way.
     pub async fn disconnect(mut self) {
         self.send(&wire::DISCONNECT).await.unwrap_or(());

@@ -249,7 +249,7 @@ impl Subscriber {
 
     async fn subscribe(&mut self) -> Option<()> {
         let filter = TopicFilter::parse("plant/#").expect("a filter");
-        let wanted = Subscribe { filter, options: SubscribeOptions::new(Guarantee::ExactlyOnce) };
+        let wanted = Subscribe::new(filter, SubscribeOptions::new(Guarantee::ExactlyOnce));
         let granted = self.link.as_mut()?.link.subscribe(vec![wanted]).await.ok()?;
         granted.into_iter().all(|granted| granted.is_ok()).then_some(())
     }

@@ -5,7 +5,12 @@
 //! Makes a log of 10 GiB (or as said) of events with 256 bytes to 4 KiB of data, one each millisecond, and looks up times all over it:
 //! first with the log's files out of the page cache as far as the system lets it, then with what the look-ups before left in it.
 //! Removes the log at the end.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for developers")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a tool for developers"
+)]
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use event::hub::{Publish, Stamps};
+use event::hub::{Publish, Stamps, Subscribe, SubscribeOptions};
 use event::json::{BATCH_TYPE, EVENT_TYPE, decode, decode_batch};
-use event::store::Position;
-use event::{Draft, Event, Guarantee, Incoming, Meta, Parts, TopicFilter, TopicName, Value};
+use event::replay::parse_filter;
+use event::{Draft, Event, Guarantee, Incoming, Meta, Parts, Start, TopicName, Value};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Uri};
 
@@ -27,11 +27,9 @@ pub(crate) struct PublishQuery {
 }
 
 /// What a request for an event stream says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct StreamRequest {
-    pub(crate) filters: Vec<TopicFilter>,
-    /// Go on behind this position.
-    pub(crate) after: Option<Position>,
+    pub(crate) wanted: Vec<Subscribe>,
 }
 
 impl PublishQuery {
@@ -51,50 +49,47 @@ impl PublishQuery {
 
 impl StreamRequest {
     pub(crate) fn parse(uri: &Uri, headers: &HeaderMap, options: &Options) -> Result<Self, Problem> {
-        let mut filters = Vec::new();
-        let mut last =
-            headers.get(LAST_EVENT_ID).map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+        let mut wanted = Vec::new();
+        let last = headers.get(LAST_EVENT_ID).map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+        let mut last = last.filter(|id| !id.is_empty());
         // `+` is a wildcard: people type it as it is, and URLSearchParams writes it as %2B.
         for (name, value) in pairs(uri, false)? {
             match &*name {
-                "topic" => filters.push(filter(&value)?),
+                "topic" => wanted.push(wish(&value)?),
                 // A browser sends the header when it reconnects: that is later than the query, so it wins.
-                "from" | "last-event-id" => last = last.or(Some(value)),
+                "from" | "last-event-id" => last = last.or(Some(value).filter(|value| !value.is_empty())),
                 // For the gate.
                 "access_token" => {}
-                _ => return Err(unknown(&name, &value, "topic=FILTER, from=POSITION")),
+                _ => return Err(unknown(&name, &value, "topic=FILTER, from=START")),
             }
         }
-        if filters.is_empty() {
+        if wanted.is_empty() {
             return Err(Problem::new(
                 Kind::Query,
                 "say which events: ?topic=FILTER, such as ?topic=sensors/%23",
             ));
         }
-        if filters.len() > usize::from(options.filters_max) {
-            let detail = format!("{} filters, at most {} are taken", filters.len(), options.filters_max);
+        if wanted.len() > usize::from(options.filters_max) {
+            let detail = format!("{} filters, at most {} are taken", wanted.len(), options.filters_max);
             return Err(Problem::new(Kind::TooLarge, detail));
         }
-        let after = match last.as_deref() {
-            None | Some("") => None,
-            Some(id) => Some(id.parse().map(Position).map_err(|_| {
-                Problem::new(
-                    Kind::Query,
-                    format!("{id:?} is no id of an event of this stream: those are numbers"),
-                )
-            })?),
-        };
-        Ok(Self { filters, after })
+        if let Some(start) = last {
+            let start = Start::parse(&start).map_err(|error| Problem::new(Kind::Query, error.to_string()))?;
+            wanted.iter_mut().for_each(|wish| wish.replay = Some(start));
+        }
+        Ok(Self { wanted })
     }
 }
 
-fn filter(text: &str) -> Result<TopicFilter, Problem> {
-    let filter = TopicFilter::parse(text).map_err(|e| Problem::new(Kind::Topic, format!("{text:?}: {e}")))?;
+fn wish(text: &str) -> Result<Subscribe, Problem> {
+    let wrong = |error| Problem::new(Kind::Topic, format!("{text:?}: {error}"));
+    let (filter, replay) = parse_filter(text).map_err(wrong)?;
     if filter.share().is_some() {
         let detail = "an event stream cannot be shared, because it has no acks: use MQTT or WebSocket";
         return Err(Problem::new(Kind::Topic, detail));
     }
-    Ok(filter)
+    let options = SubscribeOptions::new(Guarantee::AtLeastOnce);
+    Ok(Subscribe { replay, ..Subscribe::new(filter, options) })
 }
 
 fn unknown(name: &str, value: &str, known: &str) -> Problem {
@@ -262,6 +257,8 @@ fn pairs(uri: &Uri, plus_is_space: bool) -> Result<Vec<(String, String)>, Proble
 
 #[cfg(test)]
 mod tests {
+    use event::store::Position;
+
     use super::*;
 
     #[test]
@@ -288,8 +285,9 @@ mod tests {
         StreamRequest::parse(&uri, &HeaderMap::new(), &Options::default()).unwrap_err();
         let uri: Uri = "/events?topic=a/+/%23&from=7".parse().unwrap();
         let request = StreamRequest::parse(&uri, &HeaderMap::new(), &Options::default()).unwrap();
-        assert_eq!(request.filters, [TopicFilter::parse("a/+/#").unwrap()]);
-        assert_eq!(request.after, Some(Position(7)));
+        assert_eq!(request.wanted.len(), 1);
+        assert_eq!(request.wanted[0].filter.as_str(), "a/+/#");
+        assert_eq!(request.wanted[0].replay, Some(Start::Behind(Position(7))));
         let uri: Uri = "/events?topic=a+b%2Fc&retain=true".parse().unwrap();
         let query = PublishQuery::parse(&uri).unwrap();
         assert_eq!(query, PublishQuery { topic: Some("a b/c".to_owned()), retain: true });
@@ -300,10 +298,10 @@ mod tests {
         let uri: Uri = "/events?topic=a&from=7".parse().unwrap();
         let after = |id: &'static str| {
             let headers = HeaderMap::from_iter([(LAST_EVENT_ID, HeaderValue::from_static(id))]);
-            StreamRequest::parse(&uri, &headers, &Options::default()).map(|request| request.after)
+            StreamRequest::parse(&uri, &headers, &Options::default()).map(|request| request.wanted[0].replay)
         };
-        assert_eq!(after("9").unwrap(), Some(Position(9)));
-        assert_eq!(after("").unwrap(), None);
+        assert_eq!(after("9").unwrap(), Some(Start::Behind(Position(9))));
+        assert_eq!(after("").unwrap(), Some(Start::Behind(Position(7))), "an empty id is none (HTML §9.2.6)");
         after("x").unwrap_err();
     }
 }

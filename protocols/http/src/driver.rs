@@ -14,11 +14,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use bytes::Bytes;
 use event::access::{Asking, Credentials, Gate};
-use event::hub::{
-    Admission, Attach, Close, Delivery, Hub, Link, Outcome, RetainedWanted, Room, Subscribe, SubscribeOptions,
-};
-use event::store::Position;
-use event::{Budget, ClientId, Guarantee, Principal, Reject, RejectKind, Source, TopicFilter};
+use event::hub::{Admission, Attach, Close, Delivery, Hub, Link, Outcome, Room};
+use event::{Budget, ClientId, Principal, Reject, RejectKind, Source};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -275,9 +272,9 @@ fn now_ms() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Subscribes first, then replays what lies between, then goes on live: no gap, and nothing twice.
+/// Subscribes, and sends what comes.
 async fn stream(front: &Front, head: &http::request::Parts) -> Result<Response, Problem> {
-    let StreamRequest { filters, after } = StreamRequest::parse(&head.uri, &head.headers, &front.options)?;
+    let StreamRequest { wanted } = StreamRequest::parse(&head.uri, &head.headers, &front.options)?;
     let client = format!("$sse/{:016x}", front.hub.stamps().take());
     let who = admit(front, head, &client).await?;
     who.allowance.charge(1, 0, Instant::now().into_std());
@@ -286,10 +283,7 @@ async fn stream(front: &Front, head: &http::request::Parts) -> Result<Response, 
     let attached = front.hub.attach(who, Attach { protocol: "HTTP", ..Attach::default() }).await?;
     let mut stream = EventStream {
         link: Some(attached.link),
-        hub: Arc::clone(&front.hub),
         phase: Phase::Greeting(front.options.reconnect_ms),
-        replay: None,
-        replayed: None,
         taken: Vec::new(),
         acks: Vec::new(),
         heartbeat: tokio::time::interval(Duration::from_secs(u64::from(front.options.heartbeat_s).max(1))),
@@ -297,17 +291,8 @@ async fn stream(front: &Front, head: &http::request::Parts) -> Result<Response, 
         end,
     };
     metrics::counter!("weft_http_streams_opened_total").increment(1);
-    let retained = if after.is_some() { RetainedWanted::Never } else { RetainedWanted::Always };
-    let options = SubscribeOptions { retained, ..SubscribeOptions::new(Guarantee::AtLeastOnce) };
-    let wanted = filters.iter().map(|filter| Subscribe { filter: filter.clone(), options }).collect();
-    let granted = stream.link.as_mut().ok_or_else(Reject::closed)?.subscribe(wanted).await?;
-    let mut until = Position(0);
-    for granted in granted {
-        until = until.max(granted?.as_of);
-    }
-    if let Some(after) = after {
-        stream.replay = Some((filters, after, until));
-        stream.replayed = Some(until);
+    for granted in stream.link.as_mut().ok_or_else(Reject::closed)?.subscribe(wanted).await? {
+        granted?;
     }
     let next = |mut stream: EventStream| async move {
         let chunk = stream.next().await?;
@@ -337,12 +322,7 @@ fn stream_of(body: Body) -> Response {
 struct EventStream {
     /// There until it is dropped.
     link: Option<Box<dyn Link>>,
-    hub: Arc<dyn Hub>,
     phase: Phase,
-    /// What is still to be replayed: filters, behind, up to and with.
-    replay: Option<(Vec<TopicFilter>, Position, Position)>,
-    /// Up to here the replay tells all.
-    replayed: Option<Position>,
     /// Kept for its room.
     taken: Vec<Delivery>,
     /// Numbers of what the last chunk held: acked when the connection asks for the next.
@@ -362,7 +342,7 @@ enum Phase {
 const CHUNK: Room = Room { numbered: 256, bytes: 64 << 10 };
 
 impl EventStream {
-    /// The next piece of text; `None` at the end. Not cancel-safe: a piece of a replay would be asked for twice.
+    /// The next piece of text; `None` at the end. Cancel-safe.
     async fn next(&mut self) -> Option<Bytes> {
         if let Phase::Greeting(reconnect_ms) = self.phase {
             self.phase = Phase::Events;
@@ -371,35 +351,13 @@ impl EventStream {
         }
         let mut out = Vec::new();
         while out.is_empty() {
-            if self.replay.is_some() {
-                self.replay(&mut out).await?;
-            } else {
-                self.live(&mut out).await?;
-            }
+            self.take(&mut out).await?;
         }
         self.heartbeat.reset();
         Some(out.into())
     }
 
-    async fn replay(&mut self, out: &mut Vec<u8>) -> Option<()> {
-        let (filters, after, until) = self.replay.take()?;
-        let piece = tokio::select! {
-            biased;
-            _ = self.drain.wait_for(|drain| *drain) => return None,
-            piece = self.hub.replay(filters.clone(), after, until) => piece,
-        };
-        let piece = piece
-            .map_err(|reject| tracing::warn!(kind = reject.kind.as_str(), %reject, "replay ended"))
-            .ok()?;
-        metrics::counter!("weft_http_events_sent_total").increment(piece.events.len() as u64);
-        for (position, event) in &piece.events {
-            sse::write(out, Some(*position), &event.as_reader_json(Some(*position)));
-        }
-        self.replay = piece.next.map(|next| (filters, next, until));
-        Some(())
-    }
-
-    async fn live(&mut self, out: &mut Vec<u8>) -> Option<()> {
+    async fn take(&mut self, out: &mut Vec<u8>) -> Option<()> {
         let link = self.link.as_mut()?;
         if !self.acks.is_empty() {
             link.ack(&self.acks);
@@ -412,15 +370,11 @@ impl EventStream {
             open = poll_fn(|cx| link.poll_deliveries(cx, CHUNK, &mut self.taken)) => open.ok()?,
             _ = self.heartbeat.tick() => out.extend_from_slice(&sse::HEARTBEAT),
         }
-        let mut sent = 0;
+        metrics::counter!("weft_http_events_sent_total").increment(self.taken.len() as u64);
         for delivery in self.taken.drain(..) {
             self.acks.extend(delivery.number);
-            if sse::is_new(&delivery, self.replayed) {
-                sse::write(out, sse::id_of(&delivery), &delivery.event.as_reader_json(delivery.position));
-                sent += 1;
-            }
+            sse::write(out, sse::id_of(&delivery), &delivery.event.as_reader_json(delivery.position));
         }
-        metrics::counter!("weft_http_events_sent_total").increment(sent);
         Some(())
     }
 }

@@ -18,14 +18,6 @@ pub(crate) fn greeting(reconnect_ms: u32) -> Bytes {
     Bytes::from(format!("retry: {reconnect_ms}\n\n"))
 }
 
-/// Whether `delivery` is sent on a stream that resumed with a replay up to and with `replayed`.
-pub(crate) fn is_new(delivery: &Delivery, replayed: Option<Position>) -> bool {
-    match (delivery.position, replayed) {
-        (Some(position), Some(replayed)) => position > replayed,
-        _ => true,
-    }
-}
-
 /// The id to give `delivery`. Only numbered deliveries come in the order of the log, and retained ones are older than
 /// what the reader has: with an id, a reader that resumes would miss events, or get them twice.
 pub(crate) fn id_of(delivery: &Delivery) -> Option<Position> {

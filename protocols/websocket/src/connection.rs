@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use event::hub::{
-    Delivery, Granted, Outcome, Publish, Replayed, RetainedWanted, Room, Stamps, Subscribe, SubscribeOptions,
-};
+use event::hub::{Delivery, Granted, Outcome, Publish, Room, Stamps, Subscribe, SubscribeOptions};
 use event::store::Position;
 use event::{Guarantee, Incoming, InvalidEvent, Reject, RejectKind, TopicFilter};
 use serde::Serialize;
@@ -29,12 +27,6 @@ pub(crate) enum Action {
         of: ByteString,
         filters: Vec<TopicFilter>,
     },
-    /// Replay and answer with [`Connection::handle_replayed`]; deliveries wait until it is at its end.
-    Replay {
-        filters: Vec<TopicFilter>,
-        after: Position,
-        until: Position,
-    },
     Ack(Vec<u64>),
     /// A text frame.
     Send(Bytes),
@@ -54,7 +46,6 @@ pub(crate) struct Said {
 pub(crate) struct Subscription {
     of: ByteString,
     pub(crate) wanted: Vec<Subscribe>,
-    from: Option<Position>,
 }
 
 #[derive(Debug)]
@@ -69,18 +60,9 @@ pub(crate) struct Connection {
     window: BTreeSet<(Position, u64)>,
     /// Numbers of deliveries that are done when what was sent is written.
     written: Vec<u64>,
-    replays: Vec<Covered>,
     /// How many answers were given: their ids.
     answers: u64,
     closed: bool,
-}
-
-/// What a replay tells, so that live deliveries do not tell it again.
-#[derive(Debug)]
-struct Covered {
-    filters: Vec<TopicFilter>,
-    after: Position,
-    until: Position,
 }
 
 impl Connection {
@@ -94,7 +76,6 @@ impl Connection {
             actions: VecDeque::new(),
             window: BTreeSet::new(),
             written: Vec::new(),
-            replays: Vec::new(),
             answers: 0,
             closed: false,
         }
@@ -161,12 +142,11 @@ impl Connection {
 
     fn handle_ask(&mut self, ask: Ask, of: ByteString) {
         match ask {
-            Ask::Subscribe { filters, guarantee, from } => {
-                // Who resumes has what was retained, or gets it by the replay.
-                let retained = if from.is_some() { RetainedWanted::Never } else { RetainedWanted::Always };
-                let options = SubscribeOptions { retained, ..SubscribeOptions::new(guarantee) };
-                let wanted = filters.into_iter().map(|filter| Subscribe { filter, options }).collect();
-                self.actions.push_back(Action::Subscribe(Subscription { of, wanted, from }));
+            Ask::Subscribe { filters, guarantee } => {
+                let options = SubscribeOptions::new(guarantee);
+                let wish = |(filter, replay)| Subscribe { filter, options, replay };
+                let wanted = filters.into_iter().map(wish).collect();
+                self.actions.push_back(Action::Subscribe(Subscription { of, wanted }));
             }
             Ask::Unsubscribe { filters } => self.actions.push_back(Action::Unsubscribe { of, filters }),
             Ask::Ack(acked) => {
@@ -199,12 +179,12 @@ impl Connection {
         asked: Subscription,
         results: Result<Vec<Result<Granted, Reject>>, Reject>,
     ) {
-        let Subscription { of, wanted, from } = asked;
+        let Subscription { of, wanted } = asked;
         let results = match results {
             Ok(results) => results,
             Err(reject) => return self.refuse(Some(&of), &reject),
         };
-        let (mut topics, mut granted, mut until) = (Vec::new(), Vec::new(), Position(0));
+        let (mut topics, mut as_of) = (Vec::new(), Position(0));
         for (Subscribe { filter, .. }, result) in wanted.into_iter().zip(results) {
             topics.push(match &result {
                 Ok(grant) => json!({"topic": filter.as_str(), "guarantee": grant.guarantee as u8}),
@@ -212,17 +192,10 @@ impl Connection {
                     json!({"topic": filter.as_str(), "kind": reject.kind.as_str(), "reason": reject.reason})
                 }
             });
-            if let Ok(grant) = result {
-                until = until.max(grant.as_of);
-                granted.push(filter);
-            }
+            as_of = result.map_or(as_of, |grant| as_of.max(grant.as_of));
         }
-        let data = json!({"of": of, "topics": topics, "as_of": until.0.to_string()});
+        let data = json!({"of": of, "topics": topics, "as_of": as_of.0.to_string()});
         self.answer("weft.subscribed", &data);
-        if let Some(after) = from.filter(|_| !granted.is_empty()) {
-            self.replays.push(Covered { filters: granted.clone(), after, until });
-            self.actions.push_back(Action::Replay { filters: granted, after, until });
-        }
     }
 
     /// The hub answered an unsubscribe.
@@ -252,26 +225,8 @@ impl Connection {
         }
     }
 
-    /// A piece of a replay came. Returns where to go on.
-    pub(crate) fn handle_replayed(&mut self, piece: Replayed) -> Option<Position> {
-        for (position, event) in piece.events {
-            self.actions.push_back(Action::Send(event.as_reader_json(Some(position))));
-        }
-        piece.next
-    }
-
-    /// A replay failed: the client lacks events, so it has to connect again.
-    pub(crate) fn handle_replay_failed(&mut self, reject: &Reject) {
-        self.refuse(None, reject);
-        self.close(CloseCode::Again, "a replay failed");
-    }
-
     /// A delivery was taken.
     pub(crate) fn handle_delivery(&mut self, delivery: Delivery) {
-        if self.was_replayed(&delivery) {
-            self.actions.extend(delivery.number.map(|number| Action::Ack(vec![number])));
-            return;
-        }
         self.actions.push_back(Action::Send(delivery.event.as_reader_json(delivery.position)));
         match (delivery.number, delivery.position) {
             (Some(number), Some(position)) if self.acks => {
@@ -282,20 +237,6 @@ impl Connection {
             (None, _) => {}
         }
         debug_assert!(self.window.len() + self.written.len() <= usize::from(self.receive_max));
-    }
-
-    /// Whether a replay told it. Numbered deliveries come in the order of the log, so a replay is forgotten when one
-    /// comes from behind it.
-    fn was_replayed(&mut self, delivery: &Delivery) -> bool {
-        let Some(position) = delivery.position.filter(|_| !delivery.retain) else { return false };
-        if delivery.number.is_some() {
-            self.replays.retain(|replay| position <= replay.until);
-        }
-        let matches = |filter: &TopicFilter| filter.matches(delivery.event.topic());
-        let tells = |replay: &Covered| {
-            position > replay.after && position <= replay.until && replay.filters.iter().any(matches)
-        };
-        self.replays.iter().any(tells)
     }
 
     /// All that was to be sent is written.

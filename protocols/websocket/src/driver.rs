@@ -10,10 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use event::access::{self, Gate};
-use event::hub::{
-    Admission, Attach, Close, Closed, Delivery, Hub, Link, Outcome, Publish, Receipt, Replayed, Stamps,
-};
-use event::{Allowance, ClientId, Principal, Reject, RejectKind, Source};
+use event::hub::{Admission, Attach, Close, Closed, Delivery, Hub, Link, Outcome, Publish, Receipt, Stamps};
+use event::{Allowance, ClientId, Principal, RejectKind, Source};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use http::header::AUTHORIZATION;
@@ -34,7 +32,7 @@ use crate::deflate::Deflate;
 use crate::driver::messages::{close_code, shortened};
 use crate::driver::unpacked::Unpacked;
 use crate::handshake::{self, Agreed, Refusal, SessionQuery};
-use crate::waits::{self, Answered, Asking, Replay, WaitingBatch};
+use crate::waits::{self, Answered, Asking, WaitingBatch};
 use crate::{Carrier, Options};
 
 pub use messages::Messages;
@@ -168,7 +166,6 @@ async fn serve<S>(
         deflate,
         connection,
         link: None,
-        hub,
         stamps,
         publishes_max: usize::from(options.publishes_max.max(1)),
         out: VecDeque::new(),
@@ -177,7 +174,6 @@ async fn serve<S>(
         unanswered: 0,
         room: None,
         asking: None,
-        replay: None,
         taken: Vec::new(),
         drain,
         draining: false,
@@ -223,7 +219,6 @@ struct Driver<S> {
     connection: Connection,
     /// `None`: there is no session.
     link: Option<Box<dyn Link>>,
-    hub: Arc<dyn Hub>,
     stamps: Stamps,
     publishes_max: usize,
     out: VecDeque<Message>,
@@ -235,7 +230,6 @@ struct Driver<S> {
     unanswered: usize,
     room: Option<WaitingBatch>,
     asking: Option<Asking>,
-    replay: Option<Replay>,
     /// Kept for its room.
     taken: Vec<Delivery>,
     drain: watch::Receiver<bool>,
@@ -260,7 +254,6 @@ enum Turn {
     Room(Vec<Said>, Receipt),
     Written(Result<(), Error>),
     Answered(Answered),
-    Piece(Result<Replayed, Reject>),
     Delivered(Result<(), Closed>),
     Read(Option<Result<Message, Error>>),
     Ping { reads: bool },
@@ -299,7 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     /// Waits for the next thing to happen. Cancel-safe.
     async fn turn(&mut self) -> Turn {
         let reads = self.reads();
-        let takes = !self.dirty && self.asking.is_none() && self.replay.is_none() && !self.draining;
+        let takes = !self.dirty && self.asking.is_none() && !self.draining;
         let room = self.connection.room();
         tokio::select! {
             biased;
@@ -308,7 +301,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             (batch, receipt) = poll_fn(|cx| waits::poll_room(cx, &mut self.room)), if self.room.is_some() => Turn::Room(batch, receipt),
             written = poll_fn(|cx| waits::poll_write(cx, &mut self.sink, &mut self.out)), if self.dirty => Turn::Written(written),
             answered = poll_fn(|cx| waits::poll_answer(cx, &mut self.asking)), if self.asking.is_some() => Turn::Answered(answered),
-            piece = poll_fn(|cx| waits::poll_piece(cx, &mut self.replay)), if self.replay.is_some() && !self.dirty => Turn::Piece(piece),
             open = poll_fn(|cx| waits::poll_deliveries(cx, &mut self.link, room, &mut self.taken)), if takes => Turn::Delivered(open),
             message = self.stream.next(), if reads => Turn::Read(message),
             _ = self.ping.tick() => Turn::Ping { reads },
@@ -336,7 +328,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             Turn::Answered(Answered::Unsubscribed(of, filters, result)) => {
                 self.connection.handle_unsubscribed(&of, &filters, result);
             }
-            Turn::Piece(piece) => self.replayed(piece),
             Turn::Delivered(open) => return self.delivered(open),
             Turn::Read(message) => self.read(message),
             Turn::Resume => self.paused = None,
@@ -353,7 +344,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         let can_publish = self.room.is_none() && self.unanswered < self.publishes_max;
         can_publish
             && self.asking.is_none()
-            && self.replay.is_none()
             && self.out.len() < OUT_MAX
             && self.paused.is_none()
             && !self.draining
@@ -363,10 +353,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     fn act(&mut self) -> Option<End> {
         let (mut batch, mut said) = (Vec::new(), Vec::new());
         while let Some(action) = self.connection.poll_action() {
-            let waits = self.asking.is_some() || self.replay.is_some();
+            let waits = self.asking.is_some();
             let waits = match &action {
                 Action::Publish(..) => self.room.is_some() || waits,
-                Action::Subscribe(_) | Action::Unsubscribe { .. } | Action::Replay { .. } => {
+                Action::Subscribe(_) | Action::Unsubscribe { .. } => {
                     !batch.is_empty() || self.room.is_some() || waits
                 }
                 Action::Ack(_) | Action::Send(_) | Action::Close(..) => false,
@@ -402,10 +392,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 Action::Unsubscribe { of, filters } => {
                     let answer = self.link.as_mut().map(|link| link.unsubscribe(filters.clone()));
                     self.asking = answer.map(|answer| Asking::Unsubscribe { of, filters, answer });
-                }
-                Action::Replay { filters, after, until } => {
-                    let piece = self.hub.replay(filters.clone(), after, until);
-                    self.replay = Some(Replay { filters, until, piece });
                 }
             }
         }
@@ -478,20 +464,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             Err(Closed::Ended) => end(CloseCode::Policy, "the session was ended"),
             Err(Closed::QueueFull) => end(CloseCode::Policy, "the queue of the session is full"),
             Err(Closed::Stopping) => end(CloseCode::Away, "weft is stopping"),
-        }
-    }
-
-    fn replayed(&mut self, piece: Result<Replayed, Reject>) {
-        let Some(Replay { filters, until, .. }) = self.replay.take() else { return };
-        match piece {
-            Err(reject) => self.connection.handle_replay_failed(&reject),
-            Ok(piece) => {
-                metrics::counter!("weft_websocket_events_sent_total").increment(piece.events.len() as u64);
-                if let Some(after) = self.connection.handle_replayed(piece) {
-                    let piece = self.hub.replay(filters.clone(), after, until);
-                    self.replay = Some(Replay { filters, until, piece });
-                }
-            }
         }
     }
 

@@ -1,8 +1,9 @@
 //! The events that a client and Weft say to each other about the connection, as JSON. Sans-io.
 
 use bytes::Bytes;
+use event::replay::{parse_filter, plain_filter};
 use event::store::Position;
-use event::{Guarantee, Reject, RejectKind, TopicFilter};
+use event::{Guarantee, Reject, RejectKind, Start, TopicFilter};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -14,7 +15,7 @@ pub(crate) const PLAIN: &str = "weft.message";
 /// What a client asks.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
-    Subscribe { filters: Vec<TopicFilter>, guarantee: Guarantee, from: Option<Position> },
+    Subscribe { filters: Vec<(TopicFilter, Option<Start>)>, guarantee: Guarantee },
     Unsubscribe { filters: Vec<TopicFilter> },
     Ack(Acked),
 }
@@ -32,12 +33,9 @@ impl Ask {
         match ty {
             "weft.subscribe" => {
                 let SubscribeData { topic, guarantee, from } = read(data)?;
-                let filters = filters(topic, filters_max)?;
-                let from = from.map(Digits::position).transpose()?;
-                if from.is_some() && filters.iter().any(|filter| filter.share().is_some()) {
-                    return Err(malformed(
-                        "a shared subscription has no \"from\": its group shares one place in the log",
-                    ));
+                let mut filters = filters(topic, filters_max, parse_filter)?;
+                if let Some(from) = from.map(Digits::start).transpose()? {
+                    filters.iter_mut().for_each(|(_, start)| *start = Some(from));
                 }
                 let guarantee = match guarantee.unwrap_or(1) {
                     0 => Guarantee::AtMostOnce,
@@ -45,11 +43,11 @@ impl Ask {
                     2 => Guarantee::ExactlyOnce,
                     other => return Err(malformed(format!("guarantee is 0, 1 or 2, not {other}"))),
                 };
-                Ok(Self::Subscribe { filters, guarantee, from })
+                Ok(Self::Subscribe { filters, guarantee })
             }
             "weft.unsubscribe" => {
                 let UnsubscribeData { topic } = read(data)?;
-                Ok(Self::Unsubscribe { filters: filters(topic, filters_max)? })
+                Ok(Self::Unsubscribe { filters: filters(topic, filters_max, plain_filter)? })
             }
             "weft.ack" => match read(data)? {
                 AckData { positions: Some(list), upto: None } => {
@@ -101,6 +99,14 @@ enum Digits {
 }
 
 impl Digits {
+    /// Where a replay starts: behind a position, or as a text says.
+    fn start(self) -> Result<Start, Reject> {
+        match self {
+            Self::Number(number) => Ok(Start::Behind(Position(number))),
+            Self::Text(text) => Start::parse(&text).map_err(|error| malformed(error.to_string())),
+        }
+    }
+
     fn position(self) -> Result<Position, Reject> {
         match self {
             Self::Number(number) => Ok(Position(number)),
@@ -116,7 +122,11 @@ fn read<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Result<T, Reject> {
     serde_json::from_slice(data).map_err(|error| malformed(format!("data: {error}")))
 }
 
-fn filters(topics: Topics, most: u16) -> Result<Vec<TopicFilter>, Reject> {
+fn filters<F, E: std::fmt::Display>(
+    topics: Topics,
+    most: u16,
+    parse: impl Fn(String) -> Result<F, E>,
+) -> Result<Vec<F>, Reject> {
     let texts = match topics {
         Topics::One(text) => vec![text],
         Topics::Many(list) => list,
@@ -124,8 +134,7 @@ fn filters(topics: Topics, most: u16) -> Result<Vec<TopicFilter>, Reject> {
     if texts.is_empty() || texts.len() > usize::from(most) {
         return Err(malformed(format!("{} topics, 1 to {most} are taken", texts.len())));
     }
-    let parse =
-        |text: String| TopicFilter::parse(text.as_str()).map_err(|e| malformed(format!("{text:?}: {e}")));
+    let parse = |text: String| parse(text.clone()).map_err(|error| malformed(format!("{text:?}: {error}")));
     texts.into_iter().map(parse).collect()
 }
 
@@ -171,14 +180,21 @@ mod tests {
         let parse = |ty: &str, data: &str| Ask::parse(ty, data.as_bytes(), 2);
         let filter = |text: &str| TopicFilter::parse(text).unwrap();
         let subscribe = |data| parse("weft.subscribe", data).unwrap();
-        let filters = vec![filter("a/+"), filter("b")];
+        let from = Some(Start::Behind(Position(7)));
+        let filters = vec![(filter("a/+"), from), (filter("b"), from)];
         assert_eq!(
             subscribe(r#"{"topic":["a/+","b"],"guarantee":0,"from":"7"}"#),
-            Ask::Subscribe { filters, guarantee: Guarantee::AtMostOnce, from: Some(Position(7)) }
+            Ask::Subscribe { filters, guarantee: Guarantee::AtMostOnce }
         );
-        let filters = vec![filter("$share/g/a")];
-        let expected = Ask::Subscribe { filters, guarantee: Guarantee::AtLeastOnce, from: None };
-        assert_eq!(subscribe(r#"{"topic":"$share/g/a"}"#), expected);
+        let expected = |filters| Ask::Subscribe { filters, guarantee: Guarantee::AtLeastOnce };
+        let shared = vec![(filter("$share/g/a"), None)];
+        assert_eq!(subscribe(r#"{"topic":"$share/g/a"}"#), expected(shared));
+        let replays = vec![(filter("a"), Some(Start::All)), (filter("b"), None)];
+        assert_eq!(subscribe(r#"{"topic":["$replay/all/a","b"]}"#), expected(replays));
+        let since = vec![(filter("a"), Some(Start::Since(0)))];
+        assert_eq!(subscribe(r#"{"topic":"a","from":"1970-01-01T00:00:00Z"}"#), expected(since));
+        let ended = Ask::Unsubscribe { filters: vec![filter("a")] };
+        assert_eq!(parse("weft.unsubscribe", r#"{"topic":"$replay/all/a"}"#).unwrap(), ended);
         let acked = parse("weft.ack", r#"{"positions":[7,"9"]}"#).unwrap();
         assert_eq!(acked, Ask::Ack(Acked::These(vec![Position(7), Position(9)])));
         assert_eq!(parse("weft.ack", r#"{"upto":7}"#).unwrap(), Ask::Ack(Acked::UpTo(Position(7))));
@@ -190,7 +206,7 @@ mod tests {
             ("weft.subscribe", r#"{"topic":"a/#/b"}"#, "last level"),
             ("weft.subscribe", r#"{"topic":"a","guarantee":3}"#, "not 3"),
             ("weft.subscribe", r#"{"topic":"a","from":"x"}"#, "digits"),
-            ("weft.subscribe", r#"{"topic":"$share/g/a","from":0}"#, "shared"),
+            ("weft.subscribe", r#"{"topic":"$replay/x/a"}"#, "a replay starts"),
             ("weft.subscribe", r#"{"topic":"a","qos":1}"#, "qos"),
             ("weft.ack", "{}", "either"),
             ("weft.ack", r#"{"upto":1,"positions":[]}"#, "either"),

@@ -9,15 +9,15 @@
 //! | client sends `type` | `data` | Weft answers `type` | `data` |
 //! |---|---|---|---|
 //! | any other | any | `weft.published` once it is kept | `{"id", "source"}` |
-//! | `weft.subscribe` | `{"topic": F or [F, …], "guarantee": 0, 1 or 2, "from": POSITION}` | `weft.subscribed` | `{"of", "topics": [{"topic", "guarantee"} or {"topic", "kind", "reason"}], "as_of"}` |
+//! | `weft.subscribe` | `{"topic": F or [F, …], "guarantee": 0, 1 or 2, "from": START}` | `weft.subscribed` | `{"of", "topics": [{"topic", "guarantee"} or {"topic", "kind", "reason"}], "as_of"}` |
 //! | `weft.unsubscribe` | `{"topic": F or [F, …]}` | `weft.unsubscribed` | `{"of", "topics": [{"topic", "was_there"}]}` |
 //! | `weft.ack` | `{"positions": [POSITION, …]}` or `{"upto": POSITION}` | nothing | |
 //! | what cannot be done | | `weft.error` | `{"of", "kind", "reason", "retry_after_ms"}` |
 //!
 //! `of` is the `id` of what is answered. `guarantee` is 1 if left out. The topic of a publish is `wefttopic`, else
 //! `subject`, else `type`; `weftretain: true` retains it. Delivered events carry `wefttopic`, which answers never do,
-//! and `weftposition` if the log holds them. A POSITION is decimal digits, as text or as a number; with `from`, events behind it are
-//! replayed before the live ones follow, without gap or repeat.
+//! and `weftposition` if the log holds them. A POSITION is decimal digits, as text or as a number; a START is one of these
+//! or another text of [`event::replay`]: events from there on come before the live ones follow, without gap or repeat.
 //!
 //! `?client=ID` in the URL takes up the session of that name, which stays for `&keep=SECONDS` after the connection; with
 //! `&clean=true` an older one is forgotten. Its deliveries have to be acked, and come again in the next connection if they were

@@ -5,8 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytestring::ByteString;
-use event::hub::{Closed, Delivery, Granted, Link, Outcome, Receipt, Replayed, Room};
-use event::store::Position;
+use event::hub::{Closed, Delivery, Granted, Link, Outcome, Receipt, Room};
 use event::{Pending, Reject, TopicFilter};
 use futures_util::stream::SplitSink;
 use futures_util::{FutureExt as _, SinkExt as _};
@@ -29,13 +28,6 @@ pub(crate) enum Asking {
 pub(crate) enum Answered {
     Granted(Subscription, Result<Vec<Result<Granted, Reject>>, Reject>),
     Unsubscribed(ByteString, Vec<TopicFilter>, Result<Vec<bool>, Reject>),
-}
-
-/// A replay under way.
-pub(crate) struct Replay {
-    pub(crate) filters: Vec<TopicFilter>,
-    pub(crate) until: Position,
-    pub(crate) piece: Pending<Replayed>,
 }
 
 /// Writes all of `out` and flushes it: a frame leaves `out` when the socket has it.
@@ -90,17 +82,6 @@ pub(crate) fn poll_answer(cx: &mut Context<'_>, asking: &mut Option<Asking>) -> 
     };
     *asking = None;
     Poll::Ready(answered)
-}
-
-/// The next piece of a replay.
-pub(crate) fn poll_piece(
-    cx: &mut Context<'_>,
-    replay: &mut Option<Replay>,
-) -> Poll<Result<Replayed, Reject>> {
-    match replay {
-        Some(replay) => replay.piece.poll_unpin(cx),
-        None => Poll::Pending,
-    }
 }
 
 /// Deliveries, into `taken`.

@@ -1,22 +1,22 @@
 //! The core: implements [`Hub`], owns the parts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use event::admin::ConnectionView;
-use event::hub::{Admission, Attach, Attached, Closed, Hub, Publish, Replayed, Stamps, Will};
+use event::hub::{Admission, Attach, Attached, Closed, Hub, Publish, Stamps, Will};
 use event::store::{Append, Entry, Feed, Position, Store};
-use event::{Durability, Guarantee, Pending, Principal, Reject, RejectKind, TopicFilter};
+use event::{Durability, Pending, Principal, Reject, RejectKind};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::checkpoint::Told;
 use crate::dispatch::Dispatcher;
 use crate::metrics::Metrics;
-use crate::notes::{Change, Note};
+use crate::notes::Change;
 use crate::publish::{Marks, Publisher};
 use crate::retained::Retained;
 use crate::rights::denied;
@@ -29,7 +29,7 @@ use crate::trie::Trie;
 use crate::wills::{self, Standing};
 use crate::{Options, RouteOptions, checkpoint, dispatch, keeper};
 
-/// How much of the log one step of recovery or replay reads.
+/// How much of the log one step of recovery reads.
 const SCAN_BYTES: usize = 1 << 20;
 
 /// The core of Weft.
@@ -69,6 +69,8 @@ impl Core {
         let table = RouteTable::compile(routes, &names);
         let table = table.map_err(|reason| Reject::new(RejectKind::Malformed, reason))?;
         let saved = store.load_checkpoint().await?;
+        let turns = usize::try_from(options.replay.running.max(1)).unwrap_or(usize::MAX);
+        let replay_turns = Arc::new(Semaphore::new(turns.min(Semaphore::MAX_PERMITS)));
         let mut shared = Shared {
             options,
             store,
@@ -78,6 +80,8 @@ impl Core {
             registry: Mutex::default(),
             trie: RwLock::new(Trie::default()),
             groups: Mutex::default(),
+            replays: AtomicUsize::new(0),
+            replay_turns,
             next_group: AtomicU64::new(GROUP_KEYS),
             generation: AtomicU64::new(1),
             retained: RwLock::new(Retained::default()),
@@ -280,25 +284,6 @@ impl Hub for Core {
 
     fn publish(&self, who: &Principal, batch: Vec<Publish>) -> Admission {
         Publisher::default().publish(&self.shared, who, Marks::default(), batch)
-    }
-
-    fn replay(&self, filters: Vec<TopicFilter>, after: Position, until: Position) -> Pending<Replayed> {
-        let scan = self.shared.store.scan(after, SCAN_BYTES);
-        Box::pin(async move {
-            let scanned = scan.await?;
-            let last = scanned.records.last().map(|record| record.position);
-            let next = last.filter(|last| !scanned.end && *last < until);
-            let now_ms = now_ms();
-            let wanted = scanned.records.into_iter().filter_map(|record| {
-                let event = record.event?;
-                let Some(Note::Event(note)) = Note::decode(&record.note) else { return None };
-                let shown = note.guarantee != Guarantee::AtMostOnce && !note.state_only;
-                let matches = filters.iter().any(|filter| filter.matches(event.topic()));
-                (shown && matches && record.position <= until && !event.is_expired(now_ms))
-                    .then_some((record.position, event))
-            });
-            Ok(Replayed { events: wanted.collect(), next })
-        })
     }
 
     fn stamps(&self) -> Stamps {

@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use event::Event;
 use event::access::Rights;
-use event::hub::Subscribe;
 use event::store::{Batch, Committed, Feed, Position};
 use event::{Guarantee, TopicFilter, TopicName};
 
 use crate::checkpoint::Told;
 use crate::group::by_group;
 use crate::matching::{Matched, Matcher};
-use crate::notes::{Assignment, Change, EventNote, Note};
+use crate::notes::{Assignment, Change, EventNote, Note, Wish};
 use crate::session::mailbox::Item;
 use crate::session::{Reply, Session};
 use crate::shared::Shared;
@@ -148,6 +147,9 @@ impl Dispatcher {
         for group in matched.groups.iter().filter(|group| !told.knows(group.key, position)) {
             group.offer(&self.run, shared);
         }
+        for replay in matched.replays.iter().filter(|replay| !told.knows(replay.session, position)) {
+            replay.passed(&self.run);
+        }
         self.run.clear();
     }
 
@@ -170,11 +172,18 @@ impl Dispatcher {
                 self.shared.wills.lock().remove(will);
             }
             Change::Subscribed { session, ticket, wanted } => {
+                let wanted: Vec<Wish> = wanted.into_iter().map(Wish::from).collect();
+                self.subscribed(session, ticket, &wanted, position, replay);
+            }
+            Change::SubscribedFrom { session, ticket, wanted } => {
+                self.subscribed(session, ticket, &wanted, position, replay);
+            }
+            Change::Replayed { session, replay, step } => {
                 let Some(session) = self.session_before(session, position) else { return };
-                let wanted: Vec<Subscribe> =
-                    wanted.into_iter().map(|(filter, options)| Subscribe { filter, options }).collect();
-                let granted = self.shared.subscribe(&session, &wanted, position);
-                self.reply(&session, ticket, Reply::Granted(granted), replay);
+                let known = session.state.lock().replays.iter().find(|known| known.id == replay).cloned();
+                if let Some(known) = known {
+                    self.shared.advance(&session, &known, step);
+                }
             }
             Change::Unsubscribed { session, ticket, filters } => {
                 let Some(session) = self.session_before(session, position) else { return };
@@ -197,6 +206,12 @@ impl Dispatcher {
                 }
             }
         }
+    }
+
+    fn subscribed(&self, session: u64, ticket: u32, wanted: &[Wish], position: Position, replay: bool) {
+        let Some(session) = self.session_before(session, position) else { return };
+        let granted = self.shared.subscribe(&session, wanted, position);
+        self.reply(&session, ticket, Reply::Granted(granted), replay);
     }
 
     fn recovered(&self, change: Change, position: Position) {
@@ -272,6 +287,8 @@ impl Dispatcher {
                 }
             }
             Change::Subscribed { .. }
+            | Change::SubscribedFrom { .. }
+            | Change::Replayed { .. }
             | Change::Unsubscribed { .. }
             | Change::Will { .. }
             | Change::WillOff { .. }

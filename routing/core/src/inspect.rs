@@ -113,6 +113,18 @@ fn of_change(change: &Change) -> String {
         Change::Returned { session, numbers } => {
             format!("session {session} gave deliveries {} back", list(numbers.iter().map(u64::to_string)))
         }
+        Change::SubscribedFrom { session, wanted, ticket: _ } => {
+            let filters = wanted.iter().map(|wish| {
+                let start = wish.start.map_or("now".to_owned(), |start| format!("position {}", start.0));
+                format!("{:?} (QoS {}) from {start} on", wish.filter.as_str(), qos(wish.options.guarantee))
+            });
+            format!("session {session} subscribed to {}", list(filters))
+        }
+        Change::Replayed { session, replay, step } => {
+            let at = step.list.iter().map(|Assignment { position, .. }| position.0.to_string());
+            let (from, to) = (replay.start.0, step.up_to.0);
+            format!("session {session} replays from {from} on, up to {to} now: events at {}", list(at))
+        }
         Change::Settled { filter, positions } => {
             let at = positions.iter().map(|position| position.0.to_string());
             format!("members of {:?} acknowledged the events at {}", filter.as_str(), list(at))

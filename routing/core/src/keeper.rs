@@ -51,6 +51,7 @@ pub(crate) fn gauges(shared: &Shared) {
     metrics.away.set(sessions.saturating_sub(attached) as f64);
     metrics.subscriptions.set(shared.trie.read().len() as f64);
     metrics.retained.set(shared.retained.read().count() as f64);
+    metrics.replays.set(shared.replays.load(std::sync::atomic::Ordering::Relaxed) as f64);
     metrics.backlog.set(shared.totals.backlog.load(std::sync::atomic::Ordering::Relaxed) as f64);
     metrics.memory.set(shared.totals.memory.load(std::sync::atomic::Ordering::Relaxed) as f64);
 }

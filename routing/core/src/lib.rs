@@ -15,6 +15,7 @@ mod metrics;
 mod notes;
 mod options;
 mod publish;
+mod replay;
 mod retained;
 mod rights;
 mod session;
@@ -28,5 +29,5 @@ mod wills;
 
 pub use crate::core::{Core, Recovered};
 pub use group::Strategy;
-pub use options::{Options, QueueFull, SharedOptions};
+pub use options::{Options, QueueFull, ReplayOptions, SharedOptions};
 pub use table::{EMBEDDED, RouteOptions};

@@ -10,6 +10,7 @@ use event::hub::SubscribeOptions;
 use foldhash::fast::RandomState;
 
 use crate::group::Group;
+use crate::replay::Replay;
 use crate::session::Session;
 use crate::session::mailbox::Wanted;
 use crate::shared::{Shared, Subscription};
@@ -22,7 +23,9 @@ pub(crate) struct Matched {
     pub(crate) targets: Vec<Target>,
     /// Shared subscriptions: one of each group's members gets the event.
     pub(crate) groups: Vec<Arc<Group>>,
-    /// One of the sessions wants every event through the log.
+    /// Subscriptions that find the event in the log when they come so far.
+    pub(crate) replays: Vec<Arc<Replay>>,
+    /// Somebody wants every event through the log.
     pub(crate) keep_all: bool,
     pub(crate) route: Route,
 }
@@ -108,9 +111,15 @@ impl Matcher {
 fn look_up(shared: &Shared, topic: &TopicName) -> Matched {
     let mut hits: Vec<(u64, Arc<Session>, SubscribeOptions)> = Vec::new();
     let mut groups = Vec::new();
+    let mut replays: Vec<Arc<Replay>> = Vec::new();
     shared.trie.read().matches(topic, &mut |key, subscription| match subscription {
         Subscription::Session { session, options } => hits.push((key, Arc::clone(session), *options)),
         Subscription::Group(group) => groups.push(Arc::clone(group)),
+        Subscription::Replay(replay) => {
+            if !replays.iter().any(|known| Arc::ptr_eq(known, replay)) {
+                replays.push(Arc::clone(replay));
+            }
+        }
     });
     hits.sort_by_key(|(key, _, options)| (*key, options.no_local));
     let mut targets: Vec<Target> = Vec::with_capacity(hits.len());
@@ -123,8 +132,8 @@ fn look_up(shared: &Shared, topic: &TopicName) -> Matched {
             _ => targets.push(Target { session, wanted, no_local: options.no_local }),
         }
     }
-    let keep_all = targets.iter().any(|target| target.session.keep_all);
-    Matched { targets, groups, keep_all, route: shared.table.load().route(topic) }
+    let keep_all = !replays.is_empty() || targets.iter().any(|target| target.session.keep_all);
+    Matched { targets, groups, replays, keep_all, route: shared.table.load().route(topic) }
 }
 
 /// Overlapping subscriptions deliver once: with the strongest guarantee, and all their ids \[MQTT-3.3.4-2, -3\].

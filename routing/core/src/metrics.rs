@@ -17,6 +17,9 @@ pub(crate) struct Metrics {
     pub(crate) dropped_queue: Counter,
     pub(crate) dropped_remote: Counter,
     pub(crate) dropped_lost: Counter,
+    replayed: Counter,
+    replayed_bytes: Counter,
+    pub(crate) replays: Gauge,
     pub(crate) sessions: Gauge,
     pub(crate) away: Gauge,
     pub(crate) sessions_expired: Counter,
@@ -50,6 +53,9 @@ impl Metrics {
         );
         describe_counter!("weft_core_in_bytes_total", "Data of events that publishers handed to the core");
         describe_counter!("weft_core_delivered_bytes_total", "Data of events handed to subscribers");
+        describe_counter!("weft_core_replayed_events_total", "Events that replays found in the log");
+        describe_counter!("weft_core_replayed_bytes_total", "Data of events that replays found in the log");
+        describe_gauge!("weft_core_replays", "Replays that are not at their end");
         describe_gauge!("weft_core_sessions_away", "Sessions without a connection");
         describe_counter!("weft_core_sessions_expired_total", "Sessions that ended because nobody came back");
         describe_gauge!("weft_core_sessions", "Sessions, connected or not");
@@ -69,6 +75,9 @@ impl Metrics {
             dropped_queue: counter!(DROPPED, "reason" => "queue_full"),
             dropped_remote: counter!(DROPPED, "reason" => "store_busy"),
             dropped_lost: counter!(DROPPED, "reason" => "record_gone"),
+            replayed: counter!("weft_core_replayed_events_total"),
+            replayed_bytes: counter!("weft_core_replayed_bytes_total"),
+            replays: gauge!("weft_core_replays"),
             sessions: gauge!("weft_core_sessions"),
             away: gauge!("weft_core_sessions_away"),
             sessions_expired: counter!("weft_core_sessions_expired_total"),
@@ -77,6 +86,12 @@ impl Metrics {
             backlog: gauge!("weft_core_backlog_events"),
             memory: gauge!("weft_core_memory_bytes"),
         }
+    }
+
+    /// Counts what a replay found.
+    pub(crate) fn replayed(&self, events: usize, bytes: usize) {
+        self.replayed.increment(events as u64);
+        self.replayed_bytes.increment(bytes as u64);
     }
 
     /// Counts what an offer to a mailbox came to.

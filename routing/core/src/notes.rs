@@ -23,6 +23,8 @@ use event::store::Position;
 use event::{ClientId, Guarantee, TopicFilter};
 use serde::{Deserialize, Serialize};
 
+use crate::replay::{ReplayId, Step};
+
 const EVENT: u8 = 1;
 const CHANGE: u8 = 2;
 
@@ -107,6 +109,25 @@ pub(crate) enum Change {
     Returned { session: u64, numbers: Vec<u64> },
     /// Members of the shared subscription that leave no records acknowledged these.
     Settled { filter: TopicFilter, positions: Vec<Position> },
+    /// It subscribed, and some of it starts in the past.
+    SubscribedFrom { session: u64, ticket: u32, wanted: Vec<Wish> },
+    /// A replay of the session took a step.
+    Replayed { session: u64, replay: ReplayId, step: Step },
+}
+
+/// A subscription to be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Wish {
+    pub(crate) filter: TopicFilter,
+    pub(crate) options: SubscribeOptions,
+    /// It starts behind this position, not now.
+    pub(crate) start: Option<Position>,
+}
+
+impl From<(TopicFilter, SubscribeOptions)> for Wish {
+    fn from((filter, options): (TopicFilter, SubscribeOptions)) -> Self {
+        Self { filter, options, start: None }
+    }
 }
 
 /// An event of a shared subscription, and how a member gets it.

@@ -46,6 +46,8 @@ pub struct Options {
     pub subscriptions: u32,
     /// Shared subscriptions.
     pub shared: SharedOptions,
+    /// Subscriptions that start in the past.
+    pub replay: ReplayOptions,
     /// Retained events, by count. Default 1000000. At the limit a publish that would add one is refused.
     pub retained_events: u32,
     /// Retained events, by bytes of data. Default "256 MiB". At the limit a publish that would add to it is refused.
@@ -73,6 +75,7 @@ impl Default for Options {
             sessions: 200_000,
             subscriptions: 10_000,
             shared: SharedOptions::default(),
+            replay: ReplayOptions::default(),
             retained_events: 1_000_000,
             retained_bytes: ByteLimit::mib(256),
             sys_interval_s: 10,
@@ -112,6 +115,27 @@ pub struct SharedOptions {
 impl Default for SharedOptions {
     fn default() -> Self {
         Self { strategy: Strategy::default(), inflight: 256, groups: BTreeMap::new() }
+    }
+}
+
+/// How fast subscriptions that start in the past read the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReplayOptions {
+    /// How much of the log one replay reads in a second. Default "16 MiB"; 0: no limit. More takes time and memory of the
+    /// disk from live traffic; a replay slower than what is published never gets to its end.
+    #[schemars(with = "String")]
+    pub bytes_per_second: ByteLimit,
+    /// Replays that read the log at the same time; others take turns with them. Default 4; at least 1.
+    pub running: u32,
+    /// Replays that are not at their end, in all sessions, connected or not. Default 1000; further ones are refused as
+    /// "busy" (MQTT 5: 0x97; HTTP: 429). Each may take 64 KiB of memory.
+    pub unfinished: u32,
+}
+
+impl Default for ReplayOptions {
+    fn default() -> Self {
+        Self { bytes_per_second: ByteLimit::mib(16), running: 4, unfinished: 1000 }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Rights on the way in: which wishes of a batch are not allowed, and subscriptions that rules, once changed, end.
 
+use std::sync::atomic::Ordering;
+
 use event::access::Rights;
 use event::hub::{Delivery, Granted, Subscribe};
 use event::{Reject, RejectKind, TopicFilter};
@@ -13,17 +15,32 @@ pub(crate) fn denied(what: &'static str) -> Reject {
     Reject::new(RejectKind::Denied, what)
 }
 
-/// Takes out of `wanted` what is not allowed; gives the places it had, rising.
-pub(crate) fn refuse(rights: &Rights, wanted: &mut Vec<Subscribe>) -> Vec<usize> {
+/// Takes out of `wanted` what cannot be had; gives why, with the places it had, rising.
+pub(crate) fn refuse(shared: &Shared, rights: &Rights, wanted: &mut Vec<Subscribe>) -> Vec<(usize, Reject)> {
     let mut refused = Vec::new();
     let mut place = 0;
+    let unfinished = shared.replays.load(Ordering::Relaxed);
+    let mut room =
+        usize::try_from(shared.options.replay.unfinished).unwrap_or(usize::MAX).saturating_sub(unfinished);
     wanted.retain(|wish| {
-        let allowed = rights.may_subscribe(&wish.filter);
-        if !allowed {
-            refused.push(place);
-        }
+        let reject = if !rights.may_subscribe(&wish.filter) {
+            Some(denied("not allowed to subscribe to this filter"))
+        } else if wish.replay.is_none() {
+            None
+        } else if wish.filter.share().is_some() {
+            let reason = "a shared subscription has no replay: its group shares one place in the log";
+            Some(Reject::new(RejectKind::Malformed, reason))
+        } else if room == 0 {
+            let reason = format!("{unfinished} replays are unfinished, the limit core.replay.unfinished");
+            Some(Reject::new(RejectKind::Busy, reason))
+        } else {
+            room -= 1;
+            None
+        };
+        let taken = reject.is_none();
+        refused.extend(reject.map(|reject| (place, reject)));
         place += 1;
-        allowed
+        taken
     });
     refused
 }
@@ -31,12 +48,11 @@ pub(crate) fn refuse(rights: &Rights, wanted: &mut Vec<Subscribe>) -> Vec<usize>
 /// The answers to all wishes: those to the allowed ones, with refusals at the places that [`refuse`] gave.
 pub(crate) fn answers(
     mut granted: Vec<Result<Granted, Reject>>,
-    refused: &[usize],
+    refused: Vec<(usize, Reject)>,
 ) -> Vec<Result<Granted, Reject>> {
     // Places rise, so each insert finds all before it in place.
-    for place in refused {
-        let at = (*place).min(granted.len());
-        granted.insert(at, Err(denied("not allowed to subscribe to this filter")));
+    for (place, reject) in refused {
+        granted.insert(place.min(granted.len()), Err(reject));
     }
     granted
 }

@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use event::hub::{Granted, RetainedWanted, Stamps, Subscribe, SubscribeOptions};
+use event::hub::{Granted, RetainedWanted, Stamps, SubscribeOptions};
 use event::store::{Position, Store};
 use event::{Event, Guarantee, Reject, RejectKind, TopicFilter};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::Options;
 use crate::group::Group;
 use crate::metrics::Metrics;
+use crate::notes::Wish;
+use crate::replay::Replay;
 use crate::retained::{Kept, Retained};
 use crate::session::Session;
 use crate::session::mailbox::{Slot, SlotState, Totals};
@@ -31,6 +33,8 @@ pub(crate) enum Subscription {
     Session { session: Arc<Session>, options: SubscribeOptions },
     /// One session of a group gets each event.
     Group(Arc<Group>),
+    /// One session will find it in the log.
+    Replay(Arc<Replay>),
 }
 
 /// Groups have keys from here on, sessions below.
@@ -49,6 +53,10 @@ pub(crate) struct Shared {
     /// Shared subscriptions by their whole filter.
     pub(crate) groups: Mutex<BTreeMap<TopicFilter, Arc<Group>>>,
     pub(crate) next_group: AtomicU64,
+    /// Replays that are not at their end.
+    pub(crate) replays: AtomicUsize,
+    /// Who holds one reads the log for a replay.
+    pub(crate) replay_turns: Arc<Semaphore>,
     pub(crate) trie: RwLock<Trie<Subscription>>,
     /// Rises with every change of trie or table: what was matched before may be wrong.
     pub(crate) generation: AtomicU64,
@@ -70,11 +78,11 @@ impl Shared {
     pub(crate) fn subscribe(
         &self,
         session: &Arc<Session>,
-        wanted: &[Subscribe],
+        wanted: &[Wish],
         as_of: Position,
     ) -> Vec<Result<Granted, Reject>> {
         let mut grants = Vec::with_capacity(wanted.len());
-        for Subscribe { filter, options } in wanted {
+        for Wish { filter, options, start } in wanted {
             let known = {
                 let mut state = session.state.lock();
                 let known = state.subscriptions.contains(filter);
@@ -87,6 +95,14 @@ impl Shared {
                 state.subscriptions.insert(filter, *options);
                 known
             };
+            if known {
+                self.stop_replay(session, filter);
+            }
+            grants.push(Ok(Granted { guarantee: options.guarantee, as_of }));
+            if let Some(start) = start {
+                self.start_replay(session, filter, *options, *start, as_of);
+                continue;
+            }
             self.plant(session, filter, *options);
             match options.retained {
                 // A shared subscription gets no retained events (MQTT 5 §4.8.2).
@@ -95,7 +111,6 @@ impl Shared {
                 RetainedWanted::IfNew if !known => self.send_retained(session, filter, options),
                 RetainedWanted::IfNew | RetainedWanted::Never => {}
             }
-            grants.push(Ok(Granted { guarantee: options.guarantee, as_of }));
         }
         grants
     }
@@ -110,6 +125,7 @@ impl Shared {
                     // What was sent is finished with this session [MQTT-3.10.4-3].
                     self.return_numbers(session, |slot, sent| !sent && slot.is_of(&group));
                 }
+                self.stop_replay(session, filter);
                 self.uproot(session, filter);
             }
             known
@@ -165,6 +181,7 @@ impl Shared {
     pub(crate) fn end(&self, registry: &mut Registry, session: &Session) {
         registry.remove(session.key);
         self.leave_groups(session);
+        self.end_replays(session);
         let subscriptions = std::mem::take(&mut session.state.lock().subscriptions);
         for (filter, _) in subscriptions.iter() {
             self.uproot(session, filter);

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use event::hub::{Attach, Close, Closed, Hub, Publish, RetainedWanted, Room, SubscribeOptions, Will};
-use event::store::{Position, WhenFull};
+use event::store::WhenFull;
 use event::testing::{MemoryStore, next_deliveries};
 use event::{Durability, Guarantee, Origin, Principal, Reject, RejectKind, TopicFilter};
 use routing::{Core, Options, QueueFull, RouteOptions};
@@ -295,25 +295,6 @@ async fn a_session_that_keeps_all_gets_live_events_numbered() {
     assert_eq!((got[0].guarantee, got[0].number), (AtLeastOnce, Some(0)));
     assert_eq!(take(&mut *live.link, 1).await[0].number, None);
     nothing(&mut *live.link).await;
-}
-
-#[tokio::test]
-async fn replay_and_live_meet_without_gap_or_overlap() {
-    let core = core().await;
-    for n in 0..10 {
-        send(&core, event("a", &n.to_string()), AtLeastOnce).await;
-    }
-    let mut to = attach(&core, "to", Duration::ZERO).await;
-    let wanted = event::hub::Subscribe {
-        filter: TopicFilter::parse("a").unwrap(),
-        options: SubscribeOptions::new(AtLeastOnce),
-    };
-    let granted = to.link.subscribe(vec![wanted]).await.unwrap().remove(0).unwrap();
-    send(&core, event("a", "10"), AtLeastOnce).await;
-    let replayed =
-        core.replay(vec![TopicFilter::parse("a").unwrap()], Position(0), granted.as_of).await.unwrap();
-    assert_eq!((replayed.events.len(), replayed.next), (10, None));
-    assert_eq!(texts(&take(&mut *to.link, 1).await), ["10"]);
 }
 
 #[tokio::test]

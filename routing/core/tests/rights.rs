@@ -57,7 +57,7 @@ async fn join(core: &Core, client: &str, rules: &Arc<Scripted>, keep: Duration) 
 
 fn wish(filter: &str) -> Subscribe {
     let filter = TopicFilter::parse(filter.to_owned()).unwrap();
-    Subscribe { filter, options: SubscribeOptions::new(ExactlyOnce) }
+    Subscribe::new(filter, SubscribeOptions::new(ExactlyOnce))
 }
 
 #[tokio::test]

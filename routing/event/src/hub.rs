@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::store::Position;
-use crate::{Event, Guarantee, Pending, Principal, Reject, TopicFilter};
+use crate::{Event, Guarantee, Pending, Principal, Reject, Start, TopicFilter};
 
 /// What a protocol may ask of the core. Implemented by `routing::Core` and `testing::FakeHub`.
 pub trait Hub: Send + Sync {
@@ -30,10 +30,6 @@ pub trait Hub: Send + Sync {
     /// Publishes for someone without a session (HTTP, a connector's consumer).
     fn publish(&self, who: &Principal, batch: Vec<Publish>) -> Admission;
 
-    /// Reads kept events that match one of `filters`, from behind `after` up to and with `until`, oldest first, about
-    /// 1 MiB a call. Call again with [`Replayed::next`] until it is `None`.
-    fn replay(&self, filters: Vec<TopicFilter>, after: Position, until: Position) -> Pending<Replayed>;
-
     /// Where unique stamps of events come from.
     fn stamps(&self) -> Stamps;
 }
@@ -43,7 +39,7 @@ pub trait Link: Send {
     /// Publishes what one read brought, in order.
     fn publish(&mut self, batch: Vec<Publish>) -> Admission;
 
-    /// Subscribes; granted when it is as durable as the session. Retained events follow as deliveries.
+    /// Subscribes; granted when it is as durable as the session. Retained events, or those of a replay, follow as deliveries.
     /// A subscription with the same filter is replaced (MQTT 5 §3.8.4).
     fn subscribe(&mut self, wanted: Vec<Subscribe>) -> Pending<Vec<Result<Granted, Reject>>>;
 
@@ -246,6 +242,16 @@ pub struct Subscribe {
     pub filter: TopicFilter,
     /// How, and which of them.
     pub options: SubscribeOptions,
+    /// Events that the log holds come first, from here on, and then, without gap or repeat, those that follow. Retained
+    /// events are not sent: they are among them. A shared subscription has no replay.
+    pub replay: Option<Start>,
+}
+
+impl Subscribe {
+    /// From now on.
+    pub fn new(filter: TopicFilter, options: SubscribeOptions) -> Self {
+        Self { filter, options, replay: None }
+    }
 }
 
 /// How a subscription wants its events (MQTT 5 §3.8.3.1).
@@ -345,15 +351,6 @@ pub struct Close {
     pub will: bool,
     /// A new [`Attach::keep`], if the client gave one.
     pub keep: Option<Duration>,
-}
-
-/// A piece of replay.
-#[derive(Clone, Debug)]
-pub struct Replayed {
-    /// Events with their positions, oldest first.
-    pub events: Vec<(Position, Event)>,
-    /// Where to go on; `None` at the end.
-    pub next: Option<Position>,
 }
 
 /// Gives out numbers that no other event of this data folder has: they start at the time of start and count up.

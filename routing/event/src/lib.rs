@@ -2,6 +2,7 @@
 //!
 //! * [`Event`] is a CloudEvent 1.0 with the [`TopicName`] it was published to.
 //! * [`hub`] is what a protocol may ask of the core: attach, publish, subscribe, take deliveries, ack.
+//! * [`replay`] is how a subscription says that it starts in the past.
 //! * [`access`] is who may come in, and what they may do.
 //! * [`store`] is what the core asks of a connector that keeps events.
 //!
@@ -20,6 +21,7 @@ pub mod lines;
 mod principal;
 mod rate;
 mod reject;
+pub mod replay;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -34,6 +36,7 @@ pub use limit::{Budget, BudgetPermit, ByteLimit};
 pub use principal::{ClientId, Origin, Principal};
 pub use rate::{Allowance, Bucket, Meter, Rate};
 pub use reject::{Reject, RejectKind};
+pub use replay::{Start, StartError};
 pub use topic::{TopicError, TopicFilter, TopicName, has_control};
 
 /// A future that a contract hands out: boxed, so that the traits stay object-safe.

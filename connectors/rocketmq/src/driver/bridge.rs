@@ -72,7 +72,7 @@ impl Outlet {
             ..SubscribeOptions::new(Guarantee::AtLeastOnce)
         };
         let wanted =
-            self.rules.iter().map(|(rule, _)| Subscribe { filter: rule.filter.clone(), options }).collect();
+            self.rules.iter().map(|(rule, _)| Subscribe::new(rule.filter.clone(), options)).collect();
         for granted in attached.link.subscribe(wanted).await? {
             granted?;
         }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{ClientError, Hello, Message};
 use crate::codec::client::{self as codec, AckKind, ServerPacket, ack, decode_server};
 use crate::codec::encode::PublishHead;
-use crate::codec::{FilterOptions, PacketId, Property, Reason, Version};
+use crate::codec::{FilterOptions, PacketId, Property, REPLAY_FROM, Reason, Version};
 
 /// A connected client.
 #[derive(Debug)]
@@ -99,11 +99,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Subscribes to all of `filters` with at most `guarantee`; fails when one is refused. Not cancel-safe.
     pub async fn subscribe(&mut self, filters: &[&str], guarantee: Guarantee) -> Result<(), ClientError> {
+        self.subscribe_from(filters, guarantee, None).await
+    }
+
+    /// As [`Self::subscribe`]; with `from`, a Weft first sends what it has kept from there on ([`event::replay`]). Other
+    /// brokers take no notice.
+    pub async fn subscribe_from(
+        &mut self,
+        filters: &[&str],
+        guarantee: Guarantee,
+        from: Option<&str>,
+    ) -> Result<(), ClientError> {
         let id = self.take_id();
         let options =
             FilterOptions { guarantee, no_local: false, retain_as_published: false, retain_handling: 0 };
         let filters: Vec<_> = filters.iter().map(|filter| (*filter, options)).collect();
-        codec::subscribe(&mut self.output, Version::V5, id, &filters, &[]);
+        let from = from.map(|start| Property::User(REPLAY_FROM, start));
+        codec::subscribe(&mut self.output, Version::V5, id, &filters, from.as_slice());
         let answer = self.answer(|packet| matches!(packet, ServerPacket::SubAck(of, _) if *of == id)).await?;
         let ServerPacket::SubAck(_, codes) = answer else { return Err(ClientError::Timeout) };
         codes.into_iter().try_for_each(accepted)

@@ -7,8 +7,8 @@ use event::{Guarantee, TopicName};
 use super::property::Place;
 use super::reader::{Reader, share_text, varint_len};
 use super::{
-    Ack, Auth, Disconnect, FilterOptions, Header, Packet, PacketId, Properties, Property, Publish, Subscribe,
-    Unsubscribe, Version, connect, kind, reason,
+    Ack, Auth, Disconnect, FilterOptions, Header, Packet, PacketId, Properties, Property, Publish,
+    REPLAY_FROM, Subscribe, Unsubscribe, Version, connect, kind, reason,
 };
 use crate::Violation;
 
@@ -119,12 +119,14 @@ pub(crate) fn read_ack(
 
 fn read_subscribe(mut r: Reader<'_>, whole: &Bytes, version: Version) -> Result<Subscribe, Violation> {
     let id = PacketId::new(r.u16()?)?;
-    let mut subscription = 0;
+    let (mut subscription, mut replay) = (0, None);
     if version == Version::V5 {
         let properties = Properties::read(&mut r, whole, Place::SUBSCRIBE)?;
         for property in properties.iter() {
             if let Property::SubscriptionId(number) = property {
                 subscription = number;
+            } else if let Property::User(REPLAY_FROM, start) = property {
+                replay.get_or_insert_with(|| properties.share(start));
             }
         }
     }
@@ -140,7 +142,7 @@ fn read_subscribe(mut r: Reader<'_>, whole: &Bytes, version: Version) -> Result<
     if filters.is_empty() {
         return Err(Violation::NoFilter);
     }
-    Ok(Subscribe { id, subscription, filters })
+    Ok(Subscribe { id, subscription, replay, filters })
 }
 
 fn read_options(bits: u8, version: Version) -> Result<FilterOptions, Violation> {

@@ -114,6 +114,9 @@ pub struct Ack {
     pub code: u8,
 }
 
+/// The user property of a SUBSCRIBE that says from where on it wants events that were before it.
+pub const REPLAY_FROM: &str = "replay-from";
+
 /// SUBSCRIBE (MQTT 5 §3.8).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subscribe {
@@ -121,6 +124,8 @@ pub struct Subscribe {
     pub id: PacketId,
     /// The Subscription Identifier; 0: none.
     pub subscription: u32,
+    /// The first user property [`REPLAY_FROM`].
+    pub replay: Option<ByteString>,
     /// At least one. The text is UTF-8 without null; whether it is a filter is not checked yet, because a wrong one
     /// has an answer of its own.
     pub filters: Vec<(ByteString, FilterOptions)>,

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use event::hub::{self, Granted, RetainedWanted, SubscribeOptions};
-use event::{Guarantee, Reject, RejectKind, TopicFilter};
+use event::replay::{parse_filter, plain_filter};
+use event::{Guarantee, Reject, RejectKind, Start, TopicFilter};
 
 use super::{Action, Connection};
 use crate::Violation;
@@ -56,16 +57,19 @@ impl Connection {
         let mut answers = Vec::new();
         let mut text = None;
         let in_use = self.version == Version::V5 && self.received.find(subscribe.id).is_some();
+        let all = subscribe.replay.map(|start| Start::parse(&start)).transpose();
         for (filter, options) in subscribe.filters {
-            answers.push(match TopicFilter::parse(&*filter) {
+            // What the filter says of its own counts more than the property.
+            let wish = parse_filter(&*filter).and_then(|(filter, own)| Ok((filter, own.or(all.clone()?))));
+            answers.push(match wish {
                 _ if in_use => Some(Reason::PacketIdInUse),
                 Err(error) => {
                     text.get_or_insert_with(|| Cow::Owned(error.to_string()));
                     Some(Reason::TopicFilterInvalid)
                 }
-                Ok(filter) => {
+                Ok((filter, replay)) => {
                     let options = subscribe_options(options, subscribe.subscription);
-                    wanted.push(hub::Subscribe { filter, options });
+                    wanted.push(hub::Subscribe { filter, options, replay });
                     None
                 }
             });
@@ -117,7 +121,7 @@ impl Connection {
         let mut text = None;
         let in_use = self.version == Version::V5 && self.received.find(unsubscribe.id).is_some();
         for filter in unsubscribe.filters {
-            answers.push(match TopicFilter::parse(&*filter) {
+            answers.push(match plain_filter(&*filter) {
                 _ if in_use => Some(Reason::PacketIdInUse),
                 Err(error) => {
                     text.get_or_insert_with(|| Cow::Owned(error.to_string()));

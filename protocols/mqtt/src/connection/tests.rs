@@ -6,12 +6,12 @@ use std::num::NonZeroU16;
 use bytes::{Bytes, BytesMut};
 use event::hub::{Delivery, Granted, Outcome};
 use event::store::Position;
-use event::{Event, Guarantee, Parts, Reject, RejectKind, TopicName};
+use event::{Event, Guarantee, Parts, Reject, RejectKind, Start, TopicName};
 
 use super::*;
 use crate::codec::client::{self, AckKind, Hello, ServerPacket, decode_server};
 use crate::codec::encode::PublishHead;
-use crate::codec::{FilterOptions, PacketId, decode};
+use crate::codec::{FilterOptions, PacketId, Property, decode};
 
 use Guarantee::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 use Version::{V5, V311};
@@ -242,6 +242,49 @@ fn a_partly_kept_batch_refuses_only_what_was_refused() {
     assert!(shown[0].starts_with("PubAck") && shown[0].ends_with("code: 0 })"));
     assert!(shown[1].starts_with("PubRec") && shown[1].ends_with("code: 131 })"));
     assert!(shown[2].starts_with("PubAck") && shown[2].ends_with("code: 0 })"));
+}
+
+#[test]
+fn a_subscribe_says_where_it_starts() {
+    let options = FilterOptions {
+        guarantee: AtLeastOnce,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: 0,
+    };
+    let id = PacketId::new(5).unwrap();
+    for (version, property, filters, starts, codes) in [
+        (V311, None, &["$replay/all/a/#", "a"][..], &[Some(Start::All), None][..], &[1, 1][..]),
+        (
+            V5,
+            Some("7"),
+            &["$replay/all/a", "b"],
+            &[Some(Start::All), Some(Start::Behind(Position(7)))],
+            &[1, 1],
+        ),
+        (V5, None, &["$replay/now/a", "a", "$replay/all"], &[None], &[0x8f, 1, 0x8f]),
+        (V5, Some("now"), &["a", "$replay/all/a"], &[], &[0x8f, 0x8f]),
+    ] {
+        let mut bench = Bench::open(version, Options::default());
+        let filters: Vec<_> = filters.iter().map(|filter| (*filter, options)).collect();
+        let property = property.map(|start| Property::User("replay-from", start));
+        bench.feed(|out| client::subscribe(out, version, id, &filters, property.as_slice()));
+        if !starts.is_empty() {
+            let Some(Action::Subscribe(wanted)) = bench.connection.poll_action() else {
+                panic!("a subscribe")
+            };
+            assert_eq!(wanted.iter().map(|wish| wish.replay).collect::<Vec<_>>(), starts);
+            assert!(wanted.iter().all(|wish| !wish.filter.as_str().starts_with('$')));
+            let granted = Granted { guarantee: AtLeastOnce, as_of: Position::default() };
+            bench.connection.handle_subscribed(Ok(vec![Ok(granted); wanted.len()]));
+        }
+        let sent = bench.sent();
+        assert!(matches!(&sent[..], [ServerPacket::SubAck(_, got)] if got == codes), "{sent:?}");
+    }
+    let mut bench = Bench::open(V5, Options::default());
+    bench.feed(|out| client::unsubscribe(out, V5, id, &["$replay/-10m/a/#"]));
+    let Some(Action::Unsubscribe(filters)) = bench.connection.poll_action() else { panic!("an unsubscribe") };
+    assert_eq!(filters[0].as_str(), "a/#");
 }
 
 #[test]

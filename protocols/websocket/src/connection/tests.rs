@@ -47,9 +47,11 @@ fn actions(connection: &mut Connection) -> Vec<String> {
             Action::Publish(publish, said) => {
                 format!("publish {} {} retain={}", publish.event.topic(), said.id, publish.retain)
             }
-            Action::Subscribe(asked) => format!("subscribe {} {:?}", asked.wanted.len(), asked.from),
+            Action::Subscribe(asked) => {
+                let starts: Vec<_> = asked.wanted.iter().map(|one| one.replay).collect();
+                format!("subscribe {starts:?}")
+            }
             Action::Unsubscribe { filters, .. } => format!("unsubscribe {filters:?}"),
-            Action::Replay { after, until, .. } => format!("replay {} {}", after.0, until.0),
             Action::Ack(numbers) => format!("ack {numbers:?}"),
             Action::Send(text) => {
                 let event: Value = serde_json::from_slice(&text).unwrap();
@@ -133,31 +135,11 @@ fn grant(web: &mut Connection, members: &str, as_of: u64) -> Vec<String> {
 }
 
 #[test]
-fn a_grant_is_answered_and_a_replay_follows_it() {
+fn a_grant_is_answered() {
     let mut web = connection(false);
     let subscribed = r#"weft.subscribed {"as_of":"9","of":"1","topics":[{"guarantee":1,"topic":"a"}]}"#;
     assert_eq!(grant(&mut web, "", 9), [subscribed]);
-    assert_eq!(grant(&mut web, r#","from":"4""#, 9), [subscribed, "replay 4 9"]);
-}
-
-#[test]
-fn what_a_replay_told_is_not_told_again() {
-    let mut web = connection(true);
-    grant(&mut web, r#","from":4"#, 9);
-    for (topic, position, number) in [("a", 9, 0), ("a", 3, 1), ("b", 9, 2), ("a", 10, 3), ("a", 9, 4)] {
-        web.handle_delivery(delivery(topic, Some(position), Some(number)));
-    }
-    assert_eq!(
-        actions(&mut web),
-        [
-            "ack [0]",
-            r#"deliver "a" "3""#,
-            r#"deliver "b" "9""#,
-            r#"deliver "a" "10""#,
-            // The replay was forgotten when a number came from behind it.
-            r#"deliver "a" "9""#,
-        ]
-    );
+    assert_eq!(grant(&mut web, r#","from":"4""#, 9), [subscribed]);
 }
 
 #[test]

@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::group::GroupImage;
 use crate::keeper;
+use crate::replay::ReplayImage;
 use crate::session::Session;
 use crate::session::mailbox::{Slot, SlotState};
 use crate::wills::Standing;
 
 /// The version of the format that this code writes, and the only one that it reads.
-pub(super) const VERSION: u16 = 4;
+pub(super) const VERSION: u16 = 5;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Head {
@@ -46,6 +47,8 @@ pub(super) struct SessionImage {
     pub(super) keep_all: bool,
     pub(super) detached_ms: Option<u64>,
     pub(super) subscriptions: Vec<(TopicFilter, SubscribeOptions)>,
+    /// Those of them that have not met the present yet.
+    pub(super) replays: Vec<ReplayImage>,
     pub(super) received_ids: Vec<u16>,
     pub(super) first: u64,
     pub(super) sent: u64,
@@ -103,6 +106,7 @@ pub(super) fn session(session: &Session, as_of: Position) -> (SessionImage, Opti
             .iter()
             .map(|(filter, options)| (filter.clone(), *options))
             .collect(),
+        replays: state.replays.iter().map(|replay| replay.image()).collect(),
         received_ids: state.received_ids.iter().copied().collect(),
         first,
         sent,

@@ -151,6 +151,9 @@ fn restore_session(shared: &Shared, image: SessionImage) -> (Arc<Session>, Queue
     for (filter, options) in image.subscriptions {
         shared.restore_subscription(&session, filter, options);
     }
+    for replay in image.replays {
+        shared.restore_replay(&session, replay);
+    }
     (session, (image.first, image.sent, image.slots))
 }
 

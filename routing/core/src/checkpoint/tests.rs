@@ -107,7 +107,7 @@ impl World {
 
     async fn subscribe(&mut self, client: &str, filter: &'static str, guarantee: Guarantee) {
         let filter = TopicFilter::parse(filter).unwrap();
-        let wanted = Subscribe { filter, options: SubscribeOptions::new(guarantee) };
+        let wanted = Subscribe::new(filter, SubscribeOptions::new(guarantee));
         if let Some((attached, _)) = self.links.get_mut(client) {
             attached.link.subscribe(vec![wanted]).await.unwrap();
         }

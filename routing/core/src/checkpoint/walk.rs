@@ -92,6 +92,12 @@ impl Walk {
             }
             after = session.key;
             taken += 1;
+            if session.replaying() > 0 {
+                let replays = &session.state.lock().replays;
+                let needs =
+                    replays.iter().map(|replay| replay.needs(*dispatched, shared.options.queue_bytes.0));
+                self.waiting = needs.fold(self.waiting, Position::min);
+            }
             if session.durable {
                 let (image, lowest) = image::session(session, *dispatched);
                 taken += image.slots.len();

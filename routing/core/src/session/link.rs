@@ -11,10 +11,11 @@ use event::store::Position;
 use event::{Durability, Event, Pending, Principal, Reject, TopicFilter};
 
 use super::mailbox::{Left, Over};
+use super::walk::Walks;
 use super::{Reply, Session};
 use crate::group::by_group;
 use crate::keeper;
-use crate::notes::{Change, ranges};
+use crate::notes::{Change, Wish, ranges};
 use crate::publish::{Marks, Publisher};
 use crate::rights;
 use crate::shared::{Shared, now_ms};
@@ -34,6 +35,7 @@ pub(crate) struct SessionLink {
     /// Events on their way from the log, by number.
     loading: Option<Loading>,
     load: Vec<(u64, Position)>,
+    walks: Walks,
     /// Acks that have no record yet: the store had no room.
     unrecorded: Vec<u64>,
     /// The client knows that it is connected.
@@ -56,6 +58,7 @@ impl SessionLink {
             publisher: Publisher::default(),
             loading: None,
             load: Vec::new(),
+            walks: Walks::default(),
             unrecorded: Vec::new(),
             accepted: false,
             ended: false,
@@ -110,6 +113,13 @@ impl SessionLink {
         }
     }
 
+    /// Lets replays go on, as long as this connection has the session.
+    fn poll_replays(&mut self, cx: &mut Context<'_>) {
+        if self.session.replaying() > 0 && self.session.mailbox.lock().holder == self.holder {
+            self.walks.poll(cx, &self.shared, &self.session);
+        }
+    }
+
     /// Deliveries are over that nobody acknowledges.
     fn finish(&mut self, over: Over) {
         self.settled(&over.shared, over.numbers);
@@ -122,6 +132,34 @@ impl SessionLink {
             self.unrecorded.extend(numbers);
             self.record_acks();
         }
+    }
+
+    /// Subscribes to what starts in the past: looks up where, first.
+    fn subscribe_from(
+        &self,
+        wanted: Vec<Subscribe>,
+        refused: Vec<(usize, Reject)>,
+    ) -> Pending<Vec<Result<Granted, Reject>>> {
+        let (shared, session, holder) = (Arc::clone(&self.shared), Arc::clone(&self.session), self.holder);
+        Box::pin(async move {
+            let wanted = shared.resolve(wanted).await?;
+            if !session.durable {
+                let dispatched = shared.dispatched.lock();
+                // The session may have ended meanwhile.
+                let registry = shared.registry.lock();
+                let here = registry.key(session.key).is_some() && session.mailbox.lock().holder == holder;
+                drop(registry);
+                if !here {
+                    return Err(Reject::closed());
+                }
+                let granted = shared.subscribe(&session, &wanted, *dispatched);
+                return Ok(rights::answers(granted, refused));
+            }
+            let ticket = session.take_ticket();
+            let change = Change::SubscribedFrom { session: session.key, ticket, wanted };
+            shared.append(&change, Durability::Synced).await.whole()?;
+            Ok(rights::answers(session.granted(ticket)?, refused))
+        })
     }
 
     fn append(&self, change: &Change) -> Receipt {
@@ -193,22 +231,23 @@ impl Link for SessionLink {
     }
 
     fn subscribe(&mut self, mut wanted: Vec<Subscribe>) -> Pending<Vec<Result<Granted, Reject>>> {
-        let refused = rights::refuse(&self.who.rights, &mut wanted);
+        let refused = rights::refuse(&self.shared, &self.who.rights, &mut wanted);
+        if wanted.iter().any(|one| one.replay.is_some()) {
+            return self.subscribe_from(wanted, refused);
+        }
         if !self.session.durable || wanted.is_empty() {
+            let wanted: Vec<Wish> = wanted.into_iter().map(|one| (one.filter, one.options).into()).collect();
             let dispatched = self.shared.dispatched.lock();
             let granted = self.shared.subscribe(&self.session, &wanted, *dispatched);
-            return Box::pin(std::future::ready(Ok(rights::answers(granted, &refused))));
+            return Box::pin(std::future::ready(Ok(rights::answers(granted, refused))));
         }
         let ticket = self.session.take_ticket();
-        let wanted = wanted.into_iter().map(|Subscribe { filter, options }| (filter, options)).collect();
+        let wanted = wanted.into_iter().map(|one| (one.filter, one.options)).collect();
         let receipt = self.append(&Change::Subscribed { session: self.session.key, ticket, wanted });
         let session = Arc::clone(&self.session);
         Box::pin(async move {
             receipt.await.whole()?;
-            match session.state.lock().replies.remove(&ticket) {
-                Some(Reply::Granted(granted)) => Ok(rights::answers(granted, &refused)),
-                Some(Reply::Ended(_)) | None => Err(Reject::closed()),
-            }
+            Ok(rights::answers(session.granted(ticket)?, refused))
         })
     }
 
@@ -241,6 +280,7 @@ impl Link for SessionLink {
         }
         loop {
             self.poll_loading(cx);
+            self.poll_replays(cx);
             let shared = &self.shared;
             let mut mailbox = self.session.mailbox.lock();
             if mailbox.holder != self.holder {
@@ -346,6 +386,14 @@ impl Drop for SessionLink {
 }
 
 impl Session {
+    /// What the dispatcher granted under this ticket.
+    fn granted(&self, ticket: u32) -> Result<Vec<Result<Granted, Reject>>, Reject> {
+        match self.state.lock().replies.remove(&ticket) {
+            Some(Reply::Granted(granted)) => Ok(granted),
+            Some(Reply::Ended(_)) | None => Err(Reject::closed()),
+        }
+    }
+
     fn take_ticket(&self) -> u32 {
         let mut state = self.state.lock();
         // 0 is for changes that nobody waits for.

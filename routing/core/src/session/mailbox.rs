@@ -164,6 +164,17 @@ pub(crate) struct Left {
     pub(crate) position: Position,
 }
 
+/// Whether the next events of a replay may be put in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReplayRoom {
+    /// So many.
+    Some(usize),
+    /// When the subscriber took, or acknowledged, what it has.
+    None,
+    /// When other sessions took what they have.
+    Later,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum SlotState {
     /// Not acked.
@@ -176,6 +187,8 @@ pub(crate) enum SlotState {
 
 /// The span of numbers that may be out: packet ids, which follow from numbers, must not meet.
 const SPAN: u64 = 65_000;
+/// How far a replay goes ahead of its subscriber, events.
+const AHEAD: usize = 512;
 /// How many events are read from the log at a time.
 const LOAD: usize = 128;
 
@@ -257,6 +270,22 @@ impl Mailbox {
         totals.memory.fetch_add(weight, Ordering::Relaxed);
         self.live.push_back(Live { event: event.clone(), retain, ids });
         true
+    }
+
+    /// How many events of a replay may be put in: some ahead of the subscriber, and none that would find no room.
+    pub(crate) fn replay_room(&self, limits: &Options, totals: &Totals) -> ReplayRoom {
+        let counts = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
+        let offered = usize::try_from(self.cursor - self.first).unwrap_or(usize::MAX);
+        let unsent = self.window.len().saturating_sub(offered);
+        let most = (counts(limits.queue_events) / 2).max(1);
+        let full = self.queued.count >= most || self.queued.bytes > limits.queue_bytes.0 / 2;
+        if unsent > AHEAD / 2 || (full && self.queued.count > 0) {
+            ReplayRoom::None
+        } else if totals.backlog.load(Ordering::Relaxed) >= counts(limits.backlog_events) {
+            ReplayRoom::Later
+        } else {
+            ReplayRoom::Some(AHEAD.min(most))
+        }
     }
 
     /// Puts in a numbered delivery. It takes its number even if it is dropped (false): numbers follow from the log.

@@ -5,9 +5,11 @@ pub(crate) mod mailbox;
 mod pace;
 pub(crate) mod registry;
 mod subscriptions;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use event::admin::ConnectionView;
@@ -16,6 +18,7 @@ use event::{ClientId, Reject};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::replay::Replay;
 use crate::shared::Shared;
 use mailbox::{Item, Mailbox, Wanted};
 pub(crate) use subscriptions::Subscriptions;
@@ -31,6 +34,8 @@ pub(crate) struct Session {
     pub(crate) keep_all: bool,
     pub(crate) mailbox: Mutex<Mailbox>,
     pub(crate) state: Mutex<State>,
+    /// How many of its replays are not at their end.
+    pub(crate) replaying: AtomicUsize,
     /// Rung when the live lane was read down: publishers wait for it.
     pub(crate) drained: Notify,
 }
@@ -39,6 +44,8 @@ pub(crate) struct Session {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) subscriptions: Subscriptions,
+    /// Those of its subscriptions that have not met the present yet.
+    pub(crate) replays: Vec<Arc<Replay>>,
     /// Exactly-once publishes that are kept and not released.
     pub(crate) received_ids: BTreeSet<u16>,
     pub(crate) keep: Duration,
@@ -69,8 +76,14 @@ impl Session {
             keep_all,
             mailbox: Mutex::new(Mailbox::new(keep_all)),
             state: Mutex::default(),
+            replaying: AtomicUsize::new(0),
             drained: Notify::new(),
         }
+    }
+
+    /// How many of its replays are not at their end.
+    pub(crate) fn replaying(&self) -> usize {
+        self.replaying.load(Ordering::Acquire)
     }
 
     /// Changes the mailbox, and wakes the connection that waits for it.

@@ -69,7 +69,7 @@ pub(crate) fn filter(text: &str) -> TopicFilter {
 }
 
 pub(crate) async fn subscribe(link: &mut dyn Link, filter: &str, options: SubscribeOptions) {
-    let wanted = Subscribe { filter: TopicFilter::parse(filter.to_owned()).unwrap(), options };
+    let wanted = Subscribe::new(TopicFilter::parse(filter.to_owned()).unwrap(), options);
     for granted in link.subscribe(vec![wanted]).await.unwrap() {
         granted.unwrap();
     }

@@ -1,5 +1,6 @@
 //! A hub in memory, for tests of protocols: it routes as a real one does, writes down what it is asked, and answers
-//! as the test says. Knows no clock: sessions do not expire, and a will with a delay is never published.
+//! as the test says. Knows no clock: sessions do not expire, and a will with a delay is never published. A replay is
+//! delivered at once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
@@ -11,10 +12,10 @@ use tokio::sync::{oneshot, watch};
 
 use crate::hub::{
     Admission, Attach, Attached, Close, Closed, Delivery, Granted, Hub, Link, Outcome, Publish, Receipt,
-    ReceiptSender, Replayed, RetainedWanted, Room, Stamps, Subscribe, SubscribeOptions, Will,
+    ReceiptSender, RetainedWanted, Room, Stamps, Subscribe, SubscribeOptions, Will,
 };
 use crate::store::Position;
-use crate::{Event, Guarantee, Pending, Principal, Reject, TopicFilter, TopicName};
+use crate::{Event, Guarantee, Pending, Principal, Reject, Start, TopicFilter, TopicName};
 
 /// A hub in memory. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -87,11 +88,6 @@ pub enum Call {
     Lost {
         client: String,
     },
-    Replay {
-        filters: Vec<TopicFilter>,
-        after: Position,
-        until: Position,
-    },
 }
 
 #[derive(Debug, Default)]
@@ -144,9 +140,6 @@ impl Default for FakeHub {
 }
 
 impl FakeHub {
-    /// Events of one [`Hub::replay`] call: few, so that a reader has to call again.
-    pub const REPLAY_CHUNK: usize = 3;
-
     /// A hub that keeps all at once.
     pub fn new() -> Self {
         Self { state: Arc::default(), changed: watch::channel(0).0, stamps: Stamps::starting_at(1) }
@@ -351,17 +344,6 @@ impl Hub for FakeHub {
 
     fn publish(&self, who: &Principal, batch: Vec<Publish>) -> Admission {
         self.admit(who.client.as_str(), batch)
-    }
-
-    fn replay(&self, filters: Vec<TopicFilter>, after: Position, until: Position) -> Pending<Replayed> {
-        let state = self.note(Call::Replay { filters: filters.clone(), after, until });
-        let wanted = |(at, event): &&(Position, Event)| {
-            *at > after && *at <= until && filters.iter().any(|filter| filter.matches(event.topic()))
-        };
-        let events: Vec<_> = state.log.iter().filter(wanted).take(Self::REPLAY_CHUNK).cloned().collect();
-        let full = events.len() == Self::REPLAY_CHUNK;
-        let next = events.last().map(|(at, _)| *at).filter(|_| full);
-        Box::pin(async move { Ok(Replayed { events, next }) })
     }
 
     fn stamps(&self) -> Stamps {
@@ -570,12 +552,19 @@ impl State {
         let Some(session) = self.sessions.get_mut(client) else { return };
         let old = session.subscriptions.iter().position(|have| have.filter == wanted.filter);
         let send = match wanted.options.retained {
+            _ if wanted.replay.is_some() => false,
             RetainedWanted::Always => true,
             RetainedWanted::IfNew => old.is_none(),
             RetainedWanted::Never => false,
         };
+        let ids: Option<Arc<[u32]>> = (wanted.options.id != 0).then(|| Arc::from([wanted.options.id]));
+        for (position, event) in &self.log {
+            let wants = wanted.replay.is_some_and(|start| is_behind(start, *position, event));
+            if wants && wanted.filter.matches(event.topic()) {
+                session.offer(event.clone(), wanted.options.guarantee, false, Some(*position), ids.clone());
+            }
+        }
         if send && wanted.filter.share().is_none() {
-            let ids = (wanted.options.id != 0).then(|| Arc::from([wanted.options.id]));
             for (topic, (position, publish)) in &self.retained {
                 if wanted.filter.matches(topic) {
                     let guarantee = wanted.options.guarantee.min(publish.guarantee);
@@ -587,6 +576,16 @@ impl State {
             Some(place) => *place = wanted,
             None => session.subscriptions.push(wanted),
         }
+    }
+}
+
+/// Whether a replay that starts there has an event. Without a clock, all events were received long ago.
+fn is_behind(start: Start, position: Position, event: &Event) -> bool {
+    match start {
+        Start::All => true,
+        Start::Behind(place) => position > place,
+        Start::Since(since_ms) => event.parts().received_ms >= since_ms,
+        Start::Ago(ago) => ago == Duration::MAX,
     }
 }
 

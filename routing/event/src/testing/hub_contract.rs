@@ -21,7 +21,7 @@ use crate::hub::{
     RetainedWanted, Room, Stamps, Subscribe, SubscribeOptions, Will,
 };
 use crate::store::Position;
-use crate::{Event, Guarantee, Parts, Principal, TopicFilter, TopicName};
+use crate::{Event, Guarantee, Parts, Principal, Start, TopicFilter, TopicName};
 
 use Guarantee::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 
@@ -43,7 +43,7 @@ pub async fn all<H: Hub>(make: impl AsyncFn() -> Arc<H>) {
     received_deliveries_are_not_sent_again(&*make().await).await;
     retained_events_come_first(&*make().await).await;
     a_lost_connection_publishes_its_will(&*make().await).await;
-    replay_and_subscription_meet_without_gap(&*make().await).await;
+    a_subscription_may_start_in_the_past(&*make().await).await;
 }
 
 async fn published_events_are_delivered_in_order(hub: &dyn Hub) {
@@ -311,7 +311,7 @@ async fn a_lost_connection_publishes_its_will(hub: &dyn Hub) {
     }
 }
 
-async fn replay_and_subscription_meet_without_gap(hub: &dyn Hub) {
+async fn a_subscription_may_start_in_the_past(hub: &dyn Hub) {
     let mut writer = Client::transient(hub, "writer").await;
     let mut reader = Client::transient(hub, "reader").await;
     reader.subscribe("#", AtLeastOnce).await;
@@ -320,24 +320,41 @@ async fn replay_and_subscription_meet_without_gap(hub: &dyn Hub) {
         writer.say(topic, &n.to_string(), AtLeastOnce).await;
     }
     let first = reader.take(1).await[0].position.unwrap();
-    let mut late = Client::transient(hub, "late").await;
-    let options = SubscribeOptions { retained: RetainedWanted::Never, ..SubscribeOptions::new(AtLeastOnce) };
-    let as_of = late.subscribe_with("a", options).await.as_of;
-    writer.say("a", "10", AtLeastOnce).await;
-    let mut got = Vec::new();
-    let mut after = first;
-    loop {
-        let piece = soon(hub.replay(vec![filter("a")], after, as_of)).await.unwrap();
-        got.extend(piece.events.iter().map(|(_, event)| String::from_utf8_lossy(event.data()).into_owned()));
-        assert!(piece.events.iter().all(|(at, _)| *at > after && *at <= as_of));
-        let Some(next) = piece.next else { break };
-        assert!(next > after, "replay goes on");
-        after = next;
+    let ways = [
+        (Start::All, 0),
+        (Start::Behind(Position(0)), 0),
+        (Start::Behind(first), 2),
+        (Start::Since(1), 0),
+        (Start::Since(u64::MAX), 10),
+        (Start::Ago(Duration::MAX), 0),
+        (Start::Ago(Duration::ZERO), 10),
+    ];
+    for (round, (start, from)) in ways.into_iter().enumerate() {
+        for keep in [Duration::ZERO, HOUR] {
+            let request = Attach { clean: true, keep, ..Attach::default() };
+            let mut late = Client::attach(hub, "late", request).await;
+            let options = SubscribeOptions { id: 7, ..SubscribeOptions::new(ExactlyOnce) };
+            let wanted = Subscribe { replay: Some(start), ..Subscribe::new(filter("a"), options) };
+            let granted = soon(late.link.subscribe(vec![wanted])).await.unwrap().remove(0).unwrap();
+            writer.say("a", "now", AtLeastOnce).await;
+            let expected: Vec<String> = (from..10).step_by(2).map(|n| n.to_string()).collect();
+            // What was said in the rounds before is a part of the past by now.
+            let said = if from < 10 { 2 * round + usize::from(keep == HOUR) } else { 0 };
+            let got = late.take(expected.len() + said + 1).await;
+            let texts: Vec<&str> = got.iter().map(text).collect();
+            assert_eq!(texts[..expected.len()], expected, "{start:?}");
+            assert!(texts[expected.len()..].iter().all(|text| *text == "now"));
+            let mut last = Position(0);
+            for (n, delivery) in got.iter().enumerate() {
+                let position = delivery.position.unwrap();
+                assert!(position > last && (position > granted.as_of) == (n + 1 == got.len()));
+                assert_eq!((delivery.number, delivery.retain), (Some(n as u64), false));
+                assert_eq!(delivery.subscriptions.as_deref(), Some(&[7][..]));
+                last = position;
+            }
+            late.close().await;
+        }
     }
-    let live = late.take(1).await;
-    assert!(live[0].position.unwrap() > as_of);
-    got.push(text(&live[0]).to_owned());
-    assert_eq!(got, ["2", "4", "6", "8", "10"]);
 }
 
 /// A client as a test sees it.
@@ -372,7 +389,7 @@ impl Client {
     }
 
     async fn subscribe_with(&mut self, pattern: &str, options: SubscribeOptions) -> Granted {
-        let granted = self.link.subscribe(vec![Subscribe { filter: filter(pattern), options }]);
+        let granted = self.link.subscribe(vec![Subscribe::new(filter(pattern), options)]);
         soon(granted).await.unwrap().remove(0).unwrap()
     }
 
