@@ -239,7 +239,7 @@ async fn join(core: &Core, client: &str, filter: &str) -> Attached {
     let mut attached = core.attach(Principal::anonymous(client), request).await.expect("a session");
     let filter = TopicFilter::parse(filter.to_owned()).expect("a filter");
     let options = SubscribeOptions::new(Guarantee::AtLeastOnce);
-    attached.link.subscribe(vec![Subscribe { filter, options }]).await.expect("an answer");
+    attached.link.subscribe(vec![Subscribe::new(filter, options)]).await.expect("an answer");
     attached
 }
 
@@ -318,7 +318,7 @@ async fn crowd(core: &Arc<Core>, sessions: u64) {
                     join(&core, &format!("device-{number}"), &format!("devices/{number}/commands")).await;
                 let filter = TopicFilter::parse("all/#").expect("a filter");
                 let options = SubscribeOptions::new(Guarantee::AtLeastOnce);
-                session.link.subscribe(vec![Subscribe { filter, options }]).await.expect("an answer");
+                session.link.subscribe(vec![Subscribe::new(filter, options)]).await.expect("an answer");
             }
         });
     }

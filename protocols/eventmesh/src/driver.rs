@@ -185,7 +185,7 @@ async fn attach(hub: &dyn Hub, shared: &Shared) -> Result<Box<dyn Link>, Reject>
     let filter = TopicFilter::parse(shared.reply_to.as_str()).map_err(no_filter)?;
     // Replies do not outlive their requests: no log has to hold them.
     let options = SubscribeOptions::new(Guarantee::AtMostOnce);
-    for granted in link.subscribe(vec![Subscribe { filter, options }]).await? {
+    for granted in link.subscribe(vec![Subscribe::new(filter, options)]).await? {
         granted?;
     }
     Ok(link)

@@ -133,7 +133,7 @@ impl Session {
                 id: *id,
                 ..SubscribeOptions::new(Guarantee::AtLeastOnce)
             };
-            Some(Subscribe { filter, options })
+            Some(Subscribe::new(filter, options))
         };
         ids.iter().filter_map(wanted).collect()
     }
