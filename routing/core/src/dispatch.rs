@@ -249,18 +249,7 @@ impl Dispatcher {
                     shared.end(&mut registry, &session);
                 }
             }
-            Change::Acked { session, sent, ranges } => {
-                if let Some(session) = self.session(session) {
-                    let numbers = ranges.iter().flat_map(|(first, count)| *first..*first + u64::from(*count));
-                    let numbers: Vec<u64> = numbers.collect();
-                    let mut left = Vec::new();
-                    let mut mailbox = session.mailbox.lock();
-                    mailbox.set_sent(sent);
-                    mailbox.ack(&numbers, &shared.totals, &mut left);
-                    drop(mailbox);
-                    by_group(&left, |group, positions| group.forget(&session, positions, shared));
-                }
-            }
+            Change::Acked { session, sent, ranges } => self.acked(session, sent, &ranges),
             Change::Returned { session, numbers } => {
                 if let Some(session) = self.session(session) {
                     let mut left = Vec::new();
@@ -294,6 +283,18 @@ impl Dispatcher {
             | Change::WillOff { .. }
             | Change::Assigned { .. } => {}
         }
+    }
+
+    fn acked(&self, session: u64, sent: u64, ranges: &[(u64, u32)]) {
+        let Some(session) = self.session(session) else { return };
+        let numbers = ranges.iter().flat_map(|(first, count)| *first..*first + u64::from(*count));
+        let numbers: Vec<u64> = numbers.collect();
+        let mut left = Vec::new();
+        let mut mailbox = session.mailbox.lock();
+        mailbox.set_sent(sent);
+        mailbox.ack(&numbers, &self.shared.totals, &mut left);
+        drop(mailbox);
+        by_group(&left, |group, positions| group.forget(&session, positions, &self.shared));
     }
 
     /// The session takes the events of a shared subscription, with its next numbers: these are taken whatever became of
