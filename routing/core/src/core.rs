@@ -185,18 +185,20 @@ impl Drop for Core {
     }
 }
 
-async fn replay_log(dispatcher: &mut Dispatcher, store: &Store, mut from: Position) -> Result<u64, Reject> {
+async fn replay_log(dispatcher: &mut Dispatcher, store: &Store, from: Position) -> Result<u64, Reject> {
     let mut records = 0;
+    let mut next = tokio::spawn(store.scan(from, SCAN_BYTES));
     loop {
-        let scanned = store.scan(from, SCAN_BYTES).await?;
-        for record in scanned.records {
-            from = record.position;
-            dispatcher.replay(record);
-            records += 1;
-        }
-        if scanned.end {
+        let scanned = next.await.map_err(|_| Reject::closed())??;
+        records += scanned.records.len() as u64;
+        let last = scanned.records.last().map(|record| record.position).filter(|_| !scanned.end);
+        let Some(last) = last else {
+            dispatcher.replay(scanned.records);
             return Ok(records);
-        }
+        };
+        // The store reads on meanwhile.
+        next = tokio::spawn(store.scan(last, SCAN_BYTES));
+        dispatcher.replay(scanned.records);
     }
 }
 

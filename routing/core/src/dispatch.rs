@@ -65,14 +65,20 @@ impl Dispatcher {
         up_to
     }
 
-    /// Applies a record at recovery.
-    pub(crate) fn replay(&mut self, record: Committed) {
-        let mut position = record.position;
-        self.apply(record, true);
+    /// Applies records at recovery.
+    pub(crate) fn replay(&mut self, records: Vec<Committed>) {
+        let shared = Arc::clone(&self.shared);
+        for record in records {
+            let position = record.position;
+            self.apply(record, true);
+            if position <= self.told.highest {
+                // Who has seen a record is asked for each one.
+                self.flush();
+            }
+            let mut dispatched = shared.dispatched.lock();
+            *dispatched = position.max(*dispatched);
+        }
         self.flush();
-        let mut dispatched = self.shared.dispatched.lock();
-        position = position.max(*dispatched);
-        *dispatched = position;
     }
 
     fn apply(&mut self, record: Committed, replay: bool) {
@@ -128,7 +134,7 @@ impl Dispatcher {
     fn flush(&mut self) {
         let Some(matched) = self.run_of.take() else { return };
         let Self { shared, told, .. } = &*self;
-        // At recovery each run is one record.
+        // As long as a checkpoint may have told of it, each run is one record.
         let position = self.run.first().and_then(|item| item.position).unwrap_or_default();
         for same in self.run.chunk_by(|a, b| a.event.publisher() == b.event.publisher()) {
             let Some(first) = same.first() else { continue };
