@@ -19,6 +19,7 @@ use crate::table::Route;
 /// Who wants the events of a topic, and where it is kept.
 #[derive(Debug)]
 pub(crate) struct Matched {
+    topic: Box<str>,
     /// Sorted by session; a session is there twice if some of its subscriptions leave out its own publishes and some do not.
     pub(crate) targets: Vec<Target>,
     /// Shared subscriptions: one of each group's members gets the event.
@@ -65,6 +66,8 @@ impl Matched {
 pub(crate) struct Matcher {
     /// With whether the publisher may publish to it.
     known: HashMap<Box<str>, (Arc<Matched>, bool), RandomState>,
+    /// The topic of the event before, which mostly is that of the next one as well.
+    last: Option<(Arc<Matched>, bool)>,
     generation: u64,
     /// Of the rights that were asked.
     revision: u64,
@@ -78,7 +81,7 @@ impl Matcher {
     pub(crate) fn follow(&mut self, rights: &Rights) {
         let revision = rights.revision();
         if revision != self.revision {
-            self.known.clear();
+            self.forget();
             self.revision = revision;
         }
     }
@@ -92,19 +95,35 @@ impl Matcher {
     ) -> (Arc<Matched>, bool) {
         let generation = shared.generation.load(Ordering::Acquire);
         if generation != self.generation {
-            self.known.clear();
+            self.forget();
             self.generation = generation;
         }
-        if let Some((matched, allowed)) = self.known.get(topic.as_str()) {
+        if let Some((matched, allowed)) =
+            self.last.as_ref().filter(|(last, _)| *last.topic == *topic.as_str())
+        {
             return (Arc::clone(matched), *allowed);
         }
+        let (matched, allowed) = match self.known.get(topic.as_str()) {
+            Some((matched, allowed)) => (Arc::clone(matched), *allowed),
+            None => self.learn(shared, rights, topic),
+        };
+        self.last = Some((Arc::clone(&matched), allowed));
+        (matched, allowed)
+    }
+
+    fn learn(&mut self, shared: &Shared, rights: &Rights, topic: &TopicName) -> (Arc<Matched>, bool) {
         if self.known.len() >= KNOWN_MAX {
             self.known.clear();
         }
         let allowed = !topic.is_reserved() && rights.may_publish(topic);
-        let found = (Arc::new(look_up(shared, topic)), allowed);
-        self.known.insert(Box::from(topic.as_str()), (Arc::clone(&found.0), found.1));
-        found
+        let matched = Arc::new(look_up(shared, topic));
+        self.known.insert(Box::from(topic.as_str()), (Arc::clone(&matched), allowed));
+        (matched, allowed)
+    }
+
+    fn forget(&mut self) {
+        self.known.clear();
+        self.last = None;
     }
 }
 
@@ -133,7 +152,8 @@ fn look_up(shared: &Shared, topic: &TopicName) -> Matched {
         }
     }
     let keep_all = !replays.is_empty() || targets.iter().any(|target| target.session.keep_all);
-    Matched { targets, groups, replays, keep_all, route: shared.table.load().route(topic) }
+    let route = shared.table.load().route(topic);
+    Matched { topic: Box::from(topic.as_str()), targets, groups, replays, keep_all, route }
 }
 
 /// Overlapping subscriptions deliver once: with the strongest guarantee, and all their ids \[MQTT-3.3.4-2, -3\].

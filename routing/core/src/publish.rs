@@ -88,6 +88,7 @@ impl Publisher {
     ) -> Sorted {
         let mut sorted =
             Sorted { local: Share::default(), remote: Vec::new(), refused: Vec::new(), behind: Vec::new() };
+        let count = batch.len();
         let mut run: Vec<Item> = Vec::new();
         let mut run_of: Option<Arc<Matched>> = None;
         for (place, publish) in batch.into_iter().enumerate() {
@@ -108,6 +109,7 @@ impl Publisher {
             }
             let live = publish.guarantee == Guarantee::AtMostOnce;
             if !live || publish.retain || matched.keep_all || marks.will.is_some() {
+                sorted.local.reserve(count - place);
                 sorted.add_local(place, &publish, marks, matched.route);
             }
             if live && !matched.is_empty() {
@@ -191,6 +193,14 @@ impl Sorted {
 }
 
 impl Share {
+    /// Room for so many entries, if it has none yet: most batches go to one store as a whole.
+    fn reserve(&mut self, count: usize) {
+        if self.entries.is_empty() {
+            self.entries.reserve_exact(count);
+            self.places.reserve_exact(count);
+        }
+    }
+
     fn push(&mut self, place: usize, entry: Entry) {
         self.entries.push(entry);
         self.places.push(place);

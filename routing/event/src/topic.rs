@@ -76,7 +76,7 @@ impl TopicName {
     /// Whether it belongs to Weft: nobody publishes to it (MQTT 5 §4.7.2). Other topics that start with `$` are for
     /// applications, as many clouds use them.
     pub fn is_reserved(&self) -> bool {
-        matches!(self.levels().next(), Some("$SYS" | "$share" | "$replay" | "$weft"))
+        self.is_system() && matches!(self.levels().next(), Some("$SYS" | "$share" | "$replay" | "$weft"))
     }
 }
 
