@@ -32,6 +32,8 @@ use crate::shared::{Shared, lock};
 const MAGIC: [u8; 8] = *b"weft chk";
 const VERSION: u64 = 1;
 const HEAD: usize = 44;
+/// So much is written at once, 256 KiB: a millisecond or two of a slow disk.
+const WRITE_PIECE: usize = 256 << 10;
 /// How much of a checkpoint is read at once by those who only look.
 const PIECE: usize = 1 << 20;
 pub(crate) const EXTENSION: &str = ".checkpoint";
@@ -170,7 +172,11 @@ fn write<D: Disk>(shared: &Shared<D>, position: Position, state: &[u8]) -> io::R
     let temporary = dir.join(TEMPORARY);
     let file = disk.create(&temporary)?;
     file.write_at(&head(position, *salt, state), 0)?;
-    file.write_at(state, HEAD as u64)?;
+    for (at, piece) in (0..).step_by(WRITE_PIECE).zip(state.chunks(WRITE_PIECE)) {
+        file.write_at(piece, HEAD as u64 + at)?;
+        // The log's own syncs have to wait for what the disk has taken: a piece, and not the whole of it.
+        file.sync()?;
+    }
     file.sync_all()?;
     disk.rename(&temporary, &path(dir, position))?;
     disk.sync_dir(dir)

@@ -35,7 +35,8 @@ pub struct Options {
     /// Batches waiting in memory to be written. Default 4096; 1 to 1000000. At the limit publishers wait.
     pub queue_batches: u32,
     /// How far ahead of the last event a file is filled with zeros, so that most syncs write no metadata. Default "4 MiB";
-    /// 0 to "64 MiB". Without it syncs take about twice as long; with much of it each new stretch costs a longer one.
+    /// 0 to "64 MiB". Without it syncs take about twice as long; with much of it each new stretch costs a longer one. A write
+    /// of 16 KiB and more is not worth it: it grows the file itself.
     #[schemars(with = "String")]
     pub prewrite_bytes: ByteLimit,
     /// Events that need no sync for their answer are synced after this time all the same, milliseconds. Default 1000;

@@ -25,6 +25,8 @@ use crate::{meters, segment};
 
 /// About so many bytes are encoded before they are written: small enough for a cache, large enough for one call.
 const WRITE_BYTES: usize = 4 << 20;
+/// Writes of this size and more grow the file themselves.
+const FILL_BELOW: usize = 16 << 10;
 /// A buffer that a large batch has grown beyond this is given back.
 const BUFFER_KEEP: usize = 2 * WRITE_BYTES;
 
@@ -322,11 +324,12 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Fills the file with zeros up to `end` and a stretch beyond, so that the syncs to come change no metadata.
+    /// Fills the file with zeros up to `end` and a stretch beyond, so that the syncs to come change no metadata. Where a
+    /// sync has much to write, that saves less than writing every byte twice costs.
     fn fill(&mut self, end: u64) -> io::Result<()> {
         static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let options = &self.shared.options;
-        let ahead = if self.full { 0 } else { options.prewrite_bytes.0 };
+        let ahead = if self.full || self.buffer.len() >= FILL_BELOW { 0 } else { options.prewrite_bytes.0 };
         let room = self.budget(true).saturating_sub(self.shared.bytes());
         let to = (end + ahead).min(self.base.saturating_add(options.segment_bytes.0)).min(self.filled + room);
         if end <= self.filled || to <= end {
