@@ -10,6 +10,8 @@
 //! | `recover DIR` | opens it, replays it, and ends as in a crash |
 //! | `stop DIR` | the same, but stops in order, so that a checkpoint stands at the end |
 //! | `checkpoint DIR SESSIONS POSITIONS` | synced appends while checkpoints of so much are made, and while none are |
+//! | `crowd DIR SESSIONS POSITIONS` | durable sessions, away, with so many events waiting in all; ends as in a crash |
+//! | `comeback DIR SESSIONS EACH` | opens that; so many sessions come back at once and drain EACH events, beside live traffic |
 //! | `amplify DIR EVENTS BYTES` | bytes written for each byte of event data: QoS 1 with a durable subscriber |
 //!
 //! DIR is on the disk in question; without one, the current folder is used.
@@ -22,9 +24,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use embedded::{Opened, RealDisk};
-use event::hub::{Attach, Attached, Hub as _, Publish, Subscribe, SubscribeOptions};
+use event::hub::{Attach, Attached, Hub as _, Publish, Room, Subscribe, SubscribeOptions};
 use event::store::{Append, Entry, Feed, Store};
-use event::testing::take_deliveries;
+use event::testing::{next_deliveries, take_deliveries};
 use event::{ByteLimit, Durability, Event, Guarantee, Health, Parts, Principal, TopicFilter, TopicName};
 use routing::{Core, Recovered};
 
@@ -45,6 +47,11 @@ async fn main() {
         ["checkpoint", dir, sessions, positions] => {
             checkpoint(Path::new(dir), number(sessions), number(positions)).await;
         }
+        ["crowd", dir, sessions, positions] => {
+            let life = recover(Path::new(dir), routing::Options::default().checkpoint_bytes, false).await;
+            crowded(&life.core, number(sessions), number(positions)).await;
+        }
+        ["comeback", dir, sessions, each] => comeback(Path::new(dir), number(sessions), number(each)).await,
         ["amplify", dir, events, bytes] => amplify(Path::new(dir), number(events), number(bytes)).await,
         _ => panic!("append, fill, recover, stop, checkpoint or amplify: see the top of tests/bench/log.rs"),
     }
@@ -268,17 +275,7 @@ const WATCH: Duration = Duration::from_secs(6);
 async fn checkpoint(dir: &Path, sessions: u64, positions: u64) {
     let dir = tempfile::tempdir_in(dir).expect("a folder");
     let life = recover(dir.path(), NO_CHECKPOINTS, false).await;
-    let bare = status_kib("VmRSS:");
-    crowd(&life.core, sessions).await;
-    let with_sessions = status_kib("VmRSS:");
-    for _ in 0..positions / sessions {
-        send(&life.core, &topic("all/news"), &data(256), 1).await;
-    }
-    println!(
-        "{sessions} sessions away, 2 subscriptions each: {} B of memory each; with {positions} positions {} MiB in all",
-        (with_sessions - bare) * 1024 / sessions,
-        (status_kib("VmRSS:") - bare) >> 10
-    );
+    crowded(&life.core, sessions, positions).await;
     life.stop().await;
     println!("the checkpoint has {} KiB", checkpoint_bytes(dir.path()) >> 10);
     for (what, checkpoints) in [("none", NO_CHECKPOINTS), ("one after the other", ByteLimit::kib(64))] {
@@ -304,6 +301,20 @@ async fn checkpoint(dir: &Path, sessions: u64, positions: u64) {
         );
         life.stop().await;
     }
+}
+
+async fn crowded(core: &Arc<Core>, sessions: u64, positions: u64) {
+    let bare = status_kib("VmRSS:");
+    crowd(core, sessions).await;
+    let with_sessions = status_kib("VmRSS:");
+    for _ in 0..positions / sessions {
+        send(core, &topic("all/news"), &data(256), 1).await;
+    }
+    println!(
+        "{sessions} sessions away, 2 subscriptions each: {} B of memory each; with {positions} positions {} MiB in all",
+        (with_sessions - bare) * 1024 / sessions,
+        (status_kib("VmRSS:") - bare) >> 10
+    );
 }
 
 /// Sessions that subscribe to a topic of their own and one of all, and leave.
@@ -337,6 +348,81 @@ fn checkpoints_made(dir: &Path) -> Vec<String> {
 fn checkpoint_bytes(dir: &Path) -> u64 {
     let last = checkpoints_made(dir).pop().expect("a checkpoint");
     std::fs::metadata(dir.join(last)).expect("the checkpoint").len()
+}
+
+// ---- comeback -----------------------------------------------------------------------------------------------------
+
+/// How long live traffic is watched before the sessions come.
+const CALM: Duration = Duration::from_secs(4);
+/// How much one of them takes at once.
+const ROOM: Room = Room { numbered: 20, bytes: 64 << 10 };
+
+async fn comeback(dir: &Path, sessions: u64, each: u64) {
+    let life = recover(dir, NO_CHECKPOINTS, true).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let live = tokio::spawn(live(Arc::clone(&life.core), stopped.clone()));
+    tokio::time::sleep(CALM).await;
+    let start = Instant::now();
+    let mut workers = tokio::task::JoinSet::new();
+    for number in 0..sessions {
+        let core = Arc::clone(&life.core);
+        workers.spawn(async move {
+            let request = Attach { keep: Duration::MAX, ..Attach::default() };
+            let who = Principal::anonymous(format!("device-{number}").as_str());
+            let mut attached = core.attach(who, request).await.expect("a session");
+            let (mut out, mut left) = (Vec::new(), each);
+            while left > 0 {
+                next_deliveries(&mut *attached.link, ROOM, &mut out).await.expect("deliveries");
+                let numbers: Vec<u64> = out.drain(..).filter_map(|delivery| delivery.number).collect();
+                left = left.saturating_sub(numbers.len() as u64);
+                attached.link.ack(&numbers);
+            }
+            start.elapsed()
+        });
+    }
+    let mut done = workers.join_all().await;
+    let all = start.elapsed();
+    stop.send_replace(true);
+    let (calm, busy): (Vec<_>, Vec<_>) =
+        live.await.expect("live traffic").into_iter().partition(|(at, _)| *at < start);
+    done.sort();
+    let at = |hundredths: usize| done[(done.len() - 1) * hundredths / 100];
+    println!(
+        "{sessions} sessions drained {each} events each in {all:.2?}: the first was done after {:.2?}, half after {:.2?}, 95 % after {:.2?}, \
+         the last after {:.2?}",
+        at(0),
+        at(50),
+        at(95),
+        at(100)
+    );
+    for (what, took) in [("calm", calm), ("meanwhile", busy)] {
+        let mut took: Vec<Duration> = took.into_iter().map(|(_, took)| took).collect();
+        took.sort();
+        let at = |hundredths: usize| took[(took.len() - 1) * hundredths / 100];
+        println!(
+            "live, {what}: {} events, p50 {:.2?}, p99 {:.2?}, max {:.2?}",
+            took.len(),
+            at(50),
+            at(99),
+            at(100)
+        );
+    }
+}
+
+/// One event each 2 ms from a publisher to a durable subscriber: when it was sent, and how long it took to get there.
+async fn live(core: Arc<Core>, stopped: tokio::sync::watch::Receiver<bool>) -> Vec<(Instant, Duration)> {
+    let mut reader = join(&core, "live", "live/#").await;
+    let mut tick = tokio::time::interval(Duration::from_millis(2));
+    let (topic, data) = (topic("live/value"), data(256));
+    let mut took = Vec::new();
+    while !*stopped.borrow() {
+        tick.tick().await;
+        let from = Instant::now();
+        send(&core, &topic, &data, 1).await;
+        take(&mut reader, 1).await;
+        took.push((from, from.elapsed()));
+    }
+    took
 }
 
 // ---- amplify ------------------------------------------------------------------------------------------------------
