@@ -96,8 +96,10 @@ impl Bridge {
             let requester = Requester::start(Arc::clone(&hub), &common, drained.clone()).await;
             let (requester, replies) = requester.context("EventMesh's requests")?;
             parts.spawn(replies);
-            let services =
-                grpc::Services::new(Arc::clone(&hub), requester.clone(), config.grpc, (*common).clone());
+            let (hooks, posts) = webhook::Hooks::new(Arc::clone(&hub), config.webhook, drained.clone())?;
+            parts.spawn(posts);
+            let (hub_of_grpc, asker) = (Arc::clone(&hub), requester.clone());
+            let services = grpc::Services::new(hub_of_grpc, asker, hooks, config.grpc, (*common).clone());
             let speak = Protocol::Grpc(Grpc { gate: Arc::clone(&gate), services: services.await });
             listen::serve(&mut bound, config::Protocol::Grpc, &speak, &stop, &mut parts);
             let clients = Clients::default();

@@ -142,6 +142,7 @@ pub const METRICS: &[Metric] = &[
     counter("weft_transport_handshakes_failed_total", "listener, reason", "Connections that did not finish PROXY header and handshake of TLS or QUIC"),
     counter("weft_transport_tls_reloads_total", "listener, result", "Changed files of TLS: taken, or broken and not taken"),
     counter("weft_transport_accept_errors_total", "listener", "Failures to accept, such as no free file descriptor"),
+    counter("weft_webhook_posts_total", "outcome", "Events for webhooks: done, posted again, expired, or dead when no try was left or the webhook refused for good"),
     counter("weft_websocket_connections_opened_total", "", "CloudEvents connections begun"),
     counter("weft_websocket_connections_closed_total", "", "CloudEvents connections ended"),
     counter("weft_websocket_events_received_total", "", "Events published by CloudEvents frames"),

@@ -47,6 +47,8 @@ pub struct Config {
     pub websocket: websocket::Options,
     /// What Apache EventMesh's protocols share.
     pub eventmesh: eventmesh::Options,
+    /// Webhooks that EventMesh clients subscribe.
+    pub webhook: webhook::Options,
     /// Apache EventMesh over TCP, on listeners with protocol "eventmesh-tcp".
     pub eventmesh_tcp: tcp::Options,
     /// Apache EventMesh over gRPC, on listeners with protocol "grpc".
@@ -116,6 +118,7 @@ impl Default for Config {
             http: Listener::default(),
             websocket: websocket::Options::default(),
             eventmesh: eventmesh::Options::default(),
+            webhook: webhook::Options::default(),
             grpc: grpc::Options::default(),
             eventmesh_tcp: tcp::Options::default(),
             transport: transport::Options::default(),

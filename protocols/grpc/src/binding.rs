@@ -27,6 +27,7 @@ use prost::Message as _;
 use prost_types::{Any, Timestamp};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use webhook::push::Push;
 
 use crate::proto::{Attr, CloudEvent, Data};
 
@@ -177,6 +178,35 @@ pub fn encode_reply(event: &Event) -> CloudEvent {
     let mut message = encode(event);
     message.attributes.retain(|entry| entry.name != TOPIC);
     message
+}
+
+/// `event` as it is posted to a webhook.
+pub fn push(event: &Event) -> Push {
+    let message = encode(event);
+    let text = |name: &str| message.text(name).unwrap_or_default().to_owned();
+    let headers = vec![
+        ("code", "105".to_owned()),
+        (PROTOCOL_TYPE, text(PROTOCOL_TYPE)),
+        (PROTOCOL_DESC, text(PROTOCOL_DESC)),
+        (PROTOCOL_VERSION, text(PROTOCOL_VERSION)),
+        ("contenttype", text("datacontenttype")),
+    ];
+    let mut extensions: Vec<(String, String)> = Vec::with_capacity(message.attributes.len() + 1);
+    for entry in &message.attributes {
+        let Some(attr) = entry.value.as_ref().and_then(|value| value.attr.clone()) else { continue };
+        if let Ok(value) = value(attr, &entry.name) {
+            extensions.push((entry.name.clone(), value.as_text().into_owned()));
+        }
+    }
+    let content = match std::str::from_utf8(event.data()) {
+        Ok(text) => text.to_owned(),
+        Err(_) => {
+            extensions.push(("datacontentencoding".to_owned(), "base64".to_owned()));
+            base64::engine::general_purpose::STANDARD.encode(event.data())
+        }
+    };
+    let (seq_num, unique_id) = (text("seqnum"), text("uniqueid"));
+    Push { headers, content, seq_num, unique_id, topic: event.topic().as_str().to_owned(), extensions }
 }
 
 /// `message` without what proves who sent it, to go back to its sender.

@@ -24,6 +24,7 @@ use http::{HeaderMap, Request};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
+use webhook::Hooks;
 
 use self::body::{Held, RequestBody, respond};
 use self::calls::Extra;
@@ -39,6 +40,7 @@ pub struct Services(Arc<Shared>);
 struct Shared {
     hub: Arc<dyn Hub>,
     requester: Requester,
+    hooks: Hooks,
     options: Options,
     eventmesh: eventmesh::Options,
     registry: Registry,
@@ -47,16 +49,17 @@ struct Shared {
 }
 
 impl Services {
-    /// Services that publish to, and subscribe at, `hub`, and ask with `requester`. Cancel-safe.
+    /// Services that publish to, and subscribe at, `hub`, ask with `requester`, and deliver to `hooks`. Cancel-safe.
     pub async fn new(
         hub: Arc<dyn Hub>,
         requester: Requester,
+        hooks: Hooks,
         options: Options,
         eventmesh: eventmesh::Options,
     ) -> Self {
         let messages = Budget::new(options.messages_bytes_max, u32::MAX);
         let (registry, extra) = (Registry::default(), Extra::new().await);
-        Self(Arc::new(Shared { hub, requester, options, eventmesh, registry, messages, extra }))
+        Self(Arc::new(Shared { hub, requester, hooks, options, eventmesh, registry, messages, extra }))
     }
 
     /// Serves one connection of `source` until the client leaves, does not answer any more, or `drain` turns true and the calls

@@ -63,6 +63,11 @@ impl Member {
         Some(topics.swap_remove(at).1)
     }
 
+    /// Whether it gets the events of `topic`.
+    pub(crate) fn has(&self, topic: &str) -> bool {
+        self.topics.lock().iter().any(|(name, _)| name == topic)
+    }
+
     /// How many topics it has.
     pub(crate) fn topics(&self) -> usize {
         self.topics.lock().len()

@@ -23,6 +23,13 @@ pub struct Caller {
     pub credentials: Credentials,
 }
 
+impl Caller {
+    /// A name for it that its next requests have as well.
+    pub fn name(&self) -> String {
+        format!("grpc/{}/{}/{}", self.idc, self.ip, self.pid)
+    }
+}
+
 /// A wish to get events, or to get no more of them.
 #[derive(Clone, Debug)]
 pub struct Interest {

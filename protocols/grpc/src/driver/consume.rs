@@ -15,6 +15,7 @@ use http::HeaderMap;
 use prost::Message;
 use tokio::time::{Instant, sleep_until};
 use tonic::{Status, Streaming};
+use webhook::{Refused, Wanted};
 
 use crate::binding;
 use crate::driver::body::Held;
@@ -228,9 +229,13 @@ impl<D: Dialect> Reader<D> {
 
     async fn subscribe(&mut self, message: &CloudEvent) -> Result<(), Answer> {
         let interest = request::interest(message)?;
+        let has = |topic: &str| {
+            self.members.iter().any(|(member, _)| member.group == interest.group && member.has(topic))
+        };
+        let new = interest.items.iter().filter(|item| !has(&item.topic)).count();
         let topics: usize = self.members.iter().map(|(member, _)| member.topics()).sum();
         let most = usize::try_from(self.site.shared.options.subscriptions_max).unwrap_or(usize::MAX);
-        if topics + interest.items.len() > most {
+        if topics + new > most {
             return Err(Answer::new(
                 Code::Body,
                 format!("at most {most} subscriptions are taken on one stream"),
@@ -309,31 +314,52 @@ impl<D: Dialect> Drop for Reader<D> {
     }
 }
 
-/// Subscribes a webhook. Cancel-safe.
+/// Subscribes a webhook. Not cancel-safe: dropped, some topics may be subscribed.
 pub(super) async fn subscribe_webhook(site: &Site, headers: &HeaderMap, message: &CloudEvent) -> Answer {
     let done = async {
         let interest = request::interest(message)?;
-        if interest.url.is_none() {
-            return Err(Answer::new(Code::Body, "attribute url is missing: it says where to send events"));
-        }
-        site.admit("$grpc", headers, interest.caller.credentials.clone()).await?;
-        Err(Answer::new(Code::Subscribe, "webhooks are not served yet"))
+        let url = interest.url.as_deref();
+        let url = url.ok_or_else(|| {
+            Answer::new(Code::Body, "attribute url is missing: it says where to send events")
+        })?;
+        let hooks = &site.shared.hooks;
+        let name = hooks.session_name(&interest.group);
+        let who = site.admit(&name, headers, interest.caller.credentials.clone()).await?;
+        let wanted = Wanted {
+            group: &interest.group,
+            url,
+            client: &interest.caller.name(),
+            items: &interest.items,
+            watched: true,
+            write: binding::push,
+        };
+        hooks.subscribe(who, wanted).await.map_err(|refused| match refused {
+            Refused::Url(error) => Answer::new(Code::Body, error.to_string()),
+            Refused::Name(error) => Answer::new(Code::Body, error.to_string()),
+            Refused::Rejected(reject) => failed(reject),
+        })
     };
     let done: Result<(), Answer> = done.await;
     done.map_or_else(|answer| answer, |()| Answer::new(Code::Success, "subscribe success"))
 }
 
-/// Ends subscriptions of a stream of the client that asks. Cancel-safe.
+/// Ends subscriptions of a stream, or a webhook, of the client that asks. Not cancel-safe: dropped, some may be ended.
 pub(super) async fn unsubscribe(site: &Site, headers: &HeaderMap, message: &CloudEvent) -> Answer {
     let done = async {
         let interest = request::interest(message)?;
         let who = site.admit("$grpc", headers, interest.caller.credentials.clone()).await?;
+        let topics = interest.items.iter().map(|item| item.topic.as_str());
+        // What is not there needs no ending.
+        if let Some(url) = &interest.url {
+            let client = interest.caller.name();
+            site.shared.hooks.unsubscribe(&interest.group, url, who.user, Some(&client), topics).await;
+            return Ok(());
+        }
         let client = Client::new(&interest.caller, who.user);
-        for item in &interest.items {
-            // What is not there needs no ending.
-            if let Some(member) = site.shared.registry.find(&interest.group, &client, &item.topic) {
-                site.shared.registry.leave(&member, &item.topic);
-                give_up(&member, &item.topic).await;
+        for topic in topics {
+            if let Some(member) = site.shared.registry.find(&interest.group, &client, topic) {
+                site.shared.registry.leave(&member, topic);
+                give_up(&member, topic).await;
             }
         }
         Ok(())
@@ -347,16 +373,19 @@ pub(super) async fn heartbeat(site: &Site, headers: &HeaderMap, message: &CloudE
     let done = async {
         let heartbeat = request::heartbeat(message)?;
         let who = site.admit("$grpc", headers, heartbeat.caller.credentials.clone()).await?;
-        let client = Client::new(&heartbeat.caller, who.user);
+        let (name, client) = (heartbeat.caller.name(), Client::new(&heartbeat.caller, who.user));
+        let mut unknown = None;
         for item in &heartbeat.items {
-            if site.shared.registry.find(&heartbeat.group, &client, &item.topic).is_none() {
-                return Err(Answer::new(
-                    Code::Resubscribe,
-                    format!("topic {:?} is not subscribed", item.topic),
-                ));
+            let by_stream = site.shared.registry.find(&heartbeat.group, &client, &item.topic).is_some();
+            let by_webhook = site.shared.hooks.touch(&heartbeat.group, &name, &item.topic);
+            if !by_stream && !by_webhook {
+                unknown = Some(&item.topic);
             }
         }
-        Ok(())
+        match unknown {
+            None => Ok(()),
+            Some(topic) => Err(Answer::new(Code::Resubscribe, format!("topic {topic:?} is not subscribed"))),
+        }
     };
     let done: Result<(), Answer> = done.await;
     done.map_or_else(|answer| answer, |()| Answer::success())

@@ -26,6 +26,7 @@ use prost::Message;
 use tokio::io::DuplexStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use webhook::Hooks;
 
 /// Services over a fake hub.
 pub(crate) struct Site {
@@ -38,6 +39,7 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn new(options: Options) -> Self {
+        rustls::crypto::ring::default_provider().install_default().unwrap_or(());
         let hub = Arc::new(FakeHub::new());
         let (drain, drained) = watch::channel(false);
         let shared: Arc<dyn Hub> = Arc::clone(&hub) as Arc<dyn Hub>;
@@ -45,7 +47,10 @@ impl Site {
         let (requester, answers) = Requester::start(Arc::clone(&shared), &eventmesh, drained).await.unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(answers);
-        let services = Services::new(shared, requester, options, eventmesh).await;
+        let webhooks = webhook::Options { loopback: true, ..webhook::Options::default() };
+        let (hooks, posts) = Hooks::new(Arc::clone(&shared), webhooks, drain.subscribe()).unwrap();
+        tasks.spawn(posts);
+        let services = Services::new(shared, requester, hooks, options, eventmesh).await;
         Self { hub, gate: Arc::new(OpenGate), services, drain, tasks }
     }
 

@@ -1,0 +1,453 @@
+//! Subscribes webhooks and posts to them: nothing else here awaits.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use event::hub::{Attach, Close, Closed, Delivery, Hub, Link, Room, Subscribe, SubscribeOptions};
+use event::{Event, Guarantee, Principal, Reject, RejectKind};
+use eventmesh::{NameError, Subscription};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::RETRY_AFTER;
+use reqwest::redirect::Policy;
+use tokio::net::lookup_host;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::Options;
+use crate::hooks::{Hook, Key, Registry, Write};
+use crate::push::{CONTENT_TYPE, HEADERS, Push, Verdict};
+use crate::target::{self, BadUrl, Target};
+
+/// All webhooks. Cloning shares them.
+#[derive(Clone)]
+pub struct Hooks(Arc<Shared>);
+
+struct Shared {
+    hub: Arc<dyn Hub>,
+    options: Options,
+    client: reqwest::Client,
+    registry: Mutex<Registry>,
+    /// To the task that serves them.
+    new: mpsc::Sender<(Key, Arc<Hook>)>,
+}
+
+/// A wish to have events posted.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// For which group.
+    pub group: &'a str,
+    /// Where to.
+    pub url: &'a str,
+    /// Who wants it: a name that its heartbeats repeat.
+    pub client: &'a str,
+    /// Which events.
+    pub items: &'a [Subscription],
+    /// Whether the client sends heartbeats from the start; one that sends any later is watched from then on.
+    pub watched: bool,
+    /// How the client's protocol writes an event.
+    pub write: fn(&Event) -> Push,
+}
+
+/// Why a webhook is not subscribed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The URL cannot be one.
+    #[error(transparent)]
+    Url(#[from] BadUrl),
+    /// A topic or the group cannot be used.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The core, or a limit.
+    #[error(transparent)]
+    Rejected(#[from] Reject),
+}
+
+impl Hooks {
+    /// Webhooks for sessions of `hub`, and what has to run to serve them: it ends when `drain` turns true and what is under way
+    /// is answered, which takes no longer than one answer may take.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be made.
+    pub fn new(
+        hub: Arc<dyn Hub>,
+        options: Options,
+        drain: watch::Receiver<bool>,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), Reject> {
+        let resolver = Arc::new(Checked { loopback: options.loopback });
+        let builder = reqwest::Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .dns_resolver(resolver)
+            .connect_timeout(CONNECT)
+            .timeout(Duration::from_millis(u64::from(options.timeout_ms.max(1))));
+        let failed =
+            |error: reqwest::Error| Reject::new(RejectKind::Unavailable, format!("webhooks: {error}"));
+        let (new, news) = mpsc::channel(64);
+        let client = builder.build().map_err(failed)?;
+        let shared = Arc::new(Shared { hub, options, client, registry: Mutex::default(), new });
+        Ok((Self(Arc::clone(&shared)), run(shared, news, drain)))
+    }
+
+    /// A name for the session of a webhook of `group`, to ask the gate about.
+    pub fn session_name(&self, group: &str) -> String {
+        format!("$webhook/{group}/{:x}", self.0.hub.stamps().take())
+    }
+
+    /// Subscribes a webhook for `who`. Not cancel-safe: dropped, some of the topics may be subscribed.
+    ///
+    /// # Errors
+    /// The URL, a topic, or the group cannot be used; a limit is reached; the core refuses.
+    pub async fn subscribe(&self, who: Principal, wanted: Wanted<'_>) -> Result<(), Refused> {
+        let shared = &self.0;
+        let target = Target::parse(wanted.url, shared.options.loopback)?;
+        let mut subscribes = Vec::with_capacity(wanted.items.len());
+        for item in wanted.items {
+            let filter = eventmesh::filter(wanted.group, &item.topic, item.mode)?;
+            subscribes.push(Subscribe::new(filter, SubscribeOptions::new(Guarantee::AtLeastOnce)));
+        }
+        resolves(&target, shared.options.loopback).await?;
+        let key = (wanted.group.to_owned(), target.url().to_string(), who.user.clone());
+        let hook = shared.hook(&key, target, who, wanted.write).await?;
+        let most = usize::try_from(shared.options.topics_max).unwrap_or(usize::MAX);
+        let new = wanted.items.iter().filter(|item| !hook.has(&item.topic)).count();
+        if hook.topics() + new > most {
+            shared.end_if_idle(&key, &hook);
+            let reason = format!("at most {most} topics are taken for one webhook");
+            return Err(Reject::new(RejectKind::Busy, reason).into());
+        }
+        let seen = wanted.watched.then(|| Instant::now().into_std());
+        let mut old = Vec::new();
+        for (item, subscribe) in wanted.items.iter().zip(&subscribes) {
+            old.extend(hook.add(&item.topic, &subscribe.filter, wanted.client, seen));
+        }
+        let granted = hook.link.lock().as_mut().map(|link| {
+            let granted = link.subscribe(subscribes);
+            let ended = (!old.is_empty()).then(|| link.unsubscribe(old));
+            (granted, ended)
+        });
+        let (granted, ended) = granted.ok_or_else(Reject::closed)?;
+        if let Some(ended) = ended {
+            ended.await?;
+        }
+        for (item, granted) in wanted.items.iter().zip(granted.await?) {
+            if let Err(reject) = granted {
+                hook.remove(&item.topic, Some(wanted.client));
+                shared.end_if_idle(&key, &hook);
+                return Err(reject.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends subscriptions of `topics` that `client` made for `url` (any client if none is named); tells whether there was one.
+    /// Not cancel-safe: dropped, some may be ended.
+    pub async fn unsubscribe(
+        &self,
+        group: &str,
+        url: &str,
+        user: Option<Arc<str>>,
+        client: Option<&str>,
+        topics: impl Iterator<Item = &str> + Send,
+    ) -> bool {
+        let Ok(target) = Target::parse(url, true) else { return false };
+        let key = (group.to_owned(), target.url().to_string(), user);
+        let Some(hook) = self.0.registry.lock().find(&key) else { return false };
+        let filters: Vec<_> = topics.filter_map(|topic| hook.remove(topic, client)).collect();
+        let found = !filters.is_empty();
+        self.0.give_up(&key, &hook, filters).await;
+        found
+    }
+
+    /// A sign of life of `client`; whether it is known to have a webhook for `topic` in `group`.
+    pub fn touch(&self, group: &str, client: &str, topic: &str) -> bool {
+        let now = Instant::now().into_std();
+        let registry = self.0.registry.lock();
+        // All of them, however many there are.
+        registry.of_group(group).filter(|hook| hook.touch(topic, client, now)).count() > 0
+    }
+}
+
+impl Shared {
+    /// The webhook of that key, made if it is not there.
+    async fn hook(
+        &self,
+        key: &Key,
+        target: Target,
+        who: Principal,
+        write: Write,
+    ) -> Result<Arc<Hook>, Reject> {
+        if let Some(hook) = self.registry.lock().find(key) {
+            return Ok(hook);
+        }
+        let most = usize::try_from(self.options.webhooks_max).unwrap_or(usize::MAX);
+        if self.registry.lock().len() >= most {
+            return Err(Reject::new(
+                RejectKind::Busy,
+                format!("there are {most} webhooks, which is the limit"),
+            ));
+        }
+        let until_ms = who.until_ms;
+        let attached = self.hub.attach(who, Attach { protocol: "webhook", ..Attach::default() }).await?;
+        let hook = Hook::new(target, write, attached.link, until_ms);
+        let older = {
+            let mut registry = self.registry.lock();
+            let older = registry.find(key);
+            if older.is_none() {
+                registry.insert(key.clone(), Arc::clone(&hook));
+            }
+            older
+        };
+        if let Some(older) = older {
+            // Somebody was faster.
+            close(hook.link.lock().take());
+            return Ok(older);
+        }
+        self.new.send((key.clone(), Arc::clone(&hook))).await.map_err(|_| Reject::closed())?;
+        Ok(hook)
+    }
+
+    async fn give_up(&self, key: &Key, hook: &Arc<Hook>, filters: Vec<event::TopicFilter>) {
+        let ended = match filters.is_empty() {
+            true => None,
+            false => hook.link.lock().as_mut().map(|link| link.unsubscribe(filters)),
+        };
+        if let Some(ended) = ended {
+            // If this fails the session is going, and its subscriptions with it.
+            ended.await.map(drop).unwrap_or(());
+        }
+        self.end_if_idle(key, hook);
+    }
+
+    fn end_if_idle(&self, key: &Key, hook: &Arc<Hook>) {
+        if hook.topics() == 0 {
+            self.registry.lock().remove(key, hook);
+            hook.over.send_replace(true);
+        }
+    }
+}
+
+/// Serves all webhooks until Weft stops. Not cancel-safe: what is under way is cut off, and stays without an ack.
+async fn run(
+    shared: Arc<Shared>,
+    mut news: mpsc::Receiver<(Key, Arc<Hook>)>,
+    mut drain: watch::Receiver<bool>,
+) {
+    let mut hooks = FuturesUnordered::new();
+    let mut sweep = tokio::time::interval(SWEEP);
+    let draining = drain.clone();
+    loop {
+        tokio::select! {
+            biased;
+            () = turned(&mut drain) => break,
+            Some(()) = hooks.next(), if !hooks.is_empty() => {}
+            Some((key, hook)) = news.recv() => hooks.push(serve(Arc::clone(&shared), key, hook, draining.clone())),
+            _ = sweep.tick() => {
+                let silence = Duration::from_secs(u64::from(shared.options.silence_s.max(1)));
+                let all = shared.registry.lock().all();
+                for (key, hook) in all {
+                    let filters = hook.sweep(Instant::now().into_std(), silence);
+                    if !filters.is_empty() {
+                        tracing::debug!(group = key.0, "a webhook's client is silent");
+                        shared.give_up(&key, &hook, filters).await;
+                    }
+                }
+            }
+        }
+    }
+    while hooks.next().await.is_some() {}
+}
+
+/// Posts what comes for one webhook.
+async fn serve(shared: Arc<Shared>, key: Key, hook: Arc<Hook>, mut drain: watch::Receiver<bool>) {
+    let mut over = hook.over.subscribe();
+    let mut posts = FuturesUnordered::new();
+    let mut taken: Vec<Delivery> = Vec::new();
+    let most = usize::from(shared.options.in_flight.max(1));
+    let end =
+        hook.until_ms.map(|until| Instant::now() + Duration::from_millis(until.saturating_sub(now_ms())));
+    loop {
+        let numbered = u16::try_from(most.saturating_sub(posts.len())).unwrap_or(u16::MAX);
+        let room = Room { numbered, bytes: CHUNK_BYTES };
+        tokio::select! {
+            biased;
+            () = turned(&mut drain) => break,
+            () = turned(&mut over) => break,
+            () = at(end) => break,
+            Some(number) = posts.next(), if !posts.is_empty() => ack(&hook, number),
+            open = poll_fn(|cx| match hook.link.lock().as_mut() {
+                Some(link) => link.poll_deliveries(cx, room, &mut taken),
+                None => Poll::Ready(Err(Closed::Ended)),
+            }), if numbered > 0 => {
+                posts.extend(taken.drain(..).map(|delivery| deliver(&shared, &key.0, &hook, delivery)));
+                if open.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    shared.registry.lock().remove(&key, &hook);
+    // What waits to be posted again goes to others; what is just being posted is heard out.
+    hook.over.send_replace(true);
+    let last = async {
+        while let Some(number) = posts.next().await {
+            ack(&hook, number);
+        }
+    };
+    let patience = Duration::from_millis(u64::from(shared.options.timeout_ms)).min(LAST_WORD);
+    timeout(patience, last).await.unwrap_or(());
+    close(hook.link.lock().take());
+}
+
+fn ack(hook: &Hook, number: Option<u64>) {
+    if let (Some(number), Some(link)) = (number, hook.link.lock().as_mut()) {
+        link.ack(&[number]);
+    }
+}
+
+fn close(link: Option<Box<dyn Link>>) {
+    if let Some(link) = link {
+        link.close(Close { will: false, keep: None });
+    }
+}
+
+/// Posts one event until a webhook takes it, or no more tries are left; its number, to be acked. None if the webhook it was
+/// taken for is over.
+async fn deliver(shared: &Shared, group: &str, hook: &Arc<Hook>, delivery: Delivery) -> Option<u64> {
+    let event = &delivery.event;
+    let mut to = Arc::clone(hook);
+    let mut over = hook.over.subscribe();
+    let mut wait = Duration::from_millis(u64::from(shared.options.retry_ms.max(1)));
+    for attempt in 0..=shared.options.retries {
+        if event.is_expired(now_ms()) {
+            count("expired");
+            return delivery.number;
+        }
+        let verdict = post(&shared.client, &to, (to.write)(event)).await;
+        let after = match verdict {
+            Verdict::Done => {
+                count("done");
+                return delivery.number;
+            }
+            Verdict::GivenUp => break,
+            Verdict::Again(after) => after,
+        };
+        if attempt < shared.options.retries {
+            count("again");
+            tokio::select! {
+                biased;
+                () = turned(&mut over) => return None,
+                () = sleep(after.unwrap_or(wait).min(WAIT_MAX)) => {}
+            }
+            wait = wait.saturating_mul(2);
+            to = shared.registry.lock().next(group, &to, event.topic());
+        }
+    }
+    count("dead");
+    tracing::debug!(group, "a webhook did not take an event");
+    delivery.number
+}
+
+/// Posts once.
+async fn post(client: &reqwest::Client, hook: &Hook, push: Push) -> Verdict {
+    let random = u16::try_from(now_ms() % 9973).unwrap_or_default();
+    let mut request =
+        client.post(hook.target.url().clone()).header(reqwest::header::CONTENT_TYPE, CONTENT_TYPE);
+    for (name, value) in HEADERS {
+        request = request.header(name, value);
+    }
+    for (name, value) in &push.headers {
+        // A value that no header can have is left out; it is in the form as well.
+        if let Ok(value) = reqwest::header::HeaderValue::from_str(value) {
+            request = request.header(*name, value);
+        }
+    }
+    let mut answer = match request.body(push.body(now_ms(), random)).send().await {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::debug!(error = %error.without_url(), "a webhook did not answer");
+            return Verdict::Again(None);
+        }
+    };
+    let retry_after =
+        answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let mut body = Vec::new();
+    while let Ok(Some(piece)) = answer.chunk().await {
+        if body.len() + piece.len() > ANSWER_MAX {
+            break;
+        }
+        body.extend_from_slice(&piece);
+    }
+    Verdict::of(answer.status().as_u16(), retry_after.as_deref(), &body)
+}
+
+/// Whether all addresses of `target` may be posted to.
+async fn resolves(target: &Target, loopback: bool) -> Result<(), BadUrl> {
+    let unknown = || BadUrl::Unknown(target.host().to_owned());
+    let found = timeout(CONNECT, lookup_host((target.host(), target.port()))).await;
+    let mut any = false;
+    for address in found.map_err(|_| unknown())?.map_err(|_| unknown())? {
+        target::check(address.ip(), loopback)?;
+        any = true;
+    }
+    any.then_some(()).ok_or_else(unknown)
+}
+
+/// Asks the system for addresses, and gives out those that may be posted to.
+struct Checked {
+    loopback: bool,
+}
+
+impl Resolve for Checked {
+    fn resolve(&self, name: Name) -> Resolving {
+        let loopback = self.loopback;
+        Box::pin(async move {
+            let found = lookup_host((name.as_str(), 0)).await?;
+            let all: Vec<SocketAddr> = found.collect();
+            for address in &all {
+                target::check(address.ip(), loopback)?;
+            }
+            Ok(Box::new(all.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Resolves when `signal` is true, or its sender gone. Cancel-safe.
+async fn turned(signal: &mut watch::Receiver<bool>) {
+    signal.wait_for(|signal| *signal).await.map(drop).unwrap_or(());
+}
+
+/// Resolves at `when`. Cancel-safe.
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("weft_webhook_posts_total", "outcome" => outcome).increment(1);
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How long a name may take to be found, and a connection to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How often silent clients are looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+/// What one look takes from a mailbox.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Of an answer, what is looked at.
+const ANSWER_MAX: usize = 64 << 10;
+/// The longest that a webhook can put an event off.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+/// How long posts under way may take when a webhook is over.
+const LAST_WORD: Duration = Duration::from_secs(5);

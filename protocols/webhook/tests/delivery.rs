@@ -1,0 +1,277 @@
+//! Deliveries to real webhooks on the loopback.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests fail by it")]
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use event::hub::Hub;
+use event::testing::FakeHub;
+use event::{Event, Guarantee, Parts, Principal, TopicName};
+use eventmesh::Subscription;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use webhook::push::Push;
+use webhook::target::BadUrl;
+use webhook::{Hooks, Options, Refused, Wanted};
+
+/// A webhook that answers as told, 200 otherwise, each time once it has leave.
+struct Webhook {
+    url: String,
+    got: Arc<Mutex<Vec<String>>>,
+    answers: Arc<Mutex<VecDeque<&'static str>>>,
+    leave: Arc<Semaphore>,
+    _task: JoinSet<()>,
+}
+
+const OK: &str = "200 OK\r\ncontent-length: 13\r\n\r\n{\"retCode\":1}";
+const RETRY: &str = "200 OK\r\ncontent-length: 13\r\n\r\n{\"retCode\":2}";
+const BROKEN: &str = "500 Oh\r\ncontent-length: 0\r\n\r\n";
+const GONE: &str = "410 Gone\r\ncontent-length: 0\r\n\r\n";
+
+impl Webhook {
+    async fn new() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let (got, answers) = (Arc::default(), Arc::new(Mutex::new(VecDeque::new())));
+        let leave = Arc::new(Semaphore::new(1000));
+        let (shared, script, gate) = (Arc::clone(&got), Arc::clone(&answers), Arc::clone(&leave));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (got, answers, leave) = (Arc::clone(&shared), Arc::clone(&script), Arc::clone(&gate));
+                connections.spawn(async move {
+                    let mut bytes: Vec<u8> = Vec::new();
+                    loop {
+                        let request = loop {
+                            if let Some(request) = whole(&mut bytes) {
+                                break request;
+                            }
+                            if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
+                                return;
+                            }
+                        };
+                        let got: &Mutex<Vec<String>> = &got;
+                        got.lock().unwrap().push(request);
+                        leave.acquire().await.unwrap().forget();
+                        let answer = answers.lock().unwrap().pop_front().unwrap_or(OK);
+                        stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await.unwrap();
+                    }
+                });
+            }
+        });
+        Self { url, got, answers, leave, _task: tasks }
+    }
+
+    fn answer(&self, answers: &[&'static str]) {
+        self.answers.lock().unwrap().extend(answers);
+    }
+
+    fn got(&self) -> Vec<String> {
+        self.got.lock().unwrap().clone()
+    }
+}
+
+/// One request, if all of it is there.
+fn whole(bytes: &mut Vec<u8>) -> Option<String> {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_ascii_lowercase();
+    let length = head.split("content-length: ").nth(1)?.split("\r\n").next()?.parse::<usize>().unwrap();
+    if bytes.len() < end + length {
+        return None;
+    }
+    Some(String::from_utf8(bytes.drain(..end + length).collect()).unwrap())
+}
+
+struct Site {
+    hub: Arc<FakeHub>,
+    hooks: Hooks,
+    drain: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Site {
+    fn new(options: Options) -> Self {
+        rustls::crypto::ring::default_provider().install_default().unwrap_or(());
+        let hub = Arc::new(FakeHub::new());
+        let (drain, drained) = watch::channel(false);
+        let (hooks, posts) = Hooks::new(Arc::clone(&hub) as Arc<dyn Hub>, options, drained).unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(posts);
+        Self { hub, hooks, drain, tasks }
+    }
+
+    async fn subscribe(&self, group: &str, url: &str, client: &str) -> Result<(), Refused> {
+        let items: Vec<Subscription> =
+            serde_json::from_str(r#"[{"topic":"t","mode":"BROADCASTING","type":"ASYNC"}]"#).unwrap();
+        let who = Principal::anonymous(&*self.hooks.session_name(group));
+        self.hooks.subscribe(who, Wanted { group, url, client, items: &items, watched: true, write }).await
+    }
+
+    /// The session of the one webhook of that group.
+    fn session(&self, group: &str) -> String {
+        let start = format!("$webhook/{group}/");
+        self.hub.sessions().into_iter().find(|name| name.starts_with(&start)).unwrap()
+    }
+
+    fn deliver(&self, session: &str, data: &'static str) -> u64 {
+        let parts = Parts {
+            topic: TopicName::parse("t").unwrap(),
+            data: Bytes::from_static(data.as_bytes()),
+            stamp: 1,
+            received_ms: 1,
+            expires_ms: 0,
+            publisher: Arc::from("p"),
+            meta: None,
+        };
+        self.hub.deliver(session, Event::new(parts), Guarantee::AtLeastOnce).unwrap()
+    }
+}
+
+fn write(event: &Event) -> Push {
+    let content = String::from_utf8(event.data().to_vec()).unwrap();
+    let headers = vec![("code", "105".to_owned()), ("protocoltype", "no\nheader".to_owned())];
+    Push { content, headers, topic: event.topic().as_str().to_owned(), ..Push::default() }
+}
+
+fn options() -> Options {
+    Options { loopback: true, retry_ms: 1, ..Options::default() }
+}
+
+async fn until(what: impl Fn() -> bool) {
+    let patience = async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), patience).await.expect("it never came to be");
+}
+
+#[tokio::test]
+async fn an_event_is_done_when_the_webhook_took_it() {
+    let site = Site::new(options());
+    let hook = Webhook::new().await;
+    hook.leave.forget_permits(1000);
+    site.subscribe("g", &hook.url, "c").await.unwrap();
+    let session = site.session("g");
+    let number = site.deliver(&session, "one");
+    until(|| hook.got().len() == 1).await;
+    let request = hook.got().remove(0);
+    assert!(request.starts_with("POST /hook HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains("code: 105\r\n") && !request.contains("protocoltype"), "{request}");
+    assert!(
+        request.contains("content-type: application/x-www-form-urlencoded; charset=UTF-8\r\n"),
+        "{request}"
+    );
+    assert!(request.contains("\r\n\r\ncontent=one&bizseqno=&uniqueId=&randomNo="), "{request}");
+    assert!(site.hub.acked(&session).is_empty(), "it has not answered");
+    hook.leave.add_permits(1);
+    until(|| site.hub.acked(&session) == [number]).await;
+}
+
+#[tokio::test]
+async fn what_is_not_taken_is_posted_again_and_given_up_at_last() {
+    let site = Site::new(options());
+    let hook = Webhook::new().await;
+    hook.answer(&[BROKEN, RETRY, OK, BROKEN, BROKEN, BROKEN, BROKEN, GONE]);
+    site.subscribe("g", &hook.url, "c").await.unwrap();
+    let session = site.session("g");
+    for (data, posts) in [("taken", 3), ("dead", 7), ("gone", 8)] {
+        let number = site.deliver(&session, data);
+        until(|| site.hub.acked(&session).contains(&number)).await;
+        assert_eq!(hook.got().len(), posts, "{data}");
+    }
+}
+
+#[tokio::test]
+async fn the_next_webhook_of_the_group_gets_what_one_does_not_take() {
+    let site = Site::new(options());
+    let (broken, whole) = (Webhook::new().await, Webhook::new().await);
+    broken.answer(&[BROKEN; 4]);
+    site.subscribe("g", &broken.url, "c").await.unwrap();
+    let session = site.session("g");
+    site.subscribe("g", &whole.url, "c").await.unwrap();
+    let number = site.deliver(&session, "x");
+    until(|| site.hub.acked(&session) == [number]).await;
+    assert_eq!((broken.got().len(), whole.got().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_webhook_that_does_not_answer_has_no_more_than_its_share_on_its_way() {
+    let site = Site::new(Options { in_flight: 2, ..options() });
+    let hook = Webhook::new().await;
+    hook.leave.forget_permits(1000);
+    site.subscribe("g", &hook.url, "c").await.unwrap();
+    let session = site.session("g");
+    for data in ["a", "b", "c", "d"] {
+        site.deliver(&session, data);
+    }
+    until(|| hook.got().len() == 2).await;
+    hook.leave.add_permits(1);
+    until(|| hook.got().len() == 3).await;
+    assert_eq!(site.hub.acked(&session).len(), 1);
+    hook.leave.add_permits(3);
+    until(|| site.hub.acked(&session).len() == 4).await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_nobody_wants_is_no_member_any_more() {
+    let site = Site::new(options());
+    let hook = Webhook::new().await;
+    site.subscribe("g", &hook.url, "c1").await.unwrap();
+    site.subscribe("g", &hook.url, "c2").await.unwrap();
+    assert_eq!(site.hub.sessions().len(), 1, "one webhook is one member");
+    let unsubscribe = |client| site.hooks.unsubscribe("g", &hook.url, None, client, ["t"].into_iter());
+    assert!(!unsubscribe(Some("c1")).await, "c2 wants it still");
+    assert!(!site.hooks.touch("g", "c1", "t") && site.hooks.touch("g", "c2", "t"));
+    assert!(unsubscribe(Some("c2")).await);
+    until(|| site.hub.sessions().is_empty()).await;
+    assert!(!unsubscribe(None).await);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_what_is_to_be_posted_again() {
+    let mut site = Site::new(Options { retry_ms: 3_600_000, ..options() });
+    let hook = Webhook::new().await;
+    hook.answer(&[BROKEN]);
+    site.subscribe("g", &hook.url, "c").await.unwrap();
+    let session = site.session("g");
+    site.deliver(&session, "x");
+    until(|| hook.got().len() == 1).await;
+    site.drain.send_replace(true);
+    tokio::time::timeout(Duration::from_secs(20), site.tasks.join_next()).await.expect("it stops");
+    assert!(site.hub.acked(&session).is_empty(), "it stays for others");
+}
+
+#[tokio::test]
+async fn addresses_of_this_machine_are_refused_by_default_whatever_they_are_called() {
+    let site = Site::new(Options::default());
+    let port = SocketAddr::from((Ipv4Addr::LOCALHOST, 9)).port();
+    for url in [format!("http://127.0.0.1:{port}/"), format!("http://localhost:{port}/")] {
+        let refused = site.subscribe("g", &url, "c").await.unwrap_err();
+        assert!(matches!(refused, Refused::Url(BadUrl::Loopback(_))), "{refused}");
+        assert!(refused.to_string().contains("webhook.loopback"), "{refused}");
+    }
+    let unknown = site.subscribe("g", "http://no-such-host.invalid/", "c").await.unwrap_err();
+    assert!(matches!(unknown, Refused::Url(BadUrl::Unknown(_))), "{unknown}");
+    assert!(site.hub.sessions().is_empty());
+}
+
+#[tokio::test]
+async fn there_are_no_more_webhooks_and_topics_than_the_limit() {
+    let none = Site::new(Options { topics_max: 0, ..options() });
+    none.subscribe("g", "http://127.0.0.1:9/a", "c").await.unwrap_err();
+    until(|| none.hub.sessions().is_empty()).await;
+    let site = Site::new(Options { webhooks_max: 1, topics_max: 1, ..options() });
+    site.subscribe("g", "http://127.0.0.1:9/a", "c").await.unwrap();
+    let refused = site.subscribe("g", "http://127.0.0.1:9/b", "c").await.unwrap_err();
+    assert!(matches!(&refused, Refused::Rejected(reject) if reject.reason.contains("limit")), "{refused}");
+    // What it has already is not counted twice.
+    site.subscribe("g", "http://127.0.0.1:9/a", "c").await.unwrap();
+}
