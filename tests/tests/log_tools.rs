@@ -85,7 +85,10 @@ fn change(path: &Path, at: usize) {
 async fn a_running_log_is_looked_at_and_left_as_it_is() {
     let mut weft = filled().await;
     let dir = weft.data();
-    let before = state(&dir);
+    // Weft itself may write to the last segment at any time, and to nothing else while no event comes.
+    let active = segments(&dir).pop().unwrap();
+    let at_rest = || state(&dir).into_iter().filter(|(path, _)| *path != active).collect::<Vec<_>>();
+    let before = at_rest();
     let (code, table, _) = log(&dir, &["ls"]).await;
     assert!(code == 0 && table.starts_with("FROM") && table.contains("CHECKPOINT"), "{table}");
     let (_, json, _) = log(&dir, &["ls", "--json"]).await;
@@ -124,7 +127,7 @@ async fn a_running_log_is_looked_at_and_left_as_it_is() {
 
     let (code, text, _) = log(&dir, &["verify"]).await;
     assert!(code == 0 && text.contains("fine: every record and every checkpoint is whole"), "{text}");
-    assert!(state(&dir) == before, "looking changed the folder");
+    assert!(at_rest() == before, "looking changed the folder");
     for arguments in [&["repair"][..], &["repair", "--dry-run"], &["import", "-"]] {
         let (code, _, error) = log(&dir, arguments).await;
         assert!(code == 1 && error.contains("a weft runs on") && error.contains("stop it"), "{error}");

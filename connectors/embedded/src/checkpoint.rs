@@ -70,6 +70,12 @@ fn head(position: Position, salt: Salt, state: &[u8]) -> Vec<u8> {
     head
 }
 
+/// A whole checkpoint.
+#[cfg(test)]
+pub(crate) fn encode(position: Position, salt: Salt, state: &[u8]) -> Vec<u8> {
+    [&head(position, salt, state), state].concat()
+}
+
 /// What a checkpoint is, seen from outside.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Seen {

@@ -186,16 +186,22 @@ impl Log {
     pub fn walk(&self, from: Position) -> Walk<'_> {
         let at = self.bases.partition_point(|base| *base <= from.0).saturating_sub(1);
         let first = self.bases.get(at).copied().unwrap_or(0);
-        Walk {
-            log: self,
-            next: at,
-            first,
-            from: from.0,
-            end: first,
-            open: None,
-            found: VecDeque::new(),
-            over: false,
-        }
+        let found = self
+            .lost_start()
+            .filter(|lost| from.0 < lost.positions.end)
+            .map(Found::Damage)
+            .into_iter()
+            .collect();
+        Walk { log: self, next: at, first, from: from.0, end: first, open: None, found, over: false }
+    }
+
+    /// Space is freed below the checkpoints that are kept, so what is behind the newest has to be there.
+    fn lost_start(&self) -> Option<Damage> {
+        let newest = self.checkpoints.iter().rev().find(|checkpoint| checkpoint.whole)?;
+        let (known, first) = (newest.position.0, self.first().0);
+        // If it is gone, the log has newer ones by now, and has freed what they do not need.
+        let lost = known < first && newest.path.exists();
+        lost.then_some(Damage { positions: known..first, kind: DamageKind::Missing })
     }
 
     fn piece(&self, base: u64) -> Result<Option<Piece<File>>, OpenError> {

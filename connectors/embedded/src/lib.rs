@@ -32,7 +32,8 @@
 //! ```
 //!
 //! A record's [`event::store::Position`] is the segment's base plus its offset in the file, so that it is found without
-//! an index, positions rise, and none is 0. The formats of record and body are in `record.rs` and `body.rs`, byte by byte.
+//! an index, positions rise, and none is 0. The formats of record and body are in `record.rs` and `body.rs`, byte by byte;
+//! [`mod@format`] has an example, and what holds when a format changes.
 //!
 //! The writer fills the file with zeros some way ahead, so that most syncs write no metadata; a segment is cut to its
 //! length when the next one starts. Whole segments are freed from the old end, by age and size, and only below what
@@ -54,6 +55,7 @@ mod error;
 #[cfg(feature = "testing")]
 mod exercise;
 mod find;
+pub mod format;
 pub mod inspect;
 mod lockfile;
 mod meters;

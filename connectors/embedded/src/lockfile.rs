@@ -33,7 +33,7 @@ pub(crate) fn keep(file: &impl DiskFile, salt: Salt) -> io::Result<()> {
     file.sync_all()
 }
 
-fn encode(salt: Salt) -> Vec<u8> {
+pub(crate) fn encode(salt: Salt) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(LENGTH);
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&salt.0.to_le_bytes());

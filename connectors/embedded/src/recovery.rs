@@ -241,6 +241,10 @@ fn walk_all<F: DiskFile>(
     recovery: &mut Recovery,
 ) -> Result<Walked, OpenError> {
     let mut walked = Walked { end: 0, durable: behind };
+    // Space is freed below the checkpoints that are kept, so what is behind the newest was there.
+    if let Some(first) = pieces.first().filter(|first| behind > 0 && first.base > behind) {
+        recovery.damaged.push(behind..first.base);
+    }
     for (at, piece) in pieces.iter().enumerate() {
         let next = pieces.get(at + 1).map(|next| next.base);
         if next.is_some_and(|next| next <= behind) {

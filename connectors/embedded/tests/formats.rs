@@ -69,3 +69,67 @@ async fn format_1_is_read() {
     handle.close();
     assert_eq!(text, fs::read_to_string(folder.join("expected.txt")).unwrap());
 }
+
+/// What is done to a fixture.
+enum Harm {
+    Flip(usize),
+    Cut(usize),
+    Fill(usize, usize),
+    Append(&'static [u8]),
+    Gone,
+}
+
+/// Damaged copies of version 1: what opening them tells, and which records are left, as text in `damaged.txt`.
+#[tokio::test]
+async fn damage_to_format_1_is_told_as_ever() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1");
+    let (first, last) = ("00000000000000000000.log", "00000000000000061059.log");
+    let checkpoint = "00000000000000000217.checkpoint";
+    let harms = [
+        ("a bit of an event", first, Harm::Flip(950)),
+        ("the length of a record", first, Harm::Flip(879)),
+        ("the header of the first segment", first, Harm::Flip(20)),
+        ("the header of the last segment", last, Harm::Flip(9)),
+        ("the end of the first segment", first, Harm::Cut(50_000)),
+        ("a block of zeros", first, Harm::Fill(4096, 4096)),
+        ("the first segment is gone", first, Harm::Gone),
+        ("the last segment is gone", last, Harm::Gone),
+        ("a torn tail", last, Harm::Append(b"torn, and never confirmed")),
+        ("the last record is torn", last, Harm::Cut(20_200)),
+        ("the state of the checkpoint", checkpoint, Harm::Flip(50)),
+        ("the checkpoint is gone", checkpoint, Harm::Gone),
+    ];
+    let mut text = String::new();
+    for (name, file, harm) in harms {
+        let disk = SimDisk::new();
+        for path in [first, last, checkpoint] {
+            let mut content = fs::read(folder.join(path)).unwrap();
+            match &harm {
+                _ if path != file => {}
+                Harm::Flip(at) => content[*at] ^= 4,
+                Harm::Cut(length) => content.truncate(*length),
+                Harm::Fill(from, length) => content[*from..from + length].fill(0),
+                Harm::Append(bytes) => content.extend_from_slice(bytes),
+                Harm::Gone => continue,
+            }
+            disk.put(&dir().join(path), content);
+        }
+        match try_open(&disk, &small()) {
+            Err(error) => writeln!(text, "{name}: {error}").unwrap(),
+            Ok(Opened { store, report, handle, .. }) => {
+                let left = scan_all(&store, Position(0), 1 << 20).await;
+                handle.close();
+                let checkpoint = report.checkpoint.map(|position| position.0);
+                writeln!(
+                    text,
+                    "{name}: checkpoint {checkpoint:?}, damaged {:?}, cut {:?}, {} records",
+                    report.damaged,
+                    report.cut,
+                    left.len()
+                )
+                .unwrap();
+            }
+        }
+    }
+    assert_eq!(text, fs::read_to_string(folder.join("damaged.txt")).unwrap(), "\n{text}");
+}
