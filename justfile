@@ -22,3 +22,10 @@ bench *flags:
 # The simulations of log and core over many seeds.
 sim seeds="2000":
     WEFT_SIM_SEEDS={{seeds}} cargo test --release -p weft-routing -p weft-embedded
+
+# Log, core and MQTT on 32-bit ARM, under qemu (rustup target add armv7-unknown-linux-gnueabihf; apt install gcc-arm-linux-gnueabihf
+# libc6-dev-armhf-cross qemu-user).
+arm seeds="16":
+    CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER=arm-linux-gnueabihf-gcc \
+    CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_RUNNER="qemu-arm -L /usr/arm-linux-gnueabihf" WEFT_SIM_SEEDS={{seeds}} \
+    cargo test --target armv7-unknown-linux-gnueabihf -p weft-event -p weft-embedded -p weft-routing -p weft-mqtt

@@ -7,6 +7,8 @@ mod admin;
 mod checkpoint;
 mod core;
 mod dispatch;
+#[cfg(test)]
+mod format_tests;
 mod group;
 pub mod inspect;
 mod keeper;

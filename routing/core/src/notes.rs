@@ -1,6 +1,7 @@
 //! What the core writes into the log beside events, and reads back at recovery. The store holds it unread.
 //!
-//! A note starts with its kind.
+//! A note starts with its kind, which is its version, too: a note that changes gets a new kind, and [`Change`] grows at its
+//! end only, since the numbers of its variants are their places. `tests/fixtures/notes.txt` has one of each, byte by byte.
 //!
 //! ```text
 //! 0x01 flags [id: u16 session: u64] [moved from: u64] [will: u64]   an event; all little-endian
