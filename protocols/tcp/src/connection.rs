@@ -5,6 +5,7 @@
 //! the batch that they belong to, and never with the connection.
 
 mod deliver;
+mod exercise;
 mod publish;
 mod session;
 
@@ -26,6 +27,7 @@ use crate::meters::Tally;
 use crate::options::millis;
 use crate::{Options, Violation, meters};
 
+pub use exercise::exercise;
 use session::Session;
 
 /// The time, as the connection needs it.
