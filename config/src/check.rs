@@ -44,6 +44,7 @@ const RANGES: &[(&str, u64, u64)] = &[
     ("eventmesh_tcp.max_frame_bytes", ByteLimit::kib(1).0, ByteLimit::mib(256).0),
     ("eventmesh_tcp.open_bytes", ByteLimit::kib(64).0, u64::MAX),
     ("eventmesh_tcp.output_bytes", ByteLimit::kib(4).0, u64::MAX),
+    ("eventmesh_tcp.delivery_bytes", ByteLimit::kib(1).0, u64::MAX),
     ("eventmesh_tcp.ack_timeout_ms", 1000, u64::MAX),
     ("eventmesh_tcp.hello_timeout_ms", 100, u64::MAX),
     ("eventmesh_tcp.session_expiry_ms", 1000, u64::MAX),

@@ -27,6 +27,11 @@ pub struct Options {
     /// Events one client may have without its acknowledgement. Default 256; 1..=65535. Too high, and a slow member of a group
     /// holds many events that others could have.
     pub deliveries_max: NonZeroU16,
+    /// Bytes of events one client may have without its acknowledgement; one event always passes. Default 32 KiB; 1 KiB or
+    /// more. SDKs send each event back with its acknowledgement, and the one for Java closes its connection when more than
+    /// 64 KiB of those wait to be sent: higher is for other clients.
+    #[schemars(with = "String")]
+    pub delivery_bytes: ByteLimit,
     /// How long a client may have an event without acknowledging it, milliseconds. Default 900000, as RocketMQ; 1000 or
     /// more. Then it is disconnected, and others of its group get what it has.
     pub ack_timeout_ms: NonZeroU32,
@@ -59,6 +64,7 @@ impl Default for Options {
             open_bytes: ByteLimit::mib(4),
             requests_max: count(1024),
             deliveries_max: count(256),
+            delivery_bytes: ByteLimit::kib(32),
             ack_timeout_ms: ms(900_000),
             output_bytes: ByteLimit::kib(64),
             hello_timeout_ms: ms(10_000),

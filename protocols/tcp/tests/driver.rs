@@ -349,6 +349,24 @@ async fn events_are_pushed_as_they_were_subscribed_and_wait_for_their_ack() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_has_no_more_than_it_can_acknowledge_at_once() {
+    let delivery_bytes = event::ByteLimit::kib(1);
+    let world = World::with(Options { delivery_bytes, ..Options::default() }).await;
+    let mut peer = world.listener("t", "BROADCASTING", "ASYNC").await;
+    let data = "x".repeat(2000).leak();
+    for guarantee in [Guarantee::AtLeastOnce, Guarantee::AtMostOnce, Guarantee::AtLeastOnce] {
+        world.hub.inject("dev", Publish { guarantee, ..publish(event("t", data)) });
+    }
+    for _ in 0..3 {
+        let got = peer.next().await;
+        peer.is_quiet().await;
+        peer.send_as("BROADCAST_MESSAGE_TO_CLIENT_ACK", got.seq(), &json!({}), &json!(got.body).to_string())
+            .await;
+    }
+    peer.is_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_never_acknowledges_is_let_go_so_that_others_get_what_it_has() {
     let timeout = NonZeroU32::new(30_000).unwrap();
     let world = World::with(Options { ack_timeout_ms: timeout, ..Options::default() }).await;

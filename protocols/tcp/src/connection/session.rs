@@ -25,6 +25,8 @@ pub(super) struct Session {
     busy: Option<Busy>,
     /// By the seq of the push.
     pub(super) unacked: BTreeMap<u64, Unacked>,
+    /// Of all in `unacked`.
+    pub(super) unacked_bytes: usize,
     pub(super) next_push: u64,
     pub(super) acks: Vec<u64>,
     /// When its proof of who it is ends.
@@ -44,7 +46,10 @@ struct Topic {
 /// A delivery that the client has.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unacked {
-    pub(super) number: u64,
+    /// `None`: the core does not wait for the acknowledgement.
+    pub(super) number: Option<u64>,
+    /// Of the frame.
+    pub(super) bytes: usize,
     pub(super) since: Instant,
 }
 
@@ -77,6 +82,7 @@ impl Session {
             listening: false,
             busy: None,
             unacked: BTreeMap::new(),
+            unacked_bytes: 0,
             next_push: FIRST_PUSH,
             acks: Vec::new(),
             until,
