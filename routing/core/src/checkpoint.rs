@@ -34,8 +34,10 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    pub(crate) fn new(shared: &Shared) -> Self {
-        Self { last: *shared.dispatched.lock(), running: None }
+    /// `last`: where the checkpoint stands that recovery began with. What was replayed behind it counts: else a Weft that
+    /// is killed again and again would never make one, and replay more each time.
+    pub(crate) fn new(last: Position) -> Self {
+        Self { last, running: None }
     }
 
     /// Makes a checkpoint if the log grew enough and none is being made.

@@ -124,7 +124,7 @@ impl Core {
         wills::after_crash(&shared);
         let dispatcher = Dispatcher::new(Arc::clone(&shared), Told::default());
         let tasks = vec![
-            tokio::spawn(dispatch::run(dispatcher, feed)),
+            tokio::spawn(dispatch::run(dispatcher, feed, from)),
             tokio::spawn(keeper::run(Arc::clone(&shared))),
         ];
         let core = Self { shared, tasks: Mutex::new(tasks) };

@@ -33,9 +33,10 @@ pub(crate) struct Dispatcher {
 }
 
 /// Dispatches what the feed brings until the store is gone. Not cancel-safe: a batch is lost with the future.
-pub(crate) async fn run(mut dispatcher: Dispatcher, mut feed: Feed) {
+/// The last checkpoint stands at `checkpoint`.
+pub(crate) async fn run(mut dispatcher: Dispatcher, mut feed: Feed, checkpoint: Position) {
     let shared = Arc::clone(&dispatcher.shared);
-    let mut checkpoints = checkpoint::Schedule::new(&shared);
+    let mut checkpoints = checkpoint::Schedule::new(checkpoint);
     while let Some(batch) = feed.recv().await {
         let up_to = dispatcher.dispatch(batch);
         checkpoints.after(&shared, up_to);

@@ -394,3 +394,27 @@ async fn what_weft_says_about_itself_is_for_those_who_ask_and_only_when_it_chang
 async fn it_passes_the_contract_of_hubs() {
     event::testing::hub_contract::all(core).await;
 }
+
+/// A Weft that is killed again and again, each time before it has grown enough for a checkpoint.
+#[tokio::test]
+async fn what_was_replayed_counts_for_the_next_checkpoint() {
+    let store = MemoryStore::new();
+    let (core, _) = start(&store, options()).await;
+    let mut to = attach(&core, "to", FOREVER).await;
+    subscribe(&mut *to.link, "a", SubscribeOptions::new(AtLeastOnce)).await;
+    drop((to, core));
+    let mut replayed = Vec::new();
+    for life in 0..12 {
+        let (core, recovered) = start(&store, options()).await;
+        replayed.push(recovered.records);
+        for n in 0..3 {
+            send(&core, event("a", &format!("{life}/{n} {:1000}", "")), AtLeastOnce).await;
+        }
+        // One thread: a checkpoint that was begun is kept by then.
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+        drop(core);
+    }
+    assert!(replayed.iter().all(|records| *records < 30), "it never gets shorter: {replayed:?}");
+}
