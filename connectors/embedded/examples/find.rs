@@ -32,9 +32,18 @@ fn main() {
         .join(format!("weft-find-{}", std::process::id()));
     let gib: u64 = arguments.next().map_or(10, |gib| gib.parse().unwrap());
     std::fs::create_dir_all(&dir).unwrap();
+    let folder = Folder(dir);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(measure(&dir, gib));
-    std::fs::remove_dir_all(&dir).unwrap();
+    runtime.block_on(measure(&folder.0, gib));
+}
+
+/// Removed at the end, also of a run that failed because the disk is full.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap_or(());
+    }
 }
 
 async fn measure(dir: &Path, gib: u64) {
