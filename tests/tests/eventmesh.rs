@@ -19,7 +19,9 @@ async fn start() -> (Weft, EventMesh) {
     let tables = listeners.into_iter().filter_map(|(protocol, address)| {
         Some(format!("[listener.em-{protocol}]\nlisten = \"{}\"\nprotocol = \"{protocol}\"\n", address?))
     });
-    (Setup::new().config(tables.collect::<String>()).start().await, addresses)
+    // The suite listens for webhooks on this machine.
+    let config = format!("[webhook]\nloopback = true\n{}", tables.collect::<String>());
+    (Setup::new().config(config).start().await, addresses)
 }
 
 #[tokio::test]
