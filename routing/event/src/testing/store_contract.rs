@@ -3,7 +3,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -297,13 +296,18 @@ pub async fn keep(feed: &mut Feed, receipt: Receipt) -> Vec<Committed> {
     let mut receipt = pin!(receipt);
     let mut records = Vec::new();
     loop {
-        if let Poll::Ready(outcome) = receipt.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            assert!(matches!(outcome, Outcome::Kept), "{outcome:?}");
-            return records;
+        tokio::select! {
+            biased;
+            outcome = &mut receipt => {
+                assert!(matches!(outcome, Outcome::Kept), "{outcome:?}");
+                return records;
+            }
+            batch = feed.recv() => {
+                let batch = batch.expect("the store is there");
+                records.extend(batch.entries);
+                batch.receipts.into_iter().for_each(|(sender, outcome)| sender.resolve(outcome));
+            }
         }
-        let batch = feed.recv().await.expect("the store is there");
-        records.extend(batch.entries);
-        batch.receipts.into_iter().for_each(|(sender, outcome)| sender.resolve(outcome));
     }
 }
 
