@@ -125,7 +125,8 @@ async fn a_cloud_event_keeps_every_attribute_between_tcp_and_mqtt_5() {
     assert_eq!(got.payload, br#"{"n":1}"#);
     // And back in binary mode.
     let again = Publish { id: 0, ..got };
-    there.publish(again).await.unwrap();
+    let (mut back, _) = Client::connect(weft.mqtt, &Connect::v5("back")).await.unwrap();
+    back.publish(again).await.unwrap();
     assert_eq!(here.next().await.body, event);
 }
 
