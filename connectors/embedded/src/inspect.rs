@@ -25,7 +25,7 @@ use crate::lockfile;
 use crate::read_only::ReadOnly;
 use crate::record::{FRAME, Salt};
 use crate::segment::{self, HEADER};
-use crate::walk::{self, Piece, Step};
+use crate::walk::{self, Piece, Place, Step};
 use crate::window::Window;
 
 /// The log in a data folder, as it was when it was opened.
@@ -265,9 +265,7 @@ pub struct Walk<'a> {
 struct Open {
     window: Window<File>,
     next: Option<u64>,
-    /// What looks damaged may be a write under way, or one that was never confirmed. The header is durable before such a
-    /// write, so a segment without one is damaged.
-    may_tear: bool,
+    place: Place,
     at: u64,
 }
 
@@ -308,8 +306,7 @@ impl Walk<'_> {
                 self.damage(base..base + HEADER, DamageKind::Header);
             }
             self.end = at;
-            let may_tear = next.is_none() && created_ms.is_some();
-            self.open = Some(Open { window, next, may_tear, at });
+            self.open = Some(Open { window, next, place: piece.place(next), at });
             return Ok(true);
         }
         Ok(false)
@@ -321,12 +318,10 @@ impl Walk<'_> {
 
     /// One step in the open segment.
     fn step(&mut self) -> Result<(), OpenError> {
-        let Some(Open { window, next, may_tear, at }) = &mut self.open else { return Ok(()) };
-        let (place, next, may_tear) = (*at, *next, *may_tear);
+        let Some(Open { window, next, place: segment, at }) = &mut self.open else { return Ok(()) };
+        let (place, next) = (*at, *next);
         let path = segment::path(&self.log.dir, window.base());
-        match advance(window, place, next.is_none(), may_tear)
-            .map_err(|error| OpenError::io("read", &path, error))?
-        {
+        match advance(window, place, *segment).map_err(|error| OpenError::io("read", &path, error))? {
             Advanced::Record(record) => {
                 *at += record.bytes as u64;
                 self.end = *at;
@@ -400,12 +395,13 @@ enum Advanced {
     End(Option<u64>),
 }
 
-fn advance(window: &mut Window<File>, at: u64, is_last: bool, may_tear: bool) -> io::Result<Advanced> {
-    let mut step = walk::step(window, at, may_tear)?;
-    if may_tear && matches!(step, Step::Damage(_)) {
+fn advance(window: &mut Window<File>, at: u64, place: Place) -> io::Result<Advanced> {
+    let mut step = walk::step(window, at, place)?;
+    // What looks damaged in the last segment may be a write under way.
+    if place == Place::Last && matches!(step, Step::Damage(_)) {
         // A witness behind it was read later: whatever was written here is here now.
         window.forget();
-        step = walk::step(window, at, may_tear)?;
+        step = walk::step(window, at, place)?;
     }
     match step {
         Step::Record(length) => {
@@ -420,12 +416,8 @@ fn advance(window: &mut Window<File>, at: u64, is_last: bool, may_tear: bool) ->
                 None => Advanced::Damage(at + length as u64),
             })
         }
-        // Zeros that were written ahead are no damage.
-        Step::Damage(to) if is_last && to == window.limit() && window.last_used(at)?.is_none() => {
-            Ok(Advanced::End(None))
-        }
         Step::Damage(to) => Ok(Advanced::Damage(to)),
-        Step::End if is_last => Ok(Advanced::End(window.last_used(at)?)),
+        Step::End if place != Place::Sealed => Ok(Advanced::End(window.last_used(at)?)),
         Step::End => Ok(Advanced::End(None)),
     }
 }

@@ -37,7 +37,7 @@ use crate::options::Options;
 use crate::record::{FRAME, Salt};
 use crate::segment::{self, HEADER};
 use crate::shared::{Found, Segment, Shared};
-use crate::walk::{self, AHEAD, Piece, Step};
+use crate::walk::{self, AHEAD, Piece, Place, Step};
 use crate::window::Window;
 use crate::writer::Writer;
 
@@ -255,21 +255,8 @@ fn walk_all<F: DiskFile>(
         }
         let path = segment::path(dir, piece.base);
         let mut window = piece.records(salt, next);
-        // A header is durable before a record comes: without one this is damage, and no torn tail.
-        let is_last = next.is_none() && piece.header.is_some();
-        let mut look = || {
-            walk_one(&mut window, behind, is_last, &mut walked, recovery)?;
-            // Zeros that were written ahead are no damage.
-            let tail = recovery.damaged.last().filter(|tail| next.is_none() && tail.end == window.limit());
-            if let Some(tail) = tail
-                && window.last_used(tail.start)?.is_none()
-            {
-                walked.end = tail.start;
-                recovery.damaged.pop();
-            }
-            Ok(())
-        };
-        look().map_err(|error| OpenError::io("read", &path, error))?;
+        walk_one(&mut window, behind, piece.place(next), &mut walked, recovery)
+            .map_err(|error| OpenError::io("read", &path, error))?;
         if let Some(next) = next.filter(|next| *next > walked.end) {
             recovery.damaged.push(walked.end..next);
         }
@@ -281,7 +268,7 @@ fn walk_all<F: DiskFile>(
 fn walk_one<F: DiskFile>(
     window: &mut Window<F>,
     behind: u64,
-    is_last: bool,
+    place: Place,
     walked: &mut Walked,
     recovery: &mut Recovery,
 ) -> io::Result<()> {
@@ -289,7 +276,7 @@ fn walk_one<F: DiskFile>(
     walked.end = walk::start(window, behind)?;
     loop {
         let at = walked.end;
-        match walk::step(window, at, is_last)? {
+        match walk::step(window, at, place)? {
             Step::Record(length) => {
                 let witness = window.record(at, length)?.get(FRAME..).and_then(body::synced);
                 walked.durable = walked.durable.max(witness.unwrap_or(0));

@@ -9,7 +9,7 @@ use crate::options::Retain;
 use crate::record::FRAME;
 use crate::segment::HEADER;
 use crate::shared::{Segment, Shared};
-use crate::walk::{self, AHEAD, Step};
+use crate::walk::{self, AHEAD, Place, Step};
 use crate::window::Window;
 
 /// What is in a segment.
@@ -44,7 +44,7 @@ impl Mix {
         let mut mix = Self::default();
         let mut at = window.base() + HEADER;
         loop {
-            match walk::step(window, at, false)? {
+            match walk::step(window, at, Place::Sealed)? {
                 Step::Record(length) => {
                     let body = window.record(at, length)?.get(FRAME..).map(Bytes::copy_from_slice);
                     let event = body.and_then(body::decode).and_then(|body| body.event);

@@ -29,6 +29,15 @@ impl<F: DiskFile> Piece<F> {
         Ok(Self { base, length: file.length()?, header, file: Arc::new(file) })
     }
 
+    /// Which segment this is, if the one behind it starts at `next`.
+    pub(crate) fn place(&self, next: Option<u64>) -> Place {
+        match (next, self.header) {
+            (Some(_), _) => Place::Sealed,
+            (None, Some(_)) => Place::Last,
+            (None, None) => Place::Headless,
+        }
+    }
+
     pub(crate) fn window(&self, salt: Salt, limit: u64) -> Window<F> {
         Window::new(Arc::clone(&self.file), salt, self.base, limit, AHEAD)
     }
@@ -56,8 +65,19 @@ pub(crate) fn start<F: DiskFile>(window: &mut Window<F>, wanted: u64) -> io::Res
     Ok(if is_record { wanted.max(first) } else { first })
 }
 
-/// What is at `at`. In the last segment of a log damage needs a witness, a record behind it that says that `at` was durable.
-pub(crate) fn step<F: DiskFile>(window: &mut Window<F>, at: u64, is_last: bool) -> io::Result<Step> {
+/// Which segment of its log is walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// One that was sealed: all of it was durable.
+    Sealed,
+    /// The last one: damage needs a witness, a record behind it that says that its place was durable.
+    Last,
+    /// The last one, without a header. That is durable before a record comes, so nothing here is a torn tail.
+    Headless,
+}
+
+/// What is at `at`.
+pub(crate) fn step<F: DiskFile>(window: &mut Window<F>, at: u64, place: Place) -> io::Result<Step> {
     let skip = match window.look(at)? {
         Look::Record(record) => return Ok(Step::Record(record.len())),
         Look::Limit => return Ok(Step::End),
@@ -65,8 +85,10 @@ pub(crate) fn step<F: DiskFile>(window: &mut Window<F>, at: u64, is_last: bool) 
         Look::Bad(length) => length.unwrap_or(1),
     };
     match window.find(at + skip as u64)? {
-        Some(next) if !is_last || is_witnessed(window, next, at)? => Ok(Step::Damage(next)),
-        None if !is_last => Ok(Step::Damage(window.limit())),
+        Some(next) if place != Place::Last || is_witnessed(window, next, at)? => Ok(Step::Damage(next)),
+        // Zeros that were written ahead are no damage.
+        None if place == Place::Headless && window.last_used(at)?.is_none() => Ok(Step::End),
+        None if place != Place::Last => Ok(Step::Damage(window.limit())),
         Some(_) | None => Ok(Step::End),
     }
 }
