@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use bytes::Bytes;
 use event::access::{Asking, Credentials, Gate};
-use event::hub::{Admission, Attach, Close, Delivery, Hub, Link, Outcome, Room};
+use event::hub::{Attach, Close, Delivery, Hub, Link, Outcome, Room};
 use event::{Budget, ClientId, Principal, Reject, RejectKind, Source};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
@@ -22,7 +22,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Instant, Interval, timeout, timeout_at};
+use tokio::time::{Instant, Interval, sleep, timeout};
 use tower::Service as _;
 
 use crate::Options;
@@ -76,7 +76,7 @@ pub async fn serve_connection<S>(
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // hyper's own timer starts with the first byte.
-    let mut silence = std::pin::pin!(tokio::time::sleep(head_timeout));
+    let mut silence = std::pin::pin!(sleep(head_timeout));
     let (mut draining, mut silent) = (false, true);
     loop {
         tokio::select! {
@@ -219,30 +219,12 @@ async fn publish(front: &Front, request: Request) -> Result<Response, Problem> {
     who.allowance.charge(batch.len().max(1) as u64, body_bytes, Instant::now().into_std());
     let ids: Vec<String> = batch.iter().map(|publish| publish.event.id().into_owned()).collect();
     if !batch.is_empty() {
-        let outcome = keep(front, &who, batch, Instant::now() + patience).await?;
+        let outcome = front.hub.publish(&who, batch).outcome_before(sleep(patience)).await?;
         refusals(outcome, &ids)?;
     }
     metrics::counter!("weft_http_events_received_total").increment(ids.len() as u64);
     let body = serde_json::to_vec(&serde_json::json!({ "ids": ids })).unwrap_or_default();
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
-}
-
-async fn keep(
-    front: &Front,
-    who: &Principal,
-    batch: Vec<event::hub::Publish>,
-    deadline: Instant,
-) -> Result<Outcome, Reject> {
-    let receipt = match front.hub.publish(who, batch) {
-        Admission::Admitted(receipt) => receipt,
-        Admission::Waiting(room) => timeout_at(deadline, room)
-            .await
-            .map_err(|_| Reject::new(RejectKind::Busy, "the store had no room in time; nothing was kept"))?,
-    };
-    timeout_at(deadline, receipt).await.map_err(|_| {
-        let reason = "not known to be kept in time; it may be: send it again under the same id";
-        Reject::new(RejectKind::Unavailable, reason)
-    })
 }
 
 /// `Ok` if everything is kept.

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::store::Position;
-use crate::{Event, Guarantee, Pending, Principal, Reject, Start, TopicFilter};
+use crate::{Event, Guarantee, Pending, Principal, Reject, RejectKind, Start, TopicFilter};
 
 /// What a protocol may ask of the core. Implemented by `routing::Core` and `testing::FakeHub`.
 pub trait Hub: Send + Sync {
@@ -142,6 +142,33 @@ impl Admission {
         match self {
             Self::Admitted(receipt) => receipt,
             Self::Waiting(admitted) => admitted.await,
+        }
+    }
+
+    /// What became of the batch, for a publisher that waits until `over` and no longer.
+    ///
+    /// # Errors
+    /// [`RejectKind::Busy`]: there was no room by then, and nothing is kept. [`RejectKind::Unavailable`]: nobody knows.
+    pub async fn outcome_before(self, over: impl Future<Output = ()>) -> Result<Outcome, Reject> {
+        let mut over = std::pin::pin!(over);
+        let receipt = match self {
+            Self::Admitted(receipt) => receipt,
+            Self::Waiting(room) => tokio::select! {
+                biased;
+                receipt = room => receipt,
+                () = &mut over => {
+                    let reason = "the store had no room in time; nothing was kept";
+                    return Err(Reject::new(RejectKind::Busy, reason));
+                }
+            },
+        };
+        tokio::select! {
+            biased;
+            outcome = receipt => Ok(outcome),
+            () = &mut over => {
+                let reason = "not known to be kept in time; it may be: send it again under the same id";
+                Err(Reject::new(RejectKind::Unavailable, reason))
+            }
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use event::hub::{Admission, Outcome, Publish};
-use event::{Event, Guarantee, Parts, Principal, Reject, RejectKind};
+use event::hub::{Outcome, Publish};
+use event::{Event, Guarantee, Parts, Principal, Reject};
 use eventmesh::{Arrival, Responder, Unanswered, Unusable, address_reply};
 use http::HeaderMap;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use crate::binding;
 use crate::driver::{Site, now_ms};
@@ -131,17 +131,7 @@ async fn keep_one(site: &Site, who: &Principal, parts: Parts) -> Result<(), Answ
 /// Hands `batch` to the core and waits until it is kept.
 async fn keep(site: &Site, who: &Principal, batch: Vec<Publish>) -> Result<Outcome, Reject> {
     metrics::counter!("weft_grpc_events_received_total").increment(batch.len() as u64);
-    let deadline = Instant::now() + site.patience();
-    let receipt = match site.shared.hub.publish(who, batch) {
-        Admission::Admitted(receipt) => receipt,
-        Admission::Waiting(room) => timeout_at(deadline, room)
-            .await
-            .map_err(|_| Reject::new(RejectKind::Busy, "the store had no room in time; nothing was kept"))?,
-    };
-    timeout_at(deadline, receipt).await.map_err(|_| {
-        let reason = "not known to be kept in time; it may be: send it again under the same id";
-        Reject::new(RejectKind::Unavailable, reason)
-    })
+    site.shared.hub.publish(who, batch).outcome_before(sleep(site.patience())).await
 }
 
 /// `Ok` if everything is kept; else which events are not, and why the first is not.
