@@ -96,13 +96,15 @@ impl Bridge {
             let requester = Requester::start(Arc::clone(&hub), &common, drained.clone()).await;
             let (requester, replies) = requester.context("EventMesh's requests")?;
             parts.spawn(replies);
-            let (hooks, posts) = webhook::Hooks::new(Arc::clone(&hub), config.webhook, drained.clone())?;
+            let clients = Clients::default();
+            let (of_hooks, shown) = (Arc::clone(&hub), clients.clone());
+            let (hooks, posts) = webhook::Hooks::new(of_hooks, shown, config.webhook, drained.clone())?;
             parts.spawn(posts);
-            let (hub_of_grpc, asker) = (Arc::clone(&hub), requester.clone());
-            let services = grpc::Services::new(hub_of_grpc, asker, hooks, config.grpc, (*common).clone());
+            let (hub_of_grpc, asker, places) =
+                (Arc::clone(&hub), requester.clone(), (hooks, clients.clone()));
+            let services = grpc::Services::new(hub_of_grpc, asker, places, config.grpc, (*common).clone());
             let speak = Protocol::Grpc(Grpc { gate: Arc::clone(&gate), services: services.await });
             listen::serve(&mut bound, config::Protocol::Grpc, &speak, &stop, &mut parts);
-            let clients = Clients::default();
             let options = Arc::new(config.eventmesh_tcp);
             let speak = Protocol::EventmeshTcp(tcp::Parts { gate, hub, requester, clients, options, common });
             listen::serve(&mut bound, config::Protocol::EventmeshTcp, &speak, &stop, &mut parts);

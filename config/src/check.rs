@@ -79,6 +79,9 @@ fn ranges(config: &Config, written: &Written) -> Result<(), Mistake> {
             return Err(written.mistake(&key, what, ""));
         }
     }
+    config.webhook.check().map_err(|what| {
+        written.mistake(&Key::dotted("webhook.dead_letters"), what, "such as \"$dead\", or \"\" for none")
+    })?;
     let (one, all) = (config.http.options.body_bytes_max, config.http.options.bodies_bytes_max);
     if all < one {
         let what = format!("less than http.body_bytes_max, {one}");

@@ -57,6 +57,12 @@ impl Purpose {
 }
 
 impl UserAgent {
+    /// A client of `group`: for protocols in which nobody says hello.
+    pub fn of(group: &str, purpose: Purpose) -> Self {
+        let purpose = Some(purpose.as_str().to_owned());
+        Self { group: Some(group.to_owned()), purpose, ..Self::default() }
+    }
+
     /// The group; `None`: it names none.
     pub fn group(&self) -> Option<&str> {
         let old = match self.purpose() {

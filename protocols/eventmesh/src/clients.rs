@@ -40,7 +40,11 @@ pub enum Order {
 
 /// All clients that are connected. Cloning shares it.
 #[derive(Clone, Debug, Default)]
-pub struct Clients(Arc<Mutex<Registry>>);
+pub struct Clients {
+    registry: Arc<Mutex<Registry>>,
+    /// Changes with each order, to whomever.
+    ordered: watch::Sender<()>,
+}
 
 #[derive(Debug, Default)]
 struct Registry {
@@ -65,7 +69,7 @@ impl Clients {
     /// Adds one. What comes out of the receiver is the last order to it.
     pub fn register(&self, client: Client) -> (Registered, watch::Receiver<Option<Order>>) {
         let (orders, receiver) = watch::channel(None);
-        let mut registry = self.0.lock();
+        let mut registry = self.registry.lock();
         let key = registry.next;
         registry.next += 1;
         registry.clients.insert(key, Entry { client, orders });
@@ -74,28 +78,34 @@ impl Clients {
 
     /// Those that `wanted` chooses, in the order they came, `limit` at most.
     pub fn list(&self, wanted: impl Fn(&Client) -> bool, limit: usize) -> Vec<Client> {
-        let registry = self.0.lock();
+        let registry = self.registry.lock();
         let clients = registry.clients.values().map(|entry| &entry.client);
         clients.filter(|client| wanted(client)).take(limit).cloned().collect()
     }
 
     /// Gives `order` to those that `wanted` chooses. Who they are.
     pub fn order(&self, wanted: impl Fn(&Client) -> bool, order: &Order) -> Vec<Client> {
-        let registry = self.0.lock();
+        let registry = self.registry.lock();
         let chosen = registry.clients.values().filter(|entry| wanted(&entry.client));
-        chosen
-            .map(|entry| {
-                entry.orders.send_replace(Some(order.clone()));
-                entry.client.clone()
-            })
-            .collect()
+        let told = chosen.map(|entry| {
+            entry.orders.send_replace(Some(order.clone()));
+            entry.client.clone()
+        });
+        let told = told.collect();
+        self.ordered.send_replace(());
+        told
+    }
+
+    /// What changes whenever anybody gets an order: for who looks after many clients.
+    pub fn ordered(&self) -> watch::Receiver<()> {
+        self.ordered.subscribe()
     }
 }
 
 impl Registered {
     /// The client listens to these topics now.
     pub fn listens(&self, topics: Vec<String>) {
-        if let Some(entry) = self.clients.0.lock().clients.get_mut(&self.key) {
+        if let Some(entry) = self.clients.registry.lock().clients.get_mut(&self.key) {
             entry.client.topics = topics;
         }
     }
@@ -103,7 +113,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.clients.0.lock().clients.remove(&self.key);
+        self.clients.registry.lock().clients.remove(&self.key);
     }
 }
 
@@ -124,8 +134,10 @@ mod tests {
         let (first, orders) = clients.register(client(1));
         let (_second, others) = clients.register(client(2));
         first.listens(vec!["t".to_owned()]);
+        let ordered = clients.ordered();
         let told = clients.order(|client| client.topics == ["t"], &Order::Leave);
         assert_eq!(told.len(), 1);
+        assert!(ordered.has_changed().unwrap());
         assert_eq!((orders.borrow().clone(), others.borrow().clone()), (Some(Order::Leave), None));
         drop(first);
         let left: Vec<u16> = clients.list(|_| true, 10).iter().map(|client| client.peer.port()).collect();

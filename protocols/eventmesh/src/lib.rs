@@ -24,7 +24,7 @@ pub use clients::{Client, Clients, Order, Registered};
 pub use driver::{Call, Requester, Unanswered};
 pub use kind::{Kind, PROTOCOL_DESC, PROTOCOL_TYPE, PROTOCOL_VERSION};
 pub use message::EventMeshMessage;
-pub use names::{NameError, filter, topic};
+pub use names::{NameError, filter, level, topic};
 pub use options::Options;
 pub use payload::{Arrival, Payload, Unusable};
 pub use reply::{NotARequest, REPLY_TOPICS, Responder, address_reply};

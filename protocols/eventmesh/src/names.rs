@@ -59,7 +59,7 @@ pub fn filter(group: &str, topic: &str, mode: Mode) -> Result<TopicFilter, NameE
 }
 
 /// `group` as one level of a topic.
-fn level(group: &str) -> String {
+pub fn level(group: &str) -> String {
     let mut level = String::with_capacity(group.len());
     for c in group.chars() {
         match c {

@@ -22,7 +22,7 @@ use bytestring::ByteString;
 use event::event::is_attribute_name;
 use event::incoming::{TEXT_MAX, TOPIC};
 use event::{Draft, Event, InvalidEvent, Parts, Value, has_control};
-use eventmesh::{Arrival, Kind, PROTOCOL_DESC, PROTOCOL_TYPE, PROTOCOL_VERSION, Unusable};
+use eventmesh::{Arrival, Kind, PROTOCOL_DESC, PROTOCOL_TYPE, PROTOCOL_VERSION, SubscriptionType, Unusable};
 use prost::Message as _;
 use prost_types::{Any, Timestamp};
 use time::OffsetDateTime;
@@ -153,7 +153,7 @@ pub fn encode(event: &Event) -> CloudEvent {
     if let Some(schema) = event.dataschema() {
         message.push("dataschema", Attr::Uri(schema.to_owned()));
     }
-    for (name, value) in &extensions {
+    for (name, value) in extensions.iter().filter(|(name, _)| !OF_THE_WAY.contains(&&**name)) {
         message.push(
             name,
             match &**value {
@@ -181,15 +181,15 @@ pub fn encode_reply(event: &Event) -> CloudEvent {
 }
 
 /// `event` as it is posted to a webhook.
-pub fn push(event: &Event) -> Push {
+pub fn push(event: &Event, _kind: SubscriptionType) -> Push {
     let message = encode(event);
     let text = |name: &str| message.text(name).unwrap_or_default().to_owned();
     let headers = vec![
-        ("code", "105".to_owned()),
-        (PROTOCOL_TYPE, text(PROTOCOL_TYPE)),
-        (PROTOCOL_DESC, text(PROTOCOL_DESC)),
-        (PROTOCOL_VERSION, text(PROTOCOL_VERSION)),
-        ("contenttype", text("datacontenttype")),
+        ("code".into(), "105".to_owned()),
+        (PROTOCOL_TYPE.into(), text(PROTOCOL_TYPE)),
+        (PROTOCOL_DESC.into(), text(PROTOCOL_DESC)),
+        (PROTOCOL_VERSION.into(), text(PROTOCOL_VERSION)),
+        ("contenttype".into(), text("datacontenttype")),
     ];
     let mut extensions: Vec<(String, String)> = Vec::with_capacity(message.attributes.len() + 1);
     for entry in &message.attributes {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use event::access::{Asking, Credentials, Gate};
 use event::hub::Hub;
 use event::{Budget, ClientId, Principal, Source};
-use eventmesh::Requester;
+use eventmesh::{Clients, Requester};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use h2::server::{Connection, SendResponse};
@@ -41,6 +41,7 @@ struct Shared {
     hub: Arc<dyn Hub>,
     requester: Requester,
     hooks: Hooks,
+    clients: Clients,
     options: Options,
     eventmesh: eventmesh::Options,
     registry: Registry,
@@ -49,17 +50,28 @@ struct Shared {
 }
 
 impl Services {
-    /// Services that publish to, and subscribe at, `hub`, ask with `requester`, and deliver to `hooks`. Cancel-safe.
+    /// Services that publish to, and subscribe at, `hub`, ask with `requester`, and deliver to `hooks`. Operators see who has
+    /// a stream among `clients`. Cancel-safe.
     pub async fn new(
         hub: Arc<dyn Hub>,
         requester: Requester,
-        hooks: Hooks,
+        (hooks, clients): (Hooks, Clients),
         options: Options,
         eventmesh: eventmesh::Options,
     ) -> Self {
         let messages = Budget::new(options.messages_bytes_max, u32::MAX);
         let (registry, extra) = (Registry::default(), Extra::new().await);
-        Self(Arc::new(Shared { hub, requester, hooks, options, eventmesh, registry, messages, extra }))
+        Self(Arc::new(Shared {
+            hub,
+            requester,
+            hooks,
+            clients,
+            options,
+            eventmesh,
+            registry,
+            messages,
+            extra,
+        }))
     }
 
     /// Serves one connection of `source` until the client leaves, does not answer any more, or `drain` turns true and the calls

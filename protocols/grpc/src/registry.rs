@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use event::TopicFilter;
 use event::hub::{Close, Link};
+use eventmesh::Registered;
 use parking_lot::Mutex;
 
 use crate::request::Caller;
@@ -20,6 +21,8 @@ pub(crate) struct Member {
     /// `None`: the stream is over.
     pub(crate) link: Mutex<Option<Box<dyn Link>>>,
     topics: Mutex<Vec<(String, TopicFilter)>>,
+    /// Its place among the clients that operators see.
+    registered: Registered,
 }
 
 /// Who a client is, within a group.
@@ -44,8 +47,14 @@ pub(crate) struct Registry(Mutex<BTreeMap<Key, Arc<Member>>>);
 type Key = (String, Client, String);
 
 impl Member {
-    pub(crate) fn new(group: String, client: Client, link: Box<dyn Link>) -> Arc<Self> {
-        Arc::new(Self { group, client, link: Mutex::new(Some(link)), topics: Mutex::default() })
+    pub(crate) fn new(
+        group: String,
+        client: Client,
+        link: Box<dyn Link>,
+        registered: Registered,
+    ) -> Arc<Self> {
+        let (link, topics) = (Mutex::new(Some(link)), Mutex::default());
+        Arc::new(Self { group, client, link, topics, registered })
     }
 
     /// Notes that it gets the events of `topic`; the filter that it had for it before, if that is another.
@@ -53,6 +62,7 @@ impl Member {
         let mut topics = self.topics.lock();
         let old = topics.iter().position(|(name, _)| name == topic).map(|at| topics.swap_remove(at).1);
         topics.push((topic.to_owned(), filter.clone()));
+        self.registered.listens(names(&topics));
         old.filter(|old| *old != filter)
     }
 
@@ -60,7 +70,9 @@ impl Member {
     pub(crate) fn remove(&self, topic: &str) -> Option<TopicFilter> {
         let mut topics = self.topics.lock();
         let at = topics.iter().position(|(name, _)| name == topic)?;
-        Some(topics.swap_remove(at).1)
+        let (_, filter) = topics.swap_remove(at);
+        self.registered.listens(names(&topics));
+        Some(filter)
     }
 
     /// Whether it gets the events of `topic`.
@@ -79,7 +91,7 @@ impl Member {
     }
 
     fn names(&self) -> Vec<String> {
-        self.topics.lock().iter().map(|(name, _)| name.clone()).collect()
+        names(&self.topics.lock())
     }
 }
 
@@ -112,6 +124,10 @@ impl Registry {
             link.close(Close { will: false, keep: None });
         }
     }
+}
+
+fn names(topics: &[(String, TopicFilter)]) -> Vec<String> {
+    topics.iter().map(|(name, _)| name.clone()).collect()
 }
 
 fn key(group: &str, client: &Client, topic: &str) -> Key {

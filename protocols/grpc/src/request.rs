@@ -4,7 +4,7 @@
 //! data. The checks come in EventMesh's order: first who asks (status code 6), then what (7).
 
 use event::access::Credentials;
-use eventmesh::{Kind, PROTOCOL_TYPE, Subscription};
+use eventmesh::{Kind, PROTOCOL_TYPE, Purpose, Subscription, UserAgent};
 use serde::Deserialize;
 
 use crate::error::{Answer, Code};
@@ -13,6 +13,10 @@ use crate::proto::{Attr, CloudEvent, Data};
 /// Who asks.
 #[derive(Clone, Debug)]
 pub struct Caller {
+    /// Its environment.
+    pub env: String,
+    /// Its system.
+    pub sys: String,
     /// Its data centre.
     pub idc: String,
     /// Its address, as it says.
@@ -27,6 +31,17 @@ impl Caller {
     /// A name for it that its next requests have as well.
     pub fn name(&self) -> String {
         format!("grpc/{}/{}/{}", self.idc, self.ip, self.pid)
+    }
+
+    /// What operators see of it, as a member of `group`.
+    pub fn agent(&self, group: &str) -> UserAgent {
+        let mut agent = UserAgent::of(group, Purpose::Subscribe);
+        agent.env = Some(self.env.clone());
+        agent.subsystem = Some(self.sys.clone());
+        agent.pid = self.pid.parse().unwrap_or_default();
+        agent.host = Some(self.ip.clone());
+        agent.idc = Some(self.idc.clone());
+        agent
     }
 }
 
@@ -80,15 +95,20 @@ pub fn caller(message: &CloudEvent) -> Result<Caller, Answer> {
     if !pid.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Answer::new(Code::Header, format!("attribute pid is {pid:?}, which is no number")));
     }
-    for name in ["env", "sys", "language"] {
-        need(name)?;
-    }
+    need("language")?;
     let (user, password) = (need("username")?, need("passwd")?);
     let credentials = match message.text("token").filter(|token| !token.is_empty()) {
         Some(token) => Credentials::Token(token.into()),
         None => Credentials::Password { user: Some(user.into()), password: Some(password.to_owned().into()) },
     };
-    Ok(Caller { idc: need("idc")?.to_owned(), ip: need("ip")?.to_owned(), pid: pid.to_owned(), credentials })
+    Ok(Caller {
+        env: need("env")?.to_owned(),
+        sys: need("sys")?.to_owned(),
+        idc: need("idc")?.to_owned(),
+        ip: need("ip")?.to_owned(),
+        pid: pid.to_owned(),
+        credentials,
+    })
 }
 
 /// Checks an event that is to be published.

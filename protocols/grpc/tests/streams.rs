@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::*;
 use event::{Event, Guarantee, Parts, TopicName};
+use eventmesh::Order;
 use grpc::Options;
 use grpc::proto::{Attr, CloudEvent, Data};
 
@@ -61,6 +62,23 @@ async fn an_event_is_done_when_the_client_answered_a_ping_behind_it() {
     let event = stream.event().await;
     assert_eq!((event.text("subject"), &event.data), (Some("t"), &Some(Data::Text("one".to_owned()))));
     until(|| site.hub.acked(&session) == [number]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn operators_see_streams_and_end_them() {
+    let mut site = Site::new(Options::default()).await;
+    let mut client = site.connect().await;
+    let mut stream = subscribed(&mut client, "7", "g", "t").await;
+    let all = site.clients.list(|_| true, 10);
+    let [shown] = &all[..] else { panic!("{all:?}") };
+    assert_eq!((shown.agent.group(), shown.agent.pid, shown.protocol), (Some("g"), 7, "GRPC"));
+    assert_eq!(shown.topics, ["t"]);
+    let to = Order::Redirect { ip: [10, 0, 0, 9].into(), port: 10205 };
+    site.clients.order(|client| client.agent.group() == Some("g"), &to);
+    let (status, text) = stream.next::<CloudEvent>().await.unwrap_err();
+    assert_eq!(status, 14, "UNAVAILABLE");
+    assert!(text.contains("10.0.0.9"), "{text}");
+    until(|| site.sessions().is_empty() && site.clients.list(|_| true, 10).is_empty()).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use event::hub::{Attach, Close, Closed, Delivery, Hub, Link, Room, Subscribe, SubscribeOptions};
+use event::hub::{
+    Attach, Close, Closed, Delivery, Hub, Link, Outcome, Publish, Room, Subscribe, SubscribeOptions,
+};
 use event::{Event, Guarantee, Principal, Reject, RejectKind};
-use eventmesh::{NameError, Subscription};
+use eventmesh::{Clients, NameError, Subscription, SubscriptionType, UserAgent};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
@@ -21,7 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::Options;
 use crate::hooks::{Hook, Key, Registry, Write};
-use crate::push::{CONTENT_TYPE, HEADERS, Push, Verdict};
+use crate::push::{self, CONTENT_TYPE, HEADERS, Push, Secret, Verdict};
 use crate::target::{self, BadUrl, Target};
 
 /// All webhooks. Cloning shares them.
@@ -30,7 +32,9 @@ pub struct Hooks(Arc<Shared>);
 
 struct Shared {
     hub: Arc<dyn Hub>,
+    clients: Clients,
     options: Options,
+    secret: Option<Secret>,
     client: reqwest::Client,
     registry: Mutex<Registry>,
     /// To the task that serves them.
@@ -51,7 +55,9 @@ pub struct Wanted<'a> {
     /// Whether the client sends heartbeats from the start; one that sends any later is watched from then on.
     pub watched: bool,
     /// How the client's protocol writes an event.
-    pub write: fn(&Event) -> Push,
+    pub write: fn(&Event, SubscriptionType) -> Push,
+    /// What operators see of the client: what it says of itself, its address, what it speaks ("HTTP", "GRPC").
+    pub shown: (UserAgent, SocketAddr, &'static str),
 }
 
 /// Why a webhook is not subscribed.
@@ -60,6 +66,9 @@ pub enum Refused {
     /// The URL cannot be one.
     #[error(transparent)]
     Url(#[from] BadUrl),
+    /// It does not want to get events from here.
+    #[error("unauthorized webhook URL: {0} answers OPTIONS with a WebHook-Allowed-Origin that is not {origin}", origin = push::ORIGIN)]
+    Consent(String),
     /// A topic or the group cannot be used.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -70,12 +79,13 @@ pub enum Refused {
 
 impl Hooks {
     /// Webhooks for sessions of `hub`, and what has to run to serve them: it ends when `drain` turns true and what is under way
-    /// is answered, which takes no longer than one answer may take.
+    /// is answered, which takes no longer than one answer may take. Operators see who has them among `clients`.
     ///
     /// # Errors
-    /// The HTTP client cannot be made.
+    /// The HTTP client cannot be made, or `secret_file` not be used.
     pub fn new(
         hub: Arc<dyn Hub>,
+        clients: Clients,
         options: Options,
         drain: watch::Receiver<bool>,
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), Reject> {
@@ -89,8 +99,9 @@ impl Hooks {
         let failed =
             |error: reqwest::Error| Reject::new(RejectKind::Unavailable, format!("webhooks: {error}"));
         let (new, news) = mpsc::channel(64);
-        let client = builder.build().map_err(failed)?;
-        let shared = Arc::new(Shared { hub, options, client, registry: Mutex::default(), new });
+        let (client, secret) = (builder.build().map_err(failed)?, secret(&options)?);
+        let registry = Mutex::default();
+        let shared = Arc::new(Shared { hub, clients, options, secret, client, registry, new });
         Ok((Self(Arc::clone(&shared)), run(shared, news, drain)))
     }
 
@@ -113,6 +124,10 @@ impl Hooks {
         }
         resolves(&target, shared.options.loopback).await?;
         let key = (wanted.group.to_owned(), target.url().to_string(), who.user.clone());
+        let is_new = shared.registry.lock().find(&key).is_none();
+        if is_new && !consents(&shared.client, &target).await {
+            return Err(Refused::Consent(wanted.url.to_owned()));
+        }
         let hook = shared.hook(&key, target, who, wanted.write).await?;
         let most = usize::try_from(shared.options.topics_max).unwrap_or(usize::MAX);
         let new = wanted.items.iter().filter(|item| !hook.has(&item.topic)).count();
@@ -124,8 +139,12 @@ impl Hooks {
         let seen = wanted.watched.then(|| Instant::now().into_std());
         let mut old = Vec::new();
         for (item, subscribe) in wanted.items.iter().zip(&subscribes) {
-            old.extend(hook.add(&item.topic, &subscribe.filter, wanted.client, seen));
+            old.extend(hook.add(&item.topic, (&subscribe.filter, item.kind), wanted.client, seen));
         }
+        let (agent, peer, protocol) = wanted.shown;
+        let url = Some(wanted.url.to_owned());
+        let shown = eventmesh::Client { agent, peer, protocol, url, topics: Vec::new() };
+        hook.show(wanted.client, shown, &shared.clients);
         let granted = hook.link.lock().as_mut().map(|link| {
             let granted = link.subscribe(subscribes);
             let ended = (!old.is_empty()).then(|| link.unsubscribe(old));
@@ -224,6 +243,18 @@ impl Shared {
         self.end_if_idle(key, hook);
     }
 
+    /// Ends what `over` tells of each webhook.
+    async fn give_up_all(&self, why: &'static str, over: impl Fn(&Hook) -> Vec<event::TopicFilter>) {
+        let all = self.registry.lock().all();
+        for (key, hook) in all {
+            let filters = over(&hook);
+            if !filters.is_empty() {
+                tracing::debug!(group = key.0, why, "a webhook's client is gone");
+                self.give_up(&key, &hook, filters).await;
+            }
+        }
+    }
+
     fn end_if_idle(&self, key: &Key, hook: &Arc<Hook>) {
         if hook.topics() == 0 {
             self.registry.lock().remove(key, hook);
@@ -240,6 +271,7 @@ async fn run(
 ) {
     let mut hooks = FuturesUnordered::new();
     let mut sweep = tokio::time::interval(SWEEP);
+    let mut ordered = shared.clients.ordered();
     let draining = drain.clone();
     loop {
         tokio::select! {
@@ -247,16 +279,12 @@ async fn run(
             () = turned(&mut drain) => break,
             Some(()) = hooks.next(), if !hooks.is_empty() => {}
             Some((key, hook)) = news.recv() => hooks.push(serve(Arc::clone(&shared), key, hook, draining.clone())),
+            // Its sender lives as long as the clients.
+            Ok(()) = ordered.changed() => shared.give_up_all("is sent away", Hook::send_away).await,
             _ = sweep.tick() => {
                 let silence = Duration::from_secs(u64::from(shared.options.silence_s.max(1)));
-                let all = shared.registry.lock().all();
-                for (key, hook) in all {
-                    let filters = hook.sweep(Instant::now().into_std(), silence);
-                    if !filters.is_empty() {
-                        tracing::debug!(group = key.0, "a webhook's client is silent");
-                        shared.give_up(&key, &hook, filters).await;
-                    }
-                }
+                let now = Instant::now().into_std();
+                shared.give_up_all("is silent", |hook| hook.sweep(now, silence)).await;
             }
         }
     }
@@ -328,7 +356,8 @@ async fn deliver(shared: &Shared, group: &str, hook: &Arc<Hook>, delivery: Deliv
             count("expired");
             return delivery.number;
         }
-        let verdict = post(&shared.client, &to, (to.write)(event)).await;
+        let kind = to.wants(event.topic()).unwrap_or_default();
+        let verdict = post(shared, &to, (to.write)(event, kind), event.parts().stamp).await;
         let after = match verdict {
             Verdict::Done => {
                 count("done");
@@ -350,24 +379,81 @@ async fn deliver(shared: &Shared, group: &str, hook: &Arc<Hook>, delivery: Deliv
     }
     count("dead");
     tracing::debug!(group, "a webhook did not take an event");
-    delivery.number
+    let buried = match push::dead_letter(&shared.options.dead_letters, group, event) {
+        Some(letter) => bury(shared, letter, &mut over).await,
+        None => true,
+    };
+    delivery.number.filter(|_| buried)
 }
 
-/// Posts once.
-async fn post(client: &reqwest::Client, hook: &Hook, push: Push) -> Verdict {
+/// Publishes a dead letter; whether it is kept, or can never be. It is tried until `over`.
+async fn bury(shared: &Shared, letter: Event, over: &mut watch::Receiver<bool>) -> bool {
+    let who = Principal::anonymous("$webhook/dead");
+    loop {
+        let publish =
+            Publish { event: letter.clone(), guarantee: Guarantee::AtLeastOnce, retain: false, id: None };
+        let patience = Duration::from_millis(u64::from(shared.options.timeout_ms.max(1)));
+        let outcome = shared.hub.publish(&who, vec![publish]).outcome_before(sleep(patience)).await;
+        let Err(reject) = outcome.and_then(Outcome::whole) else { return true };
+        match reject.kind {
+            RejectKind::Malformed | RejectKind::Unproved | RejectKind::Denied => {
+                tracing::warn!(%reject, "a dead letter of a webhook is lost");
+                return true;
+            }
+            RejectKind::Busy | RejectKind::Unavailable | RejectKind::Closed => {}
+        }
+        tokio::select! {
+            biased;
+            () = turned(over) => return false,
+            () = sleep(Duration::from_millis(u64::from(shared.options.retry_ms.max(1)))) => {}
+        }
+    }
+}
+
+/// The secret that posts are signed with, if there is one.
+fn secret(options: &Options) -> Result<Option<Secret>, Reject> {
+    let file = &options.secret_file;
+    if file.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let wrong = |why: String| {
+        Reject::new(RejectKind::Unavailable, format!("webhook.secret_file {}: {why}", file.display()))
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    Secret::parse(&text).map(Some).map_err(|error| wrong(error.to_string()))
+}
+
+/// Asks a webhook whether it wants to get events (CloudEvents webhooks §4). One that does not answer is taken to: EventMesh's
+/// webhooks need not know of this.
+async fn consents(client: &reqwest::Client, target: &Target) -> bool {
+    let asking = client.request(reqwest::Method::OPTIONS, target.url().clone());
+    let asking = asking.header(push::REQUEST_ORIGIN, push::ORIGIN).timeout(CONNECT).send();
+    let Ok(answer) = asking.await else { return true };
+    let allowed = answer.headers().get_all(push::ALLOWED_ORIGIN);
+    push::consents(allowed.iter().map(|value| value.to_str().unwrap_or_default()))
+}
+
+/// Posts once. `stamp`: that of the event.
+async fn post(shared: &Shared, hook: &Hook, push: Push, stamp: u64) -> Verdict {
     let random = u16::try_from(now_ms() % 9973).unwrap_or_default();
-    let mut request =
-        client.post(hook.target.url().clone()).header(reqwest::header::CONTENT_TYPE, CONTENT_TYPE);
+    let body = push.body(now_ms(), random);
+    let url = hook.target.url().clone();
+    let mut request = shared.client.post(url).header(reqwest::header::CONTENT_TYPE, CONTENT_TYPE);
     for (name, value) in HEADERS {
         request = request.header(name, value);
     }
     for (name, value) in &push.headers {
         // A value that no header can have is left out; it is in the form as well.
         if let Ok(value) = reqwest::header::HeaderValue::from_str(value) {
-            request = request.header(*name, value);
+            request = request.header(&**name, value);
         }
     }
-    let mut answer = match request.body(push.body(now_ms(), random)).send().await {
+    if let Some(secret) = &shared.secret {
+        for (name, value) in secret.sign(&format!("msg_{stamp:016x}"), now_ms() / 1000, &body) {
+            request = request.header(name, value);
+        }
+    }
+    let mut answer = match request.body(body).send().await {
         Ok(answer) => answer,
         Err(error) => {
             tracing::debug!(error = %error.without_url(), "a webhook did not answer");

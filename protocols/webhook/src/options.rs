@@ -1,5 +1,8 @@
 //! Limits and habits of webhooks.
 
+use std::path::PathBuf;
+
+use event::TopicName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +16,8 @@ pub struct Options {
     /// Events on their way to one webhook. Default 16; 1..=1000. Others wait in the queue of its session.
     #[schemars(range(min = 1, max = 1000))]
     pub in_flight: u16,
-    /// How often an event is posted again that a webhook did not take. Default 3; 0..=100. After that it is a dead letter.
+    /// How often an event is posted again that a webhook did not take. Default 3; 0..=100. After that it is a dead letter:
+    /// see `dead_letters`.
     #[schemars(range(max = 100))]
     pub retries: u16,
     /// How long before the first time it is posted again, milliseconds; twice as long before each further time. Default
@@ -33,6 +37,31 @@ pub struct Options {
     /// send heartbeats are watched.
     #[schemars(range(min = 1, max = 86_400))]
     pub silence_s: u32,
+    /// Where dead letters are published: below this topic, under the group and the topic they had, such as
+    /// `$dead/GROUP/TOPIC`. Default "$dead": `#` does not match it, `$dead/#` does. Empty: they are counted and gone.
+    pub dead_letters: String,
+    /// File with the secret that posts are signed with (Standard Webhooks: `webhook-id`, `webhook-timestamp`,
+    /// `webhook-signature`): `whsec_` and base64, or text of at least 24 bytes. Default "", none: they are not signed. All
+    /// webhooks have the same: each of them could sign in Weft's name towards another.
+    #[schemars(with = "String")]
+    pub secret_file: PathBuf,
+}
+
+impl Options {
+    /// Whether `dead_letters` can be used; what is wrong with it.
+    ///
+    /// # Errors
+    /// It is no topic.
+    pub fn check(&self) -> Result<(), String> {
+        if self.dead_letters.is_empty() {
+            return Ok(());
+        }
+        match TopicName::parse(self.dead_letters.as_str()) {
+            Ok(topic) if topic.is_reserved() => Err("topics of Weft's own begin like that".to_owned()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
 }
 
 impl Default for Options {
@@ -46,6 +75,8 @@ impl Default for Options {
             webhooks_max: 1000,
             topics_max: 1024,
             silence_s: 60,
+            dead_letters: "$dead".to_owned(),
+            secret_file: PathBuf::new(),
         }
     }
 }

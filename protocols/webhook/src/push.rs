@@ -8,16 +8,21 @@
 //! | 410, 415 | given up |
 //! | any other status, no answer | again, later |
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use event::{Event, Parts, TopicName};
 use serde::Deserialize;
 
 /// An event as it is posted: each protocol has its own way to fill it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Push {
     /// Headers beside those that all have: names in lower case, and values.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(Cow<'static, str>, String)>,
     /// Field `content`.
     pub content: String,
     /// Field `bizseqno`.
@@ -52,8 +57,76 @@ pub const HEADERS: [(&str, &str); 7] = [
     ("eventmeship", "127.0.0.1"),
     ("eventmeshenv", "weft"),
     ("eventmeshidc", "DEFAULT"),
-    ("webhook-request-origin", "eventmesh.DEFAULT"),
+    (REQUEST_ORIGIN, ORIGIN),
 ];
+
+/// Header: who wants to post (CloudEvents webhooks §4.1.1).
+pub const REQUEST_ORIGIN: &str = "webhook-request-origin";
+/// Header of a webhook's answer to OPTIONS: who may post (CloudEvents webhooks §4.2.1).
+pub const ALLOWED_ORIGIN: &str = "webhook-allowed-origin";
+/// What Weft calls itself there.
+pub const ORIGIN: &str = "eventmesh.DEFAULT";
+
+/// Whether a webhook whose answer to OPTIONS has these [`ALLOWED_ORIGIN`]s lets Weft post to it. One that says nothing does: so
+/// it is with EventMesh, whose webhooks need not know of OPTIONS.
+pub fn consents<'a>(mut allowed: impl Iterator<Item = &'a str>) -> bool {
+    let mut any = false;
+    let found = allowed.any(|origins| {
+        any = true;
+        origins.split(',').any(|one| matches!(one.trim(), "*") || one.trim().eq_ignore_ascii_case(ORIGIN))
+    });
+    found || !any
+}
+
+/// What Weft signs its posts with, so that a webhook can tell them from others': the three headers of Standard Webhooks.
+///
+/// | header | value |
+/// |---|---|
+/// | `webhook-id` | the same each time that an event is posted |
+/// | `webhook-timestamp` | seconds since 1970 of this post |
+/// | `webhook-signature` | `v1,` and base64 of HMAC-SHA256 over id, `.`, timestamp, `.`, body |
+#[derive(Debug)]
+pub struct Secret(hmac::Key);
+
+/// Why a text is no secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadSecret {
+    /// After `whsec_` there has to be base64.
+    #[error("what follows whsec_ is no base64")]
+    Base64,
+    /// It could be guessed.
+    #[error("it has less than 24 bytes")]
+    Short,
+}
+
+impl Secret {
+    /// Reads one: `whsec_` and base64, or the bytes of the text itself. White space around it does not count.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn parse(text: &str) -> Result<Self, BadSecret> {
+        let text = text.trim();
+        let bytes = match text.strip_prefix("whsec_") {
+            Some(coded) => STANDARD.decode(coded).map_err(|_| BadSecret::Base64)?,
+            None => text.as_bytes().to_vec(),
+        };
+        match bytes.len() {
+            0..24 => Err(BadSecret::Short),
+            _ => Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes))),
+        }
+    }
+
+    /// The three headers for a post of `body` at `seconds` since 1970.
+    pub fn sign(&self, id: &str, seconds: u64, body: &[u8]) -> [(&'static str, String); 3] {
+        let seconds = seconds.to_string();
+        let mut sum = hmac::Context::with_key(&self.0);
+        for part in [id.as_bytes(), b".", seconds.as_bytes(), b".", body] {
+            sum.update(part);
+        }
+        let signature = format!("v1,{}", STANDARD.encode(sum.sign()));
+        [("webhook-id", id.to_owned()), ("webhook-timestamp", seconds), ("webhook-signature", signature)]
+    }
+}
 
 impl Push {
     /// The form that is posted at `now_ms` (milliseconds since 1970). `random`: four figures.
@@ -69,6 +142,20 @@ impl Push {
             .append_pair("extFields", &serde_json::Value::Object(extensions).to_string());
         form.finish().into()
     }
+}
+
+/// The dead letter of an event that no webhook of `group` took: the same event, published below `place`. `None`: there is no
+/// place for it, or it is a dead letter already.
+pub fn dead_letter(place: &str, group: &str, event: &Event) -> Option<Event> {
+    let topic = event.topic().as_str();
+    let is_dead = topic.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'));
+    if place.is_empty() || is_dead {
+        return None;
+    }
+    let group = eventmesh::level(group);
+    let topic =
+        TopicName::parse(format!("{place}/{group}/{topic}")).ok().filter(|topic| !topic.is_reserved())?;
+    Some(Event::new(Parts { topic, ..event.parts().clone() }))
 }
 
 impl Verdict {
@@ -117,6 +204,48 @@ mod tests {
         ] {
             assert_eq!(Verdict::of(status, header, body.as_bytes()), want, "{status} {body}");
         }
+    }
+
+    #[test]
+    fn a_webhook_that_names_others_only_does_not_consent() {
+        for (allowed, want) in [
+            (&[][..], true),
+            (&["*"], true),
+            (&["eventmesh.DEFAULT"], true),
+            (&["a.example, EVENTMESH.default"], true),
+            (&["a.example", "*"], true),
+            (&["a.example"], false),
+            (&[""], false),
+        ] {
+            assert_eq!(consents(allowed.iter().copied()), want, "{allowed:?}");
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_lies_below_its_group_and_makes_no_other() {
+        let event = |topic: &'static str| {
+            let topic = TopicName::parse(topic).unwrap();
+            let (data, publisher) = (Bytes::from_static(b"x"), "p".into());
+            Event::new(Parts { topic, data, stamp: 1, received_ms: 1, expires_ms: 0, publisher, meta: None })
+        };
+        let letter = dead_letter("$dead", "a/b", &event("orders/eu")).unwrap();
+        assert_eq!((letter.topic().as_str(), &letter.data()[..]), ("$dead/a%2Fb/orders/eu", &b"x"[..]));
+        assert!(dead_letter("$dead", "g", &event("$dead/g/orders")).is_none());
+        assert!(dead_letter("", "g", &event("orders")).is_none());
+        assert!(dead_letter("$SYS", "g", &event("orders")).is_none());
+    }
+
+    #[test]
+    fn a_signature_is_that_of_standard_webhooks() {
+        // The example of the specification's libraries.
+        let secret = Secret::parse(" whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+        let [id, seconds, signature] =
+            secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
+        assert_eq!(id, ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek".to_owned()));
+        assert_eq!(seconds, ("webhook-timestamp", "1614265330".to_owned()));
+        assert_eq!(signature.1, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        assert_eq!(Secret::parse("short").unwrap_err(), BadSecret::Short);
+        assert_eq!(Secret::parse("whsec_???").unwrap_err(), BadSecret::Base64);
     }
 
     #[test]

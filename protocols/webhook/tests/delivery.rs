@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use event::hub::Hub;
-use event::testing::FakeHub;
+use event::testing::{Answer, FakeHub};
 use event::{Event, Guarantee, Parts, Principal, TopicName};
-use eventmesh::Subscription;
+use eventmesh::{Clients, Order, Purpose, Subscription, SubscriptionType, UserAgent};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use webhook::push::Push;
+use webhook::push::{Push, Secret};
 use webhook::target::BadUrl;
 use webhook::{Hooks, Options, Refused, Wanted};
 
@@ -26,6 +26,8 @@ struct Webhook {
     got: Arc<Mutex<Vec<String>>>,
     answers: Arc<Mutex<VecDeque<&'static str>>>,
     leave: Arc<Semaphore>,
+    /// The header by which it consents, if it has one.
+    allowed: Arc<Mutex<String>>,
     _task: JoinSet<()>,
 }
 
@@ -41,11 +43,14 @@ impl Webhook {
         let (got, answers) = (Arc::default(), Arc::new(Mutex::new(VecDeque::new())));
         let leave = Arc::new(Semaphore::new(1000));
         let (shared, script, gate) = (Arc::clone(&got), Arc::clone(&answers), Arc::clone(&leave));
+        let allowed: Arc<Mutex<String>> = Arc::default();
+        let consent = Arc::clone(&allowed);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((mut stream, _)) = listener.accept().await {
                 let (got, answers, leave) = (Arc::clone(&shared), Arc::clone(&script), Arc::clone(&gate));
+                let allowed = Arc::clone(&consent);
                 connections.spawn(async move {
                     let mut bytes: Vec<u8> = Vec::new();
                     loop {
@@ -57,6 +62,12 @@ impl Webhook {
                                 return;
                             }
                         };
+                        if request.starts_with("OPTIONS ") {
+                            let allowed: String = allowed.lock().unwrap().clone();
+                            let answer = format!("HTTP/1.1 200 OK\r\n{allowed}content-length: 0\r\n\r\n");
+                            stream.write_all(answer.as_bytes()).await.unwrap();
+                            continue;
+                        }
                         let got: &Mutex<Vec<String>> = &got;
                         got.lock().unwrap().push(request);
                         leave.acquire().await.unwrap().forget();
@@ -66,7 +77,7 @@ impl Webhook {
                 });
             }
         });
-        Self { url, got, answers, leave, _task: tasks }
+        Self { url, got, answers, leave, allowed, _task: tasks }
     }
 
     fn answer(&self, answers: &[&'static str]) {
@@ -82,7 +93,8 @@ impl Webhook {
 fn whole(bytes: &mut Vec<u8>) -> Option<String> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_ascii_lowercase();
-    let length = head.split("content-length: ").nth(1)?.split("\r\n").next()?.parse::<usize>().unwrap();
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+    let length = length.map_or(0, |length| length.parse().unwrap());
     if bytes.len() < end + length {
         return None;
     }
@@ -91,6 +103,7 @@ fn whole(bytes: &mut Vec<u8>) -> Option<String> {
 
 struct Site {
     hub: Arc<FakeHub>,
+    clients: Clients,
     hooks: Hooks,
     drain: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -101,17 +114,22 @@ impl Site {
         rustls::crypto::ring::default_provider().install_default().unwrap_or(());
         let hub = Arc::new(FakeHub::new());
         let (drain, drained) = watch::channel(false);
-        let (hooks, posts) = Hooks::new(Arc::clone(&hub) as Arc<dyn Hub>, options, drained).unwrap();
+        let clients = Clients::default();
+        let of_hooks = Arc::clone(&hub) as Arc<dyn Hub>;
+        let (hooks, posts) = Hooks::new(of_hooks, clients.clone(), options, drained).unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(posts);
-        Self { hub, hooks, drain, tasks }
+        Self { hub, clients, hooks, drain, tasks }
     }
 
     async fn subscribe(&self, group: &str, url: &str, client: &str) -> Result<(), Refused> {
         let items: Vec<Subscription> =
             serde_json::from_str(r#"[{"topic":"t","mode":"BROADCASTING","type":"ASYNC"}]"#).unwrap();
         let who = Principal::anonymous(&*self.hooks.session_name(group));
-        self.hooks.subscribe(who, Wanted { group, url, client, items: &items, watched: true, write }).await
+        let peer = (Ipv4Addr::LOCALHOST, 1).into();
+        let shown = (UserAgent::of(group, Purpose::Subscribe), peer, "HTTP");
+        let wanted = Wanted { group, url, client, items: &items, watched: true, write, shown };
+        self.hooks.subscribe(who, wanted).await
     }
 
     /// The session of the one webhook of that group.
@@ -134,9 +152,9 @@ impl Site {
     }
 }
 
-fn write(event: &Event) -> Push {
+fn write(event: &Event, _kind: SubscriptionType) -> Push {
     let content = String::from_utf8(event.data().to_vec()).unwrap();
-    let headers = vec![("code", "105".to_owned()), ("protocoltype", "no\nheader".to_owned())];
+    let headers = vec![("code".into(), "105".to_owned()), ("protocoltype".into(), "no\nheader".to_owned())];
     Push { content, headers, topic: event.topic().as_str().to_owned(), ..Push::default() }
 }
 
@@ -187,6 +205,81 @@ async fn what_is_not_taken_is_posted_again_and_given_up_at_last() {
         until(|| site.hub.acked(&session).contains(&number)).await;
         assert_eq!(hook.got().len(), posts, "{data}");
     }
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_kept_before_the_event_is_done() {
+    let site = Site::new(Options { retries: 0, ..options() });
+    let hook = Webhook::new().await;
+    hook.answer(&[BROKEN]);
+    site.subscribe("g", &hook.url, "c").await.unwrap();
+    let session = site.session("g");
+    site.hub.answer(Answer::Late);
+    let number = site.deliver(&session, "x");
+    until(|| site.hub.published().len() == 1).await;
+    let letter = site.hub.published().remove(0);
+    assert_eq!((letter.event.topic().as_str(), &letter.event.data()[..]), ("$dead/g/t", &b"x"[..]));
+    assert!(site.hub.acked(&session).is_empty(), "it is not kept");
+    site.hub.release_late();
+    until(|| site.hub.acked(&session) == [number]).await;
+}
+
+#[tokio::test]
+async fn posts_are_signed_so_that_webhooks_know_them() {
+    let file = std::env::temp_dir().join(format!("weft-webhook-secret-{}", std::process::id()));
+    std::fs::write(&file, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+    let site = Site::new(Options { secret_file: file.clone(), ..options() });
+    std::fs::remove_file(&file).unwrap();
+    let hook = Webhook::new().await;
+    hook.answer(&[BROKEN]);
+    site.subscribe("g", &hook.url, "c").await.unwrap();
+    site.deliver(&site.session("g"), "x");
+    until(|| hook.got().len() == 2).await;
+    let header = |post: &str, name: &str| {
+        let value = post.split(&format!("\r\n{name}: ")).nth(1).expect(name).split("\r\n").next();
+        value.unwrap().to_owned()
+    };
+    let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+    for post in hook.got() {
+        let (id, seconds) =
+            (header(&post, "webhook-id"), header(&post, "webhook-timestamp").parse().unwrap());
+        let body = post.split("\r\n\r\n").nth(1).unwrap();
+        let [.., (_, signature)] = secret.sign(&id, seconds, body.as_bytes());
+        assert_eq!(header(&post, "webhook-signature"), signature);
+    }
+    let ids: Vec<String> = hook.got().iter().map(|post| header(post, "webhook-id")).collect();
+    assert_eq!(ids[0], ids[1], "the same event");
+    let missing = Options { secret_file: file, ..options() };
+    let (_drain, drained) = watch::channel(false);
+    let error = Hooks::new(Arc::new(FakeHub::new()), Clients::default(), missing, drained).err().unwrap();
+    assert!(error.to_string().contains("webhook.secret_file"), "{error}");
+}
+
+#[tokio::test]
+async fn a_webhook_of_others_is_not_posted_to() {
+    let site = Site::new(options());
+    let hook = Webhook::new().await;
+    *hook.allowed.lock().unwrap() = "WebHook-Allowed-Origin: a.example\r\n".to_owned();
+    let refused = site.subscribe("g", &hook.url, "c").await.unwrap_err();
+    assert!(matches!(&refused, Refused::Consent(url) if *url == hook.url), "{refused}");
+    assert!(site.hub.sessions().is_empty());
+    *hook.allowed.lock().unwrap() = "WebHook-Allowed-Origin: eventmesh.DEFAULT\r\n".to_owned();
+    site.subscribe("g", &hook.url, "c").await.unwrap();
+}
+
+#[tokio::test]
+async fn operators_see_who_has_a_webhook_and_send_them_away() {
+    let site = Site::new(options());
+    let hook = Webhook::new().await;
+    site.subscribe("g", &hook.url, "c1").await.unwrap();
+    site.subscribe("g", &hook.url, "c2").await.unwrap();
+    let all = site.clients.list(|_| true, 10);
+    assert_eq!(all.len(), 2);
+    assert_eq!((all[0].url.as_deref(), &*all[0].topics[0]), (Some(&*hook.url), "t"));
+    assert!(!site.hooks.unsubscribe("g", &hook.url, None, Some("c1"), ["t"].into_iter()).await);
+    assert_eq!(site.clients.list(|_| true, 10).len(), 1);
+    site.clients.order(|client| client.protocol == "HTTP", &Order::Leave);
+    until(|| site.hub.sessions().is_empty() && site.clients.list(|_| true, 10).is_empty()).await;
 }
 
 #[tokio::test]

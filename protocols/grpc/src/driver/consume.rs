@@ -11,6 +11,10 @@ use std::time::Duration;
 
 use event::hub::{Attach, Closed, Delivery, Room, Subscribe, SubscribeOptions};
 use event::{Guarantee, Principal};
+use eventmesh::Order;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use http::HeaderMap;
 use prost::Message;
 use tokio::time::{Instant, sleep_until};
@@ -56,6 +60,8 @@ pub(super) struct Reader<D: Dialect> {
     out: VecDeque<(u64, usize, u64)>,
     /// When the client's proof of who it is ends.
     until: Option<Instant>,
+    /// Operators' orders to the members.
+    orders: FuturesUnordered<BoxFuture<'static, Option<Order>>>,
     ending: bool,
 }
 
@@ -72,6 +78,7 @@ enum Turn<M> {
     Proof,
     Message(Result<Option<M>, Status>),
     Delivered(usize, Result<(), Closed>),
+    Ordered(Option<Order>),
     Expired,
 }
 
@@ -97,6 +104,7 @@ impl<D: Dialect> Reader<D> {
             given: 0,
             out: VecDeque::new(),
             until: None,
+            orders: FuturesUnordered::new(),
             ending: false,
         }
     }
@@ -128,6 +136,8 @@ impl<D: Dialect> Reader<D> {
                     self.ready.extend(self.taken.drain(..).map(|d| Ready::Event(at, d)))
                 }
                 Turn::Delivered(_, Err(why)) => return Some(Err(closed(why))),
+                Turn::Ordered(None) => {}
+                Turn::Ordered(Some(order)) => return Some(Err(ordered(&order))),
             }
         }
     }
@@ -142,6 +152,7 @@ impl<D: Dialect> Reader<D> {
         tokio::select! {
             biased;
             _ = self.site.drain.wait_for(|drain| *drain) => Turn::Drain,
+            Some(order) = self.orders.next(), if !self.orders.is_empty() => Turn::Ordered(order),
             _ = self.site.sent.more_than(self.id, have), if !self.out.is_empty() => Turn::Proof,
             message = self.inbound.message() => Turn::Message(message),
             (at, taken) = poll_fn(|cx| {
@@ -221,7 +232,7 @@ impl<D: Dialect> Reader<D> {
         self.ready.push_back(Ready::Answer(D::answer(marked)));
     }
 
-    async fn reply(&self, message: CloudEvent) -> Result<(), Answer> {
+    async fn reply(&mut self, message: CloudEvent) -> Result<(), Answer> {
         let (_, who) =
             self.members.first().ok_or_else(|| Answer::new(Code::Reply, "nothing is subscribed"))?;
         publish::reply(&self.site, who, message).await
@@ -298,7 +309,14 @@ impl<D: Dialect> Reader<D> {
         }
         let request = Attach { protocol: "gRPC", ..Attach::default() };
         let attached = self.site.shared.hub.attach(who.clone(), request).await.map_err(failed)?;
-        let member = Member::new(group.clone(), Client::new(caller, who.user.clone()), attached.link);
+        let (agent, peer) = (caller.agent(group), self.site.source.address);
+        let shown = eventmesh::Client { agent, peer, protocol: PROTOCOL, url: None, topics: Vec::new() };
+        let (registered, mut orders) = self.site.shared.clients.register(shown);
+        self.orders.push(Box::pin(async move {
+            orders.wait_for(Option::is_some).await.ok().and_then(|order| order.clone())
+        }));
+        let client = Client::new(caller, who.user.clone());
+        let member = Member::new(group.clone(), client, attached.link, registered);
         self.members.push((Arc::clone(&member), who));
         Ok(member)
     }
@@ -332,10 +350,12 @@ pub(super) async fn subscribe_webhook(site: &Site, headers: &HeaderMap, message:
             items: &interest.items,
             watched: true,
             write: binding::push,
+            shown: (interest.caller.agent(&interest.group), site.source.address, PROTOCOL),
         };
         hooks.subscribe(who, wanted).await.map_err(|refused| match refused {
-            Refused::Url(error) => Answer::new(Code::Body, error.to_string()),
-            Refused::Name(error) => Answer::new(Code::Body, error.to_string()),
+            Refused::Url(_) | Refused::Consent(_) | Refused::Name(_) => {
+                Answer::new(Code::Body, refused.to_string())
+            }
             Refused::Rejected(reject) => failed(reject),
         })
     };
@@ -413,6 +433,19 @@ fn closed(why: Closed) -> Status {
         Closed::Stopping => Status::unavailable("weft is stopping"),
     }
 }
+
+/// How a stream ends that an operator ended. gRPC has no redirect: whoever reads the text may follow it.
+fn ordered(order: &Order) -> Status {
+    match order {
+        Order::Leave => Status::aborted("an operator ended the stream"),
+        Order::Redirect { ip, port } => {
+            Status::unavailable(format!("an operator asks to go on at {ip}, port {port}"))
+        }
+    }
+}
+
+/// What operators call this protocol.
+const PROTOCOL: &str = "GRPC";
 
 /// Resolves at `when`. Cancel-safe.
 async fn at(when: Option<Instant>) {

@@ -16,7 +16,7 @@ use event::Source;
 use event::access::{Gate, OpenGate};
 use event::hub::Hub;
 use event::testing::FakeHub;
-use eventmesh::Requester;
+use eventmesh::{Clients, Requester};
 use grpc::proto::{Attr, CloudEvent, Data};
 use grpc::{Options, Services};
 use h2::client::SendRequest;
@@ -31,6 +31,7 @@ use webhook::Hooks;
 /// Services over a fake hub.
 pub(crate) struct Site {
     pub(crate) hub: Arc<FakeHub>,
+    pub(crate) clients: Clients,
     pub(crate) gate: Arc<dyn Gate>,
     services: Services,
     pub(crate) drain: watch::Sender<bool>,
@@ -48,10 +49,13 @@ impl Site {
         let mut tasks = JoinSet::new();
         tasks.spawn(answers);
         let webhooks = webhook::Options { loopback: true, ..webhook::Options::default() };
-        let (hooks, posts) = Hooks::new(Arc::clone(&shared), webhooks, drain.subscribe()).unwrap();
+        let clients = Clients::default();
+        let of_hooks = Arc::clone(&shared);
+        let (hooks, posts) = Hooks::new(of_hooks, clients.clone(), webhooks, drain.subscribe()).unwrap();
         tasks.spawn(posts);
-        let services = Services::new(shared, requester, hooks, options, eventmesh).await;
-        Self { hub, gate: Arc::new(OpenGate), services, drain, tasks }
+        let places = (hooks, clients.clone());
+        let services = Services::new(shared, requester, places, options, eventmesh).await;
+        Self { hub, clients, gate: Arc::new(OpenGate), services, drain, tasks }
     }
 
     /// A connection.
