@@ -11,7 +11,6 @@ use event::Health;
 use event::access::Gate;
 use event::admin::Admin;
 use event::hub::Hub;
-use eventmesh::{Clients, Requester};
 use metrics_exporter_prometheus::PrometheusHandle;
 use routing::{Core, Recovered};
 use tokio::sync::watch;
@@ -20,9 +19,9 @@ use tokio::time::Instant;
 
 use crate::admin::Front;
 use crate::connect::{self, Connectors};
-use crate::listen::{self, Grpc, Http, Listening, Mqtt, Protocol, Stop};
+use crate::listen::{self, Http, Listening, Mqtt, Protocol, Stop};
 use crate::upgrade::{self, Upgrades};
-use crate::{operate, sys, telemetry};
+use crate::{mesh, operate, sys, telemetry};
 
 /// A Weft that runs. Dropped without [`Bridge::stop`], it ends as in a crash: what was acknowledged is kept.
 pub struct Bridge {
@@ -54,7 +53,8 @@ impl Bridge {
         let stop = Stop { drain: drained.clone(), patience };
         let health = Health::default();
         let mut bound = listen::bind(&config, &health)?;
-        let listening = bound.iter().map(|bound| bound.listening.clone()).collect();
+        let listening: Vec<Listening> = bound.iter().map(|bound| bound.listening.clone()).collect();
+        let settings = mesh::Settings::of(&config);
 
         let access = Access::open(config.access(), loopback(&config), health.clone()).context("access")?;
         let front = Front::new(access.clone(), health.clone(), metrics.clone(), drained.clone());
@@ -73,7 +73,7 @@ impl Bridge {
         connectors.start(&config, &hub, &health)?;
 
         let interval = Duration::from_secs(u64::from(config.core.sys_interval_s));
-        parts.spawn(sys::publish(Arc::clone(&core), metrics, interval, drained.clone()));
+        parts.spawn(sys::publish(Arc::clone(&core), metrics.clone(), interval, drained.clone()));
         let speak_mqtt = Arc::new(config.mqtt.options);
         let gate: Arc<dyn Gate> = Arc::new(access);
         let upgrades = Upgrades {
@@ -92,22 +92,8 @@ impl Bridge {
         listen::serve(&mut bound, config::Protocol::Mqtt, &speak_mqtt, &stop, &mut parts);
         if !bound.is_empty() {
             // What is left speaks a protocol of EventMesh.
-            let common = Arc::new(config.eventmesh);
-            let requester = Requester::start(Arc::clone(&hub), &common, drained.clone()).await;
-            let (requester, replies) = requester.context("EventMesh's requests")?;
-            parts.spawn(replies);
-            let clients = Clients::default();
-            let (of_hooks, shown) = (Arc::clone(&hub), clients.clone());
-            let (hooks, posts) = webhook::Hooks::new(of_hooks, shown, config.webhook, drained.clone())?;
-            parts.spawn(posts);
-            let (hub_of_grpc, asker, places) =
-                (Arc::clone(&hub), requester.clone(), (hooks, clients.clone()));
-            let services = grpc::Services::new(hub_of_grpc, asker, places, config.grpc, (*common).clone());
-            let speak = Protocol::Grpc(Grpc { gate: Arc::clone(&gate), services: services.await });
-            listen::serve(&mut bound, config::Protocol::Grpc, &speak, &stop, &mut parts);
-            let options = Arc::new(config.eventmesh_tcp);
-            let speak = Protocol::EventmeshTcp(tcp::Parts { gate, hub, requester, clients, options, common });
-            listen::serve(&mut bound, config::Protocol::EventmeshTcp, &speak, &stop, &mut parts);
+            let site = mesh::Site { gate, hub, metrics, listening: &listening, stop: &stop };
+            mesh::start(&mut bound, settings, site, &mut parts).await?;
         }
         Ok(Self { listening, data: config.data, recovered, core, connectors, parts, drain, patience })
     }

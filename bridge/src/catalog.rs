@@ -86,6 +86,8 @@ pub const METRICS: &[Metric] = &[
     gauge("weft_core_sessions_away", "", "Sessions without a connection"),
     counter("weft_core_sessions_expired_total", "", "Sessions that ended because their client did not come back in time"),
     gauge("weft_core_subscriptions", "", "Subscriptions of all sessions"),
+    counter("weft_eventmesh_http_requests_total", "retcode", "Requests of EventMesh over HTTP, answered with this `retCode`"),
+    counter("weft_eventmesh_http_events_received_total", "", "Events published with EventMesh over HTTP"),
     counter("weft_eventmesh_requests_total", "outcome", "Requests of EventMesh clients: answered, unanswered within their time, refused at the limit"),
     counter("weft_eventmesh_replies_late_total", "", "Replies that nobody waited for any more"),
     counter("weft_grpc_calls_total", "statuscode", "Calls answered with an EventMesh status code"),

@@ -45,6 +45,14 @@ fn of_listener(listening: &Listening) -> String {
         (Protocol::Http, Carrier::Tcp) => format!("http://{address}  ({PATHS})"),
         (Protocol::Grpc, Carrier::Tls | Carrier::Quic) => format!("{address}  (EventMesh over gRPC and TLS)"),
         (Protocol::Grpc, Carrier::Tcp) => format!("{address}  (EventMesh over gRPC)"),
+        (Protocol::EventmeshHttp, Carrier::Tcp) => format!("http://{address}  (EventMesh over HTTP)"),
+        (Protocol::EventmeshHttp, Carrier::Tls | Carrier::Quic) => {
+            format!("https://{address}  (EventMesh over HTTP)")
+        }
+        (Protocol::EventmeshAdmin, Carrier::Tcp) => format!("http://{address}  (EventMesh's operators)"),
+        (Protocol::EventmeshAdmin, Carrier::Tls | Carrier::Quic) => {
+            format!("https://{address}  (EventMesh's operators)")
+        }
         (Protocol::EventmeshTcp, Carrier::Tcp) => format!("{address}  (EventMesh over TCP)"),
         (Protocol::EventmeshTcp, Carrier::Tls | Carrier::Quic) => format!("{address}  (EventMesh over TLS)"),
     }

@@ -25,7 +25,7 @@ use crate::upgrade::Next;
 pub(crate) enum Protocol {
     /// MQTT on the bare connection.
     Mqtt(Mqtt),
-    /// HTTP, and over it CloudEvents, WebSocket and the admin pages.
+    /// HTTP, and over it CloudEvents, WebSocket and the admin pages; or EventMesh, or its pages for operators.
     Http(Http),
     /// EventMesh over gRPC.
     Grpc(Grpc),
@@ -150,7 +150,9 @@ pub(crate) fn open_tls(
 ) -> Result<Option<Arc<Tls>>, TlsError> {
     let alpn: &[&[u8]] = match table.protocol {
         config::Protocol::Mqtt => &[b"mqtt"],
-        config::Protocol::Http => &[b"h2", b"http/1.1"],
+        config::Protocol::Http | config::Protocol::EventmeshHttp | config::Protocol::EventmeshAdmin => {
+            &[b"h2", b"http/1.1"]
+        }
         config::Protocol::Grpc => &[b"h2"],
         config::Protocol::EventmeshTcp => &[],
     };

@@ -37,10 +37,10 @@ pub(crate) async fn publish(
 }
 
 /// Metrics by name and labels, as the text of Prometheus has them.
-struct Sums(BTreeMap<String, f64>);
+pub(crate) struct Sums(BTreeMap<String, f64>);
 
 impl Sums {
-    fn read(metrics: &str, process: &str) -> Self {
+    pub(crate) fn read(metrics: &str, process: &str) -> Self {
         let lines = metrics.lines().chain(process.lines()).filter(|line| !line.starts_with('#'));
         let values = lines.filter_map(|line| {
             let (name, value) = line.rsplit_once(' ')?;
@@ -50,7 +50,7 @@ impl Sums {
     }
 
     /// The sum of all series of a metric whose labels hold `label`.
-    fn with(&self, name: &str, label: &str) -> u64 {
+    pub(crate) fn with(&self, name: &str, label: &str) -> u64 {
         let series = self.0.range(name.to_owned()..).take_while(|(series, _)| series.starts_with(name));
         let same = series.filter(|(series, _)| {
             let rest = series.get(name.len()..).unwrap_or_default();
@@ -59,7 +59,7 @@ impl Sums {
         same.map(|(_, value)| *value).sum::<f64>().max(0.0) as u64
     }
 
-    fn of(&self, name: &str) -> u64 {
+    pub(crate) fn of(&self, name: &str) -> u64 {
         self.with(name, "")
     }
 }

@@ -50,6 +50,10 @@ const RANGES: &[(&str, u64, u64)] = &[
     ("eventmesh_tcp.session_expiry_ms", 1000, u64::MAX),
     ("eventmesh_tcp.write_timeout_ms", 1000, u64::MAX),
     ("websocket.message_bytes_max", ByteLimit::kib(1).0, u64::MAX),
+    ("eventmesh_http.body_bytes_max", ByteLimit::kib(1).0, ByteLimit::mib(256).0),
+    ("eventmesh_http.bodies_bytes_max", ByteLimit::kib(64).0, u64::MAX),
+    ("eventmesh_http.batch_events_max", 1, 100_000),
+    ("eventmesh_http.publish_timeout_s", 1, 3600),
     ("grpc.message_bytes_max", ByteLimit::kib(1).0, ByteLimit::mib(256).0),
     ("grpc.messages_bytes_max", ByteLimit::kib(64).0, u64::MAX),
     ("webhook.in_flight", 1, 1000),
@@ -82,10 +86,16 @@ fn ranges(config: &Config, written: &Written) -> Result<(), Mistake> {
     config.webhook.check().map_err(|what| {
         written.mistake(&Key::dotted("webhook.dead_letters"), what, "such as \"$dead\", or \"\" for none")
     })?;
-    let (one, all) = (config.http.options.body_bytes_max, config.http.options.bodies_bytes_max);
-    if all < one {
-        let what = format!("less than http.body_bytes_max, {one}");
-        return Err(written.mistake(&Key::dotted("http.bodies_bytes_max"), what, "one body has to fit"));
+    let (http, eventmesh) = (&config.http.options, &config.eventmesh_http);
+    for (table, one, all) in [
+        ("http", http.body_bytes_max, http.bodies_bytes_max),
+        ("eventmesh_http", eventmesh.body_bytes_max, eventmesh.bodies_bytes_max),
+    ] {
+        if all < one {
+            let what = format!("less than {table}.body_bytes_max, {one}");
+            let key = Key::dotted(&format!("{table}.bodies_bytes_max"));
+            return Err(written.mistake(&key, what, "one body has to fit"));
+        }
     }
     Ok(())
 }

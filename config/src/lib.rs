@@ -51,6 +51,8 @@ pub struct Config {
     pub webhook: webhook::Options,
     /// Apache EventMesh over TCP, on listeners with protocol "eventmesh-tcp".
     pub eventmesh_tcp: tcp::Options,
+    /// Apache EventMesh over HTTP, on listeners with protocol "eventmesh-http".
+    pub eventmesh_http: eventmesh_http::Options,
     /// Apache EventMesh over gRPC, on listeners with protocol "grpc".
     pub grpc: grpc::Options,
     /// Limits of accepted connections, for all listeners.
@@ -119,6 +121,7 @@ impl Default for Config {
             websocket: websocket::Options::default(),
             eventmesh: eventmesh::Options::default(),
             webhook: webhook::Options::default(),
+            eventmesh_http: eventmesh_http::Options::default(),
             grpc: grpc::Options::default(),
             eventmesh_tcp: tcp::Options::default(),
             transport: transport::Options::default(),

@@ -8,7 +8,7 @@ use crate::listen::loopback;
 use crate::{Address, Config};
 
 /// A listener under a name of its own, which logs and metrics show. What it speaks is set up in the tables of the
-/// protocols (`mqtt`, `http`, `websocket`, `grpc`), the same for all listeners.
+/// protocols (`mqtt`, `http`, `websocket`, `eventmesh`, `grpc` and others), the same for all listeners.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerTable {
@@ -16,7 +16,8 @@ pub struct ListenerTable {
     /// `allow_anonymous`.
     pub listen: Address,
     /// What is spoken: "mqtt"; "http", which is CloudEvents over HTTP, WebSocket (`/mqtt` and `/ws`), health and metrics; or
-    /// one of Apache EventMesh's protocols: "eventmesh-tcp", or "grpc". Default "mqtt".
+    /// one of Apache EventMesh's protocols: "eventmesh-tcp", "eventmesh-http", "grpc", or "eventmesh-admin", which is for
+    /// operators. Default "mqtt".
     #[serde(default)]
     pub protocol: Protocol,
     /// What carries it: "tcp"; "tls", for which the table `tls` names certificates; or "quic", on the UDP port, with
@@ -29,7 +30,7 @@ pub struct ListenerTable {
     #[serde(default)]
     pub proxy_protocol: ProxyProtocol,
     /// Addresses and networks of proxies that are believed, such as "10.0.0.0/8". Default none. They tell the client's
-    /// address by `proxy_protocol`, and with protocol "http" by the headers Forwarded or X-Forwarded-For.
+    /// address by `proxy_protocol`, and with the protocols of HTTP by the headers Forwarded or X-Forwarded-For.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<Network>,
@@ -73,6 +74,10 @@ pub enum Protocol {
     Grpc,
     /// Apache EventMesh over TCP.
     EventmeshTcp,
+    /// Apache EventMesh over HTTP.
+    EventmeshHttp,
+    /// Apache EventMesh's pages for operators.
+    EventmeshAdmin,
 }
 
 /// What carries a protocol.
@@ -92,8 +97,12 @@ pub enum Carrier {
 pub(crate) const BUILT_IN: [&str; 2] = ["mqtt", "http"];
 
 /// The listeners that `eventmesh.standard_ports` adds, on the IPv4 loopback address: name, protocol, and EventMesh's own port.
-pub(crate) const EVENTMESH: [(&str, Protocol, u16); 2] =
-    [("eventmesh-tcp", Protocol::EventmeshTcp, 10000), ("eventmesh-grpc", Protocol::Grpc, 10205)];
+pub(crate) const EVENTMESH: [(&str, Protocol, u16); 4] = [
+    ("eventmesh-tcp", Protocol::EventmeshTcp, 10000),
+    ("eventmesh-http", Protocol::EventmeshHttp, 10105),
+    ("eventmesh-grpc", Protocol::Grpc, 10205),
+    ("eventmesh-admin", Protocol::EventmeshAdmin, 10106),
+];
 
 impl Config {
     /// All listeners by name: the two that are always there, those at EventMesh's own ports if they are wanted, and the tables

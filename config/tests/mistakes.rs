@@ -192,7 +192,7 @@ fn listeners_are_checked() {
     starts(&listener("protocol = \"mqtt\""), "weft.toml:1: listener.plant: missing field `listen`");
     starts(
         &listener("listen = \"127.0.0.1:0\"\nprotocol = \"amqp\""),
-        "weft.toml:3: listener.plant.protocol = \"amqp\": unknown variant `amqp`, expected one of `mqtt`, `http`, `grpc`, `eventmesh-tcp`; What is",
+        "weft.toml:3: listener.plant.protocol = \"amqp\": unknown variant `amqp`, expected one of `mqtt`, `http`, `grpc`, `eventmesh-tcp`, `eventmesh-http`, `eventmesh-admin`; What is",
     );
     starts(
         &listener("listen = \"127.0.0.1:0\"\ncarier = \"tcp\""),

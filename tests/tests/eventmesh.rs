@@ -13,9 +13,18 @@ use tests::wire::{Connect, Property, Publish};
 
 /// A Weft that speaks EventMesh's protocols.
 async fn start() -> (Weft, EventMesh) {
-    let addresses =
-        EventMesh { tcp: Some(free_address()), grpc: Some(free_address()), ..EventMesh::default() };
-    let listeners = [("eventmesh-tcp", addresses.tcp), ("grpc", addresses.grpc)];
+    let addresses = EventMesh {
+        tcp: Some(free_address()),
+        http: Some(free_address()),
+        grpc: Some(free_address()),
+        admin: Some(free_address()),
+    };
+    let listeners = [
+        ("eventmesh-tcp", addresses.tcp),
+        ("eventmesh-http", addresses.http),
+        ("grpc", addresses.grpc),
+        ("eventmesh-admin", addresses.admin),
+    ];
     let tables = listeners.into_iter().filter_map(|(protocol, address)| {
         Some(format!("[listener.em-{protocol}]\nlisten = \"{}\"\nprotocol = \"{protocol}\"\n", address?))
     });

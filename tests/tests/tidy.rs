@@ -201,7 +201,7 @@ fn hold(files: impl Iterator<Item = PathBuf>, rule: fn(&[Line]) -> Vec<Fault>) {
 }
 
 /// Crates at the rim: sans-io parts and one driver.
-const LEAVES: [&str; 12] = [
+const LEAVES: [&str; 13] = [
     "routing/access",
     "protocols/mqtt",
     "protocols/websocket",
@@ -209,6 +209,7 @@ const LEAVES: [&str; 12] = [
     "protocols/http",
     "protocols/eventmesh",
     "protocols/webhook",
+    "protocols/eventmesh-http",
     "protocols/grpc",
     "protocols/tcp",
     "connectors/embedded",

@@ -4,6 +4,7 @@
 //!   [`Payload::cloud_event`] are the ways back. What a subscriber gets has the kind that it speaks, whatever carried it here.
 //! * [`Subscription`] says what a client subscribes; [`filter`] makes it a subscription of the core, so that groups span protocols.
 //! * [`Clients`] is what operators see of the clients, and how orders reach them.
+//! * [`TopicList`] remembers topics that were created, though none has to be.
 //! * [`Requester`] asks and waits for the reply, from a responder on any protocol.
 //!
 //! Knows the hub of `event`, and no wire format but JSON. All is sans-io but [`Requester`].
@@ -18,6 +19,7 @@ mod options;
 mod payload;
 mod reply;
 mod subscription;
+mod topics;
 
 pub use agent::{Purpose, UserAgent};
 pub use clients::{Client, Clients, Order, Registered};
@@ -29,3 +31,4 @@ pub use options::Options;
 pub use payload::{Arrival, Payload, Unusable};
 pub use reply::{NotARequest, REPLY_TOPICS, Responder, address_reply};
 pub use subscription::{Mode, Subscription, SubscriptionType, Topics};
+pub use topics::{NoTopic, TopicList};

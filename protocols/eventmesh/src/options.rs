@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Also listen on EventMesh's own ports of the IPv4 loopback address: TCP 10000, gRPC
-    /// 10205. Default false, `--eventmesh` sets it.
+    /// Also listen on EventMesh's own ports of the IPv4 loopback address: TCP 10000, HTTP 10105, gRPC 10205, and 10106
+    /// for operators. Default false, `--eventmesh` sets it.
     /// For other addresses, or with TLS, write tables `[listener.NAME]` with these protocols.
     pub standard_ports: bool,
     /// Longest data of one event, in characters as Java counts them (UTF-16). Default 1000, as EventMesh's own

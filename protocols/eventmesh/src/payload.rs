@@ -101,7 +101,8 @@ impl Payload {
         Ok(Self { parts: incoming.into_parts(topic, arrival.stamp, arrival.now_ms, publisher), json })
     }
 
-    pub(crate) fn new(parts: Parts) -> Self {
+    /// What is made of these parts.
+    pub fn new(parts: Parts) -> Self {
         Self { parts, json: None }
     }
 

@@ -4,7 +4,7 @@
 //! * `GET /events?topic=FILTER` is a stream of server-sent events that resumes from the log with `Last-Event-ID`.
 //!
 //! What a request says is read in `binding`, what a stream says is written in `sse`, both sans-io; `problem` holds the
-//! refusals (RFC 9457), and only `driver` awaits. [`router`] is mounted beside others; [`serve_connection`] serves them
+//! refusals (RFC 9457), [`From`] says which web pages may ask, and only `driver` awaits. [`router`] is mounted beside others; [`serve_connection`] serves them
 //! all on one connection.
 
 mod binding;
@@ -16,3 +16,4 @@ mod sse;
 
 pub use driver::{router, serve_connection};
 pub use options::Options;
+pub use origin::From;

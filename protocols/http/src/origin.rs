@@ -6,7 +6,7 @@ use http::{HeaderMap, Uri};
 
 /// Where a request comes from.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum From {
+pub enum From {
     /// No browser, or a page from this host and port.
     Here,
     /// A page of this allowed origin: the answer needs CORS headers, else the browser withholds it.
@@ -17,7 +17,7 @@ pub(crate) enum From {
 
 impl From {
     /// Pages of the host that is asked may, from whatever port; so may those of `origins`.
-    pub(crate) fn of(headers: &HeaderMap, uri: &Uri, origins: &[String]) -> Self {
+    pub fn of(headers: &HeaderMap, uri: &Uri, origins: &[String]) -> Self {
         let Some(origin) = headers.get(ORIGIN) else { return Self::Here };
         let text = origin.to_str().unwrap_or_default();
         // HTTP/2 has it in the URI.
