@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p weft-embedded --example find -- [FOLDER] [GIB]`
 //!
-//! Makes a log of 10 GiB (or as said) of events with 256 bytes to 4 KiB of data, one each millisecond, and looks up times all over it:
+//! Makes a log of 10 GiB (or as said) of events with 256 bytes to 4 KiB of data, a thousand at a time, each thousand with the time it came,
+//! and looks up times all over it:
 //! first with the log's files out of the page cache as far as the system lets it, then with what the look-ups before left in it.
 //! Removes the log at the end.
 #![allow(
@@ -13,16 +14,15 @@
 )]
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use embedded::{Opened, Options, RealDisk};
 use event::store::{Append, Entry, Store};
 use event::{ByteLimit, Durability, Event, Health, Parts, TopicName};
 
-/// When the first event was received.
-const START_MS: u64 = 1_700_000_000_000;
-const LOOKS: u64 = 200;
+const LOOKS: usize = 200;
+const THOUSAND: u64 = 1000;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -62,21 +62,27 @@ async fn measure(dir: &Path, gib: u64) {
     });
     let begin = Instant::now();
     let mut bytes = 0;
-    let mut count = 0;
+    // When each thousand was received. Segments say when they were begun, so these have to be times of the same clock.
+    let mut times: Vec<u64> = Vec::new();
     while bytes < gib << 30 {
-        let batch: Vec<Entry> = (count..count + 1000).map(entry).collect();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let received_ms = now.max(times.last().map_or(0, |last| last + 1));
+        let count = times.len() as u64 * THOUSAND;
+        let batch: Vec<Entry> = (count..count + THOUSAND).map(|number| entry(number, received_ms)).collect();
         bytes += batch.iter().map(|entry| entry.weight() as u64).sum::<u64>();
-        count += 1000;
+        times.push(received_ms);
         let (append, receipt) = Append::new(batch, Durability::Written);
         store.append(append).await;
         receipt.await.whole().unwrap();
     }
-    println!("{gib} GiB, {count} events, written in {:.0} s", begin.elapsed().as_secs_f64());
+    let (count, seconds) = (times.len() as u64 * THOUSAND, begin.elapsed().as_secs_f64());
+    println!("{gib} GiB, {count} events, written in {seconds:.0} s");
     drop_cache(dir);
     for name in ["not in the page cache", "again"] {
         let mut took: Vec<Duration> = Vec::new();
         for look in 0..LOOKS {
-            took.push(find(&store, look * count / LOOKS).await);
+            let thousand = look * times.len() / LOOKS;
+            took.push(find(&store, times[thousand], thousand as u64 * THOUSAND).await);
         }
         took.sort();
         let ms = |at: usize| took[at].as_secs_f64() * 1e3;
@@ -92,23 +98,23 @@ async fn measure(dir: &Path, gib: u64) {
     reader.await.unwrap();
 }
 
-/// Looks up the event of this number, and checks that it was found.
-async fn find(store: &Store, number: u64) -> Duration {
+/// Looks up a time, and checks that the first event of it, which has this number, was found.
+async fn find(store: &Store, since_ms: u64, number: u64) -> Duration {
     let begin = Instant::now();
-    let found = store.find(START_MS + number).await.unwrap();
+    let found = store.find(since_ms).await.unwrap();
     let took = begin.elapsed();
     let scanned = store.scan(found, 1).await.unwrap();
-    assert_eq!(scanned.records[0].event.as_ref().unwrap().parts().received_ms, START_MS + number);
+    assert_eq!(scanned.records[0].event.as_ref().unwrap().parts().stamp, number);
     took
 }
 
-fn entry(number: u64) -> Entry {
+fn entry(number: u64, received_ms: u64) -> Entry {
     let size = 256 << (number % 5);
     let parts = Parts {
         topic: TopicName::parse("find").unwrap(),
         data: Bytes::from(vec![number as u8; size]),
         stamp: number,
-        received_ms: START_MS + number,
+        received_ms,
         expires_ms: 0,
         publisher: "find".into(),
         meta: None,
