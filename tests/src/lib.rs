@@ -7,7 +7,7 @@
 //! | [`wire`], [`raw`] | MQTT byte by byte, sharing no code with Weft, and a client on it |
 //! | [`actors`] | publishers and subscribers that keep to the protocol across any number of kills |
 //! | [`cloud`] | CloudEvents, to write and to compare |
-//! | [`eventmesh`] | EventMesh's TCP protocol byte by byte |
+//! | [`eventmesh`], [`eventmesh_grpc`], [`eventmesh_web`] | EventMesh's protocols byte by byte: TCP, gRPC, and HTTP with webhooks |
 //! | [`ledger`] | what was sent, acknowledged and received, and the promises checked over it |
 //! | [`witness`] | a pair of clients that must not notice what a test does to others |
 //! | [`authority`] | certificates |
@@ -27,6 +27,8 @@ pub mod actors;
 pub mod authority;
 pub mod cloud;
 pub mod eventmesh;
+pub mod eventmesh_grpc;
+pub mod eventmesh_web;
 pub mod ledger;
 pub mod process;
 pub mod quic;

@@ -1,0 +1,244 @@
+//! EventMesh's HTTP protocol as raw clients speak it, and a webhook that gets what is posted. Shares no code with Weft.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// An answer of HTTP.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers, names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// The body as JSON; `null`: it is none.
+    pub body: Value,
+}
+
+impl Answer {
+    /// Its `retCode`.
+    pub fn code(&self) -> i64 {
+        self.body["retCode"].as_i64().unwrap_or_else(|| panic!("no retCode in {self:?}"))
+    }
+}
+
+/// A connection of a client.
+#[derive(Debug)]
+pub struct Web {
+    stream: TcpStream,
+    input: Vec<u8>,
+}
+
+impl Web {
+    /// Connects.
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self { stream: TcpStream::connect(address).await.unwrap(), input: Vec::new() }
+    }
+
+    /// Sends a form with this code, as EventMesh's SDK for Java does, from process `pid`.
+    pub async fn command(&mut self, code: u16, pid: &str, fields: &[(&str, &str)]) -> Answer {
+        let code = code.to_string();
+        let headers = [("code", &*code), ("protocoltype", "eventmeshmessage"), ("pid", pid)];
+        self.form(&headers, fields).await
+    }
+
+    /// Sends a form with these headers beside those that all have.
+    pub async fn form(&mut self, headers: &[(&str, &str)], fields: &[(&str, &str)]) -> Answer {
+        let body: Vec<String> =
+            fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+        let kind = [("content-type", "application/x-www-form-urlencoded; charset=UTF-8")];
+        self.post("/", &[headers, &kind].concat(), body.join("&").as_bytes()).await
+    }
+
+    /// Sends JSON to a path.
+    pub async fn json(&mut self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        let kind = [("content-type", "application/json")];
+        self.post(path, &[headers, &kind].concat(), body.to_string().as_bytes()).await
+    }
+
+    /// Publishes a message; panics if it is refused.
+    pub async fn publish(&mut self, topic: &str, content: &str, more: &[(&str, &str)]) {
+        let fields = [
+            ("topic", topic),
+            ("content", content),
+            ("bizseqno", "biz-1"),
+            ("uniqueid", "unique-1"),
+            ("producergroup", "p"),
+            ("ttl", "30000"),
+        ];
+        let answer = self.command(104, "7", &[&fields[..], more].concat()).await;
+        assert_eq!((answer.status, answer.code()), (200, 0), "{answer:?}");
+    }
+
+    /// Subscribes a webhook from process `pid`; panics if that is refused.
+    pub async fn subscribe(&mut self, pid: &str, group: &str, topic: &str, kind: &str, url: &str) {
+        let topics = json!([{"topic": topic, "mode": "CLUSTERING", "type": kind}]).to_string();
+        let fields = [("consumerGroup", group), ("topic", &*topics), ("url", url)];
+        let answer = self.command(206, pid, &fields).await;
+        assert_eq!(answer.code(), 0, "{answer:?}");
+    }
+
+    /// Sends any POST.
+    pub async fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let own = [("idc", "FT"), ("env", "test"), ("sys", "1234"), ("pid", "7"), ("language", "JAVA")];
+        let own = own.into_iter().filter(|(name, _)| !headers.iter().any(|(given, _)| given == name));
+        let own = own.chain([("username", "somebody"), ("passwd", "hidden-password"), ("version", "1.0")]);
+        let mut head = format!("POST {path} HTTP/1.1\r\nhost: mesh\r\ncontent-length: {}\r\n", body.len());
+        for (name, value) in own.chain(headers.iter().copied()) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let bytes = [format!("{head}\r\n").as_bytes(), body].concat();
+        self.stream.write_all(&bytes).await.unwrap();
+        let (first, headers, body) = whole(&mut self.stream, &mut self.input).await.expect("an answer");
+        let status = first.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, headers, body: serde_json::from_slice(&body).unwrap_or_default() }
+    }
+}
+
+/// What was posted to a webhook.
+#[derive(Clone, Debug)]
+pub struct Post {
+    /// The headers, names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// The fields of the form.
+    pub fields: BTreeMap<String, String>,
+}
+
+impl Post {
+    /// The field `content`.
+    pub fn content(&self) -> &str {
+        &self.fields["content"]
+    }
+
+    /// The field `extFields`, read as JSON.
+    pub fn extensions(&self) -> Value {
+        serde_json::from_str(&self.fields["extFields"]).unwrap()
+    }
+}
+
+/// A webhook. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Webhook {
+    /// Where it is.
+    pub url: String,
+    answers: Arc<Mutex<VecDeque<(u16, String)>>>,
+    posts: mpsc::Receiver<Post>,
+    _task: JoinSet<()>,
+}
+
+impl Webhook {
+    /// One on a free port that takes all.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let answers: Arc<Mutex<VecDeque<(u16, String)>>> = Arc::default();
+        let (sender, posts) = mpsc::channel(1024);
+        let script = Arc::clone(&answers);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(serve(stream, sender.clone(), Arc::clone(&script)));
+            }
+        });
+        Self { url, answers, posts, _task: task }
+    }
+
+    /// The next post is answered with this status and `retCode`.
+    pub fn answer(&self, status: u16, code: u8) {
+        self.answers.lock().unwrap().push_back((status, format!("{{\"retCode\":{code}}}")));
+    }
+
+    /// The next post. Panics after 20 s without one.
+    pub async fn next(&mut self) -> Post {
+        self.next_within(Duration::from_secs(20)).await.expect("a post within 20 s")
+    }
+
+    /// The next post; `None`: none came in time. Cancel-safe.
+    pub async fn next_within(&mut self, limit: Duration) -> Option<Post> {
+        tokio::time::timeout(limit, self.posts.recv()).await.ok().flatten()
+    }
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    posts: mpsc::Sender<Post>,
+    answers: Arc<Mutex<VecDeque<(u16, String)>>>,
+) {
+    let mut input = Vec::new();
+    while let Some((first, headers, body)) = whole(&mut stream, &mut input).await {
+        let answer = match first.starts_with("OPTIONS ") {
+            true => "HTTP/1.1 200 OK\r\nwebhook-allowed-origin: *\r\ncontent-length: 0\r\n\r\n".to_owned(),
+            false => {
+                let text = String::from_utf8(body).unwrap();
+                let fields = text.split('&').filter_map(|pair| pair.split_once('='));
+                let fields = fields.map(|(name, value)| (decoded(name), decoded(value))).collect();
+                posts.send(Post { headers, fields }).await.unwrap_or(());
+                let taken = || (200, "{\"retCode\":1}".to_owned());
+                let (status, body) = answers.lock().unwrap().pop_front().unwrap_or_else(taken);
+                format!("HTTP/1.1 {status} So\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+            }
+        };
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// First line, headers and body of the next message; `None` at the end of the connection.
+async fn whole(
+    stream: &mut TcpStream,
+    input: &mut Vec<u8>,
+) -> Option<(String, BTreeMap<String, String>, Vec<u8>)> {
+    loop {
+        if let Some(end) = input.windows(4).position(|four| four == b"\r\n\r\n") {
+            let head = String::from_utf8(input[..end].to_vec()).unwrap();
+            let mut lines = head.split("\r\n");
+            let first = lines.next().unwrap().to_owned();
+            let headers: BTreeMap<String, String> = lines
+                .filter_map(|line| line.split_once(": "))
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+                .collect();
+            let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+            if input.len() >= end + 4 + length {
+                let message: Vec<u8> = input.drain(..end + 4 + length).collect();
+                return Some((first, headers, message[end + 4..].to_vec()));
+            }
+        }
+        if stream.read_buf(input).await.unwrap_or(0) == 0 {
+            return None;
+        }
+    }
+}
+
+/// As a form has it.
+fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+fn decoded(text: &str) -> String {
+    let text = text.replace('+', " ");
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        if first == b'%' {
+            let digits = std::str::from_utf8(&tail[..2]).unwrap();
+            bytes.push(u8::from_str_radix(digits, 16).unwrap());
+            rest = &tail[2..];
+        } else {
+            bytes.push(first);
+            rest = tail;
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}
