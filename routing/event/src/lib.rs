@@ -22,6 +22,7 @@ mod principal;
 mod rate;
 mod reject;
 pub mod replay;
+mod select;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -37,6 +38,7 @@ pub use principal::{ClientId, Origin, Principal};
 pub use rate::{Allowance, Bucket, Meter, Rate};
 pub use reject::{Reject, RejectKind};
 pub use replay::{Start, StartError};
+pub use select::{Language, Select, UnknownLanguage};
 pub use topic::{TopicError, TopicFilter, TopicName, has_control};
 
 /// A future that a contract hands out: boxed, so that the traits stay object-safe.

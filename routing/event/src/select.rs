@@ -1,0 +1,61 @@
+//! What a subscriber selects of the events of its topic filter, in the words of every protocol.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytestring::ByteString;
+use serde::{Deserialize, Serialize};
+
+/// A filter as a subscriber wrote it. Whether it is one, the core says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Select {
+    /// What it is written in.
+    pub language: Language,
+    /// The expression.
+    pub text: ByteString,
+}
+
+/// A language for filters. The numbers of the variants are in records of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    /// CloudEvents SQL 1.0.
+    Cesql,
+    /// The Common Expression Language.
+    Cel,
+}
+
+/// No language for filters has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("filters are written in cesql or cel, not in {0:?}")]
+pub struct UnknownLanguage(String);
+
+impl Language {
+    /// Its name in configuration and protocols.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cesql => "cesql",
+            Self::Cel => "cel",
+        }
+    }
+}
+
+impl FromStr for Language {
+    type Err = UnknownLanguage;
+
+    fn from_str(text: &str) -> Result<Self, UnknownLanguage> {
+        [Self::Cesql, Self::Cel]
+            .into_iter()
+            .find(|language| text.eq_ignore_ascii_case(language.as_str()))
+            .ok_or_else(|| UnknownLanguage(text.chars().take(SHOWN).collect()))
+    }
+}
+
+impl fmt::Display for Language {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// So much of a wrong name is shown to who sent it.
+const SHOWN: usize = 32;

@@ -1,0 +1,45 @@
+//! CEL, the Common Expression Language of Google, as far as filters need it. Sans-io.
+//!
+//! `event.NAME` is an attribute, `data` the data if it is JSON, `topic` the topic. There are: literals of all kinds but bytes
+//! and maps; lists; `?:`, `||`, `&&`, `!`, comparisons, `in`, arithmetic; members and indices; `has`, `all`, `exists`, `exists_one`,
+//! `filter`, `map`; `size`, `contains`, `startsWith`, `endsWith`, `matches` (with a literal pattern), `lowerAscii`, `upperAscii`, and the
+//! conversions `int`, `uint`, `double`, `string`, `bool`. Whatever else CEL has is refused when a filter is compiled.
+//!
+//! JSON numbers without fraction are integers, others doubles; they are compared by what they are, and arithmetic wants two
+//! of one kind, as everywhere in CEL.
+
+mod evaluate;
+mod expr;
+mod function;
+mod parse;
+mod token;
+mod value;
+
+use crate::FilterError;
+use crate::view::EventView;
+use evaluate::Evaluation;
+use expr::Expr;
+
+/// An expression, compiled.
+#[derive(Debug)]
+pub(crate) struct Expression(Expr);
+
+impl Expression {
+    /// Reads an expression that is true or false.
+    pub(crate) fn predicate(text: &str) -> Result<Self, FilterError> {
+        let expr = parse::parse(text)?;
+        match expr.may_be_boolean() {
+            true => Ok(Self(expr)),
+            false => Err(FilterError::new(
+                text,
+                0,
+                "a filter is true or false; this expression yields something else",
+            )),
+        }
+    }
+
+    /// Its value for an event; `None`: there is none, or it is neither true nor false.
+    pub(crate) fn is_true(&self, view: &EventView<'_>) -> Option<bool> {
+        Evaluation::new(view).boolean(&self.0)
+    }
+}

@@ -1,0 +1,138 @@
+//! What a filter sees of an event: what a CloudEvents reader would see, made only when it is asked for, and once for all
+//! filters that look at the same event.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
+use event::event::{CORRELATION_DATA, EXPIRY_TIME, REPLY_TO, USER_PROPERTIES};
+use event::incoming::TOPIC;
+use event::{Event, Value};
+
+use crate::data::Tape;
+
+/// An event, as filters see it: the attributes of a CloudEvent, derived for a plain publish ([`event::event`] has the
+/// table), the extensions that Weft adds for readers, and the data if it is JSON.
+#[derive(Debug)]
+pub struct EventView<'e> {
+    event: &'e Event,
+    id: OnceCell<Cow<'e, str>>,
+    source: OnceCell<Cow<'e, str>>,
+    time: OnceCell<Option<Cow<'e, str>>>,
+    content_type: OnceCell<Option<&'e str>>,
+    /// What [`event::Meta`] shows as extensions.
+    derived: OnceCell<Vec<(Cow<'e, str>, Cow<'e, Value>)>>,
+    data: OnceCell<Option<Tape<'e>>>,
+}
+
+/// Which attribute; found out when a filter is compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    SpecVersion,
+    Id,
+    Source,
+    Type,
+    Subject,
+    Time,
+    DataSchema,
+    DataContentType,
+    /// The extension `wefttopic`.
+    Topic,
+    /// One that may come from what a publish carries beside its data.
+    Derived(Box<str>),
+    Extension(Box<str>),
+}
+
+/// The value of an attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attribute<'v> {
+    Boolean(bool),
+    Integer(i32),
+    Text(&'v str),
+}
+
+impl Name {
+    /// The attribute called `name`.
+    pub(crate) fn new(name: &str) -> Self {
+        match name {
+            "specversion" => Self::SpecVersion,
+            "id" => Self::Id,
+            "source" => Self::Source,
+            "type" => Self::Type,
+            "subject" => Self::Subject,
+            "time" => Self::Time,
+            "dataschema" => Self::DataSchema,
+            "datacontenttype" => Self::DataContentType,
+            TOPIC => Self::Topic,
+            EXPIRY_TIME | REPLY_TO | CORRELATION_DATA | USER_PROPERTIES => Self::Derived(name.into()),
+            _ => Self::Extension(name.into()),
+        }
+    }
+}
+
+impl<'e> EventView<'e> {
+    /// A view of `event`. Costs next to nothing until a filter asks.
+    pub fn new(event: &'e Event) -> Self {
+        Self {
+            event,
+            id: OnceCell::new(),
+            source: OnceCell::new(),
+            time: OnceCell::new(),
+            content_type: OnceCell::new(),
+            derived: OnceCell::new(),
+            data: OnceCell::new(),
+        }
+    }
+
+    /// The event.
+    pub fn event(&self) -> &'e Event {
+        self.event
+    }
+
+    /// The value of an attribute, if the event has it.
+    pub(crate) fn attribute(&self, name: &Name) -> Option<Attribute<'_>> {
+        let event = self.event;
+        let text = match name {
+            Name::SpecVersion => Some("1.0"),
+            Name::Id => Some(&**self.id.get_or_init(|| event.id())),
+            Name::Source => Some(&**self.source.get_or_init(|| event.source())),
+            Name::Type => Some(event.ty()),
+            Name::Subject => event.subject(),
+            Name::Time => self.time.get_or_init(|| event.time()).as_deref(),
+            Name::DataSchema => event.dataschema(),
+            Name::DataContentType => *self.content_type.get_or_init(|| event.data_content_type()),
+            Name::Topic => Some(event.topic().as_str()),
+            Name::Extension(name) => return self.own(name),
+            Name::Derived(name) => return self.own(name).or_else(|| self.derived(name)),
+        };
+        text.map(Attribute::Text)
+    }
+
+    /// The data as JSON; `None` if it is none, or said to be something else.
+    pub(crate) fn data(&self) -> Option<&Tape<'e>> {
+        let read = || {
+            let is_json = self.event.content_type().is_none_or(event::json::is_json);
+            is_json.then(|| Tape::read(self.event.data())).flatten()
+        };
+        self.data.get_or_init(read).as_ref()
+    }
+
+    fn own(&self, name: &str) -> Option<Attribute<'_>> {
+        let extensions = &self.event.attributes()?.extensions;
+        extensions.iter().find(|(known, _)| known == name).map(|(_, value)| Attribute::from(value))
+    }
+
+    fn derived(&self, name: &str) -> Option<Attribute<'_>> {
+        let derived = self.derived.get_or_init(|| self.event.extensions());
+        derived.iter().find(|(known, _)| known == name).map(|(_, value)| Attribute::from(&**value))
+    }
+}
+
+impl<'v> From<&'v Value> for Attribute<'v> {
+    fn from(value: &'v Value) -> Self {
+        match value {
+            Value::Boolean(value) => Self::Boolean(*value),
+            Value::Integer(value) => Self::Integer(*value),
+            Value::String(text) => Self::Text(text),
+        }
+    }
+}
