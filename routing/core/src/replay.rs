@@ -27,7 +27,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::notes::{Assignment, Note, Wish};
 use crate::session::Session;
-use crate::session::mailbox::{Item, Slot, SlotState};
+use crate::session::mailbox::Item;
+use crate::session::slot::{Slot, SlotState};
 use crate::shared::{Shared, Subscription, now_ms};
 use crate::trie::Trie;
 

@@ -13,7 +13,7 @@ use crate::group::GroupImage;
 use crate::keeper;
 use crate::replay::ReplayImage;
 use crate::session::Session;
-use crate::session::mailbox::{Slot, SlotState};
+use crate::session::slot::{Slot, SlotState};
 use crate::wills::Standing;
 
 /// The version of the format that this code writes, and the only one that it reads.
@@ -91,7 +91,7 @@ pub(super) fn session(session: &Session, as_of: Position) -> (SessionImage, Opti
             if slot.state == SlotState::Open {
                 lowest = Some(lowest.map_or(slot.position, |lowest: Position| lowest.min(slot.position)));
             }
-            SlotImage::new(slot, std::mem::replace(&mut before, slot.position))
+            SlotImage::new(&slot, std::mem::replace(&mut before, slot.position))
         })
         .collect();
     let image = SessionImage {

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::image::{Head, Part, SessionImage, SlotImage, VERSION, WillImage};
 use crate::keeper;
 use crate::session::Session;
-use crate::session::mailbox::{Slot, SlotState};
+use crate::session::slot::{Slot, SlotState};
 use crate::shared::Shared;
 use crate::wills::Standing;
 

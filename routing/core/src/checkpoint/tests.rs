@@ -13,7 +13,7 @@ use event::testing::{Chance, MemoryStore, seeds};
 use event::{ByteLimit, Durability, Guarantee, Principal, TopicFilter};
 
 use super::walk::Walk;
-use crate::session::mailbox::SlotState;
+use crate::session::slot::SlotState;
 use crate::testing::event;
 use crate::{Core, Options};
 

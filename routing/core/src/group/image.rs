@@ -5,7 +5,7 @@ use event::{Guarantee, TopicFilter};
 use serde::{Deserialize, Serialize};
 
 use super::{Group, Out, Waiting};
-use crate::session::mailbox::Slot;
+use crate::session::slot::Slot;
 use crate::shared::Shared;
 
 /// A group that a durable member makes outlive Weft.

@@ -30,7 +30,8 @@ use parking_lot::Mutex;
 use crate::Options;
 use crate::notes::{Assignment, Change};
 use crate::session::Session;
-use crate::session::mailbox::{Left, Slot, SlotState, Wanted};
+use crate::session::mailbox::Wanted;
+use crate::session::slot::{Left, Slot, SlotState};
 use crate::shared::Shared;
 
 pub(crate) use image::GroupImage;

@@ -9,7 +9,7 @@ use event::{Guarantee, TopicFilter};
 use super::{Group, by_group};
 use crate::notes::Change;
 use crate::session::Session;
-use crate::session::mailbox::{Left, Slot};
+use crate::session::slot::{Left, Slot};
 use crate::shared::{Shared, Subscription};
 
 impl Shared {

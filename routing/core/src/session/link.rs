@@ -10,7 +10,7 @@ use event::hub::{
 use event::store::Position;
 use event::{Durability, Event, Pending, Principal, Reject, TopicFilter};
 
-use super::mailbox::{Left, Over};
+use super::slot::{Left, Over};
 use super::walk::Walks;
 use super::{Reply, Session};
 use crate::group::by_group;

@@ -1,5 +1,6 @@
 //! A session's bounded outbox: a lane of live events, and a window of numbered ones. Sans-io.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +11,8 @@ use event::store::Position;
 use event::{Event, Guarantee};
 
 use super::pace::Pace;
-use crate::group::Group;
+use super::slot::{Left, Over, Queued, Slot, SlotState};
+use super::window::Window;
 use crate::{Options, QueueFull};
 
 /// What all mailboxes hold together.
@@ -79,7 +81,7 @@ pub(crate) struct Mailbox {
     keep_all: bool,
     live: VecDeque<Live>,
     live_bytes: usize,
-    window: VecDeque<Slot>,
+    window: Window,
     /// Number of the first slot of `window`.
     first: u64,
     /// Next number to offer to the connection that holds the session.
@@ -98,25 +100,6 @@ pub(crate) struct Mailbox {
     pub(crate) pace: Pace,
 }
 
-/// How much waits or is not acknowledged, wherever its events are held.
-#[derive(Debug, Default)]
-struct Queued {
-    count: usize,
-    bytes: u64,
-}
-
-impl Queued {
-    fn add(&mut self, weight: u32) {
-        self.count += 1;
-        self.bytes += u64::from(weight);
-    }
-
-    fn remove(&mut self, weight: u32) {
-        self.count -= 1;
-        self.bytes -= u64::from(weight);
-    }
-}
-
 #[derive(Debug)]
 struct Live {
     event: Event,
@@ -133,37 +116,6 @@ pub(crate) struct Counts {
     pub(crate) dropped: u64,
 }
 
-/// One numbered delivery.
-#[derive(Clone, Debug)]
-pub(crate) struct Slot {
-    pub(crate) position: Position,
-    /// Held while memory allows and it was not sent.
-    event: Option<Event>,
-    pub(crate) ids: Option<Arc<[u32]>>,
-    pub(crate) guarantee: Guarantee,
-    pub(crate) retain: bool,
-    pub(crate) state: SlotState,
-    /// Of the event, as far as it is known.
-    pub(crate) weight: u32,
-    /// The shared subscription it came by.
-    pub(crate) group: Option<Arc<Group>>,
-}
-
-/// Deliveries that are over without an acknowledgement: expired, gone from the log, or sent to who acknowledges nothing.
-#[derive(Debug, Default)]
-pub(crate) struct Over {
-    pub(crate) numbers: Vec<u64>,
-    /// Those of shared subscriptions.
-    pub(crate) shared: Vec<Left>,
-}
-
-/// A delivery of a shared subscription that left a mailbox.
-#[derive(Clone, Debug)]
-pub(crate) struct Left {
-    pub(crate) group: Arc<Group>,
-    pub(crate) position: Position,
-}
-
 /// Whether the next events of a replay may be put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReplayRoom {
@@ -173,16 +125,6 @@ pub(crate) enum ReplayRoom {
     None,
     /// When other sessions took what they have.
     Later,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) enum SlotState {
-    /// Not acked.
-    Open,
-    /// The subscriber has it; it is not released.
-    Received,
-    /// Acked, dropped or expired.
-    Done,
 }
 
 /// The span of numbers that may be out: packet ids, which follow from numbers, must not meet.
@@ -202,7 +144,7 @@ impl Mailbox {
             keep_all,
             live: VecDeque::new(),
             live_bytes: 0,
-            window: VecDeque::new(),
+            window: Window::default(),
             first: 0,
             cursor: 0,
             sent: 0,
@@ -320,10 +262,11 @@ impl Mailbox {
         kept
     }
 
-    /// Keeps the event beside its number while memory allows.
+    /// Keeps the event beside its number while memory allows and nothing before it is packed.
     fn hold(&mut self, slot: &mut Slot, event: Option<&Event>, limits: &Options, totals: &Totals) {
         if let Some(event) = event
             && self.attached
+            && self.window.is_plain()
             && self.cached < limits.queue_memory_bytes.as_usize()
             && totals.memory.load(Ordering::Relaxed) < limits.memory_bytes.as_usize()
         {
@@ -525,20 +468,19 @@ impl Mailbox {
     /// Numbers of open deliveries of shared subscriptions that `may` go to another member; it is told whether they were
     /// sent.
     pub(crate) fn returnable(&self, may: impl Fn(&Slot, bool) -> bool) -> Vec<u64> {
-        let slots = self.window.iter().zip(self.first..);
-        let open = slots.filter(|(slot, _)| slot.group.is_some() && slot.state == SlotState::Open);
-        open.filter(|(slot, number)| may(slot, *number < self.sent)).map(|(_, number)| number).collect()
+        let open = self.shared().filter(|(_, slot)| slot.state == SlotState::Open);
+        open.filter(|(number, slot)| may(slot, *number < self.sent)).map(|(number, _)| number).collect()
     }
 
     /// Whether it has deliveries of shared subscriptions that are not done.
     pub(crate) fn has_shared(&self) -> bool {
-        self.window.iter().any(|slot| slot.group.is_some() && slot.state != SlotState::Done)
+        self.shared().any(|(_, slot)| slot.state != SlotState::Done)
     }
 
     /// All deliveries of shared subscriptions that are not done, with whether another member may have them.
     pub(crate) fn all_shared(&self) -> Vec<(Left, bool)> {
-        let open = self.window.iter().zip(self.first..).filter(|(slot, _)| slot.state != SlotState::Done);
-        let each = |(slot, number): (&Slot, u64)| {
+        let open = self.shared().filter(|(_, slot)| slot.state != SlotState::Done);
+        let each = |(number, slot): (u64, Cow<'_, Slot>)| {
             let once = slot.guarantee == Guarantee::ExactlyOnce;
             let may = !(once && (number < self.sent || slot.state == SlotState::Received));
             Some((slot.left()?, may))
@@ -546,9 +488,15 @@ impl Mailbox {
         open.filter_map(each).collect()
     }
 
-    fn left(&self, number: u64) -> Option<Left> {
+    /// Deliveries of shared subscriptions, with their numbers.
+    fn shared(&self) -> impl Iterator<Item = (u64, Cow<'_, Slot>)> {
+        let slots = self.window.only(|kind| kind.group.is_some());
+        slots.filter(|(_, slot)| slot.group.is_some()).map(|(at, slot)| (self.first + at as u64, slot))
+    }
+
+    fn left(&mut self, number: u64) -> Option<Left> {
         let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok())?;
-        self.window.get(at)?.left()
+        self.window.get_mut(at)?.left()
     }
 
     /// Marks deliveries as received by the subscriber. Gives those that were open.
@@ -582,9 +530,6 @@ impl Mailbox {
         self.cursor = self.cursor.max(self.first);
         self.sent = self.sent.max(self.first);
         totals.backlog.fetch_sub(usize::try_from(gone).unwrap_or(0), Ordering::Relaxed);
-        if self.window.is_empty() && self.window.capacity() > 1024 {
-            self.window = VecDeque::new();
-        }
     }
 
     /// A new connection holds the session: everything open is offered again. Gives the numbers that wait for release.
@@ -595,8 +540,9 @@ impl Mailbox {
         }
         self.closed = None;
         self.cursor = self.first;
-        let slots = self.window.iter().zip(self.first..);
-        slots.filter(|(slot, _)| slot.state == SlotState::Received).map(|(_, number)| number).collect()
+        let slots = self.window.only(|kind| kind.state == SlotState::Received);
+        let received = slots.filter(|(_, slot)| slot.state == SlotState::Received);
+        received.map(|(at, _)| self.first + at as u64).collect()
     }
 
     /// Everything open is offered to the connection once more.
@@ -612,9 +558,7 @@ impl Mailbox {
         self.reader = None;
         let unseen = self.live.len();
         self.live = VecDeque::new();
-        for slot in &mut self.window {
-            slot.event = None;
-        }
+        self.window.forget_events();
         totals.memory.fetch_sub(self.cached + self.live_bytes, Ordering::Relaxed);
         self.cached = 0;
         self.live_bytes = 0;
@@ -626,7 +570,7 @@ impl Mailbox {
         self.detach(totals);
         totals.backlog.fetch_sub(self.window.len(), Ordering::Relaxed);
         self.first += self.window.len() as u64;
-        self.window = VecDeque::new();
+        self.window = Window::default();
         self.cursor = self.first;
         self.queued = Queued::default();
     }
@@ -652,7 +596,7 @@ impl Mailbox {
     }
 
     /// First number, numbers that may have been sent, and the slots: what a checkpoint holds.
-    pub(crate) fn image(&self) -> (u64, u64, impl Iterator<Item = &Slot>) {
+    pub(crate) fn image(&self) -> (u64, u64, impl Iterator<Item = Cow<'_, Slot>>) {
         (self.first, self.sent, self.window.iter())
     }
 
@@ -682,40 +626,12 @@ impl Mailbox {
         self.first = first;
         self.cursor = first;
         self.sent = sent;
-        self.window = slots.collect();
-        for slot in self.window.iter().filter(|slot| slot.state != SlotState::Done) {
-            self.queued.add(slot.weight);
+        for slot in slots {
+            if slot.state != SlotState::Done {
+                self.queued.add(slot.weight);
+            }
+            self.window.push_back(slot);
         }
         totals.backlog.fetch_add(self.window.len(), Ordering::Relaxed);
-    }
-}
-
-impl Slot {
-    /// Whether it came by this shared subscription.
-    pub(crate) fn is_of(&self, group: &Group) -> bool {
-        self.group.as_ref().is_some_and(|of| of.key == group.key)
-    }
-
-    /// Nothing waits for it any more.
-    fn set_done(&mut self, queued: &mut Queued) {
-        self.state = SlotState::Done;
-        queued.remove(self.weight);
-    }
-
-    /// It is over without an acknowledgement.
-    fn finish(&mut self, number: u64, queued: &mut Queued, over: &mut Over) {
-        self.set_done(queued);
-        over.numbers.push(number);
-        over.shared.extend(self.left());
-    }
-
-    /// What its group is told when it is done.
-    fn left(&self) -> Option<Left> {
-        Some(Left { group: Arc::clone(self.group.as_ref()?), position: self.position })
-    }
-
-    /// A slot without its event.
-    pub(crate) fn new(position: Position, guarantee: Guarantee, retain: bool, state: SlotState) -> Self {
-        Self { position, event: None, ids: None, guarantee, retain, state, weight: 0, group: None }
     }
 }

@@ -4,8 +4,10 @@ pub(crate) mod link;
 pub(crate) mod mailbox;
 mod pace;
 pub(crate) mod registry;
+pub(crate) mod slot;
 mod subscriptions;
 mod walk;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
