@@ -11,7 +11,7 @@ check:
 deny:
     cargo deny check
 
-# One fuzz target for some time: mqtt_decode, mqtt_connection, tcp_decode, tcp_connection, remoting_decode, log_read (cargo install cargo-fuzz; a nightly toolchain).
+# One fuzz target for some time: mqtt_decode, mqtt_connection, tcp_decode, tcp_connection, eventmesh_http, grpc_binding, remoting_decode, log_read (cargo install cargo-fuzz; a nightly toolchain).
 fuzz target="mqtt_decode" seconds="60":
     cd tests && cargo +nightly fuzz run {{target}} fuzz/corpora/{{target}} -- -max_total_time={{seconds}}
 

@@ -8,8 +8,10 @@
 pub mod binding;
 mod driver;
 pub mod error;
+mod exercise;
 mod options;
 pub mod request;
 
 pub use driver::{Parts, router};
+pub use exercise::exercise;
 pub use options::Options;

@@ -17,6 +17,7 @@
 pub mod binding;
 mod driver;
 pub mod error;
+mod exercise;
 mod options;
 pub mod proto;
 mod registry;
@@ -26,4 +27,5 @@ pub mod simple;
 mod wire;
 
 pub use driver::Services;
+pub use exercise::exercise;
 pub use options::Options;
