@@ -138,6 +138,11 @@ fn put_count(out: &mut Vec<u8>, count: usize) {
 
 /// Reads a body; `None` if it is none. Texts and data are slices of `bytes`.
 pub(crate) fn decode(bytes: Bytes) -> Option<Body> {
+    decode_after(bytes, &mut None)
+}
+
+/// As [`decode`]. `publisher` is that of the record before, and then of this one: most often it is the same.
+pub(crate) fn decode_after(bytes: Bytes, publisher: &mut Option<Arc<str>>) -> Option<Body> {
     let mut fields = Fields(bytes);
     let flags = fields.byte()?;
     if flags & !(EVENT | EXPIRES | META | SYNCED) != 0
@@ -157,7 +162,11 @@ pub(crate) fn decode(bytes: Bytes) -> Option<Body> {
         return None;
     }
     let topic = TopicName::parse(fields.text()?).ok()?;
-    let publisher = Arc::from(&*fields.text()?);
+    let name = fields.text()?;
+    let publisher = match publisher {
+        Some(known) if **known == *name => Arc::clone(known),
+        Some(_) | None => Arc::clone(publisher.insert(Arc::from(&*name))),
+    };
     let meta = fields.when(flags & META, |fields| decode_meta(Fields(fields.bytes()?)))?;
     let expires_ms = expires_ms.unwrap_or(0);
     let parts =

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use event::store::{Committed, Position, Request, Scanned};
 use event::{Event, Reject, RejectKind};
 use tracing::{debug, error};
@@ -19,6 +19,8 @@ use crate::{checkpoint, meters, segment};
 pub(crate) const AHEAD: usize = 256 << 10;
 /// What a read of one position reads at once: most records are shorter.
 pub(crate) const SINGLE: usize = 4 << 10;
+/// What records of a scan share.
+const PIECE: usize = 64 << 10;
 
 pub(crate) struct Reader<D: Disk>(Arc<Shared<D>>);
 
@@ -93,7 +95,7 @@ impl<D: Disk> Reader<D> {
     }
 
     fn scan(&self, after: Position, bytes: usize) -> io::Result<Scanned> {
-        let mut scanned = Scanned { records: Vec::new(), end: false };
+        let mut found = Found::default();
         let mut room = bytes;
         let mut at = self.behind(after.0)?;
         while at < self.0.readable()
@@ -102,16 +104,15 @@ impl<D: Disk> Reader<D> {
             at = at.max(segment.base + segment::HEADER);
             if let Some((_, mut window)) = self.open(at)? {
                 window.ahead = AHEAD.min(bytes.max(SINGLE));
-                at = scan_segment(&mut window, at, &mut room, &mut scanned.records)?;
+                at = scan_segment(&mut window, at, &mut room, &mut found)?;
                 if at < window.limit() {
-                    return Ok(scanned);
+                    return Ok(Scanned { records: found.records, end: false });
                 }
             }
             // Freed meanwhile, or shorter than it should be: on to the next one.
             at = at.max(segment.end.min(self.0.readable()));
         }
-        scanned.end = true;
-        Ok(scanned)
+        Ok(Scanned { records: found.records, end: true })
     }
 
     /// Where the record behind the one at `after` starts. `after` may come from outside and be no record's position.
@@ -142,19 +143,19 @@ fn scan_segment<F: DiskFile>(
     window: &mut Window<F>,
     mut at: u64,
     room: &mut usize,
-    records: &mut Vec<Committed>,
+    found: &mut Found,
 ) -> io::Result<u64> {
     loop {
         let (length, body) = match window.look(at)? {
             Look::Limit => return Ok(at),
-            Look::Record(_) if *room == 0 && !records.is_empty() => return Ok(at),
-            Look::Record(record) => (record.len(), decode(record)),
+            Look::Record(_) if *room == 0 && !found.records.is_empty() => return Ok(at),
+            Look::Record(record) => (record.len(), found.decode(record)),
             Look::End | Look::Bad(_) => (0, None),
         };
         if let Some(Body { event, note, .. }) = body {
             // The witness of a sync is no record of the core's.
             if event.is_some() || !note.is_empty() {
-                records.push(Committed { position: Position(at), event, note });
+                found.records.push(Committed { position: Position(at), event, note });
             }
             *room = room.saturating_sub(length);
             at += length as u64;
@@ -170,4 +171,24 @@ fn scan_segment<F: DiskFile>(
 /// What a whole record says. Copied out, so that one small event does not keep all its neighbours in memory.
 fn decode(record: &[u8]) -> Option<Body> {
     body::decode(Bytes::copy_from_slice(record.get(FRAME..)?))
+}
+
+/// What a scan found. Many records share one piece of memory, and publishers their names: who replays millions of records
+/// in another thread than this one waits for nothing as much as for the allocator.
+#[derive(Default)]
+struct Found {
+    records: Vec<Committed>,
+    piece: BytesMut,
+    publisher: Option<Arc<str>>,
+}
+
+impl Found {
+    fn decode(&mut self, record: &[u8]) -> Option<Body> {
+        let body = record.get(FRAME..)?;
+        if self.piece.capacity() < body.len() {
+            self.piece = BytesMut::with_capacity(PIECE.max(body.len()));
+        }
+        self.piece.extend_from_slice(body);
+        body::decode_after(self.piece.split().freeze(), &mut self.publisher)
+    }
 }

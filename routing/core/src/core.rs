@@ -7,10 +7,10 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use event::admin::ConnectionView;
 use event::hub::{Admission, Attach, Attached, Closed, Hub, Publish, Stamps, Will};
-use event::store::{Append, Entry, Feed, Position, Store};
+use event::store::{Append, Committed, Entry, Feed, Position, Store};
 use event::{Durability, Pending, Principal, Reject, RejectKind};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::checkpoint::Told;
@@ -186,19 +186,30 @@ impl Drop for Core {
 }
 
 async fn replay_log(dispatcher: &mut Dispatcher, store: &Store, from: Position) -> Result<u64, Reject> {
+    // The store reads ahead meanwhile.
+    let (pieces, mut ready) = mpsc::channel(2);
+    let reading = tokio::spawn(read_log(store.clone(), from, pieces));
     let mut records = 0;
-    let mut next = tokio::spawn(store.scan(from, SCAN_BYTES));
+    while let Some(piece) = ready.recv().await {
+        records += piece.len() as u64;
+        dispatcher.replay(piece);
+    }
+    reading.await.map_err(|_| Reject::closed())??;
+    Ok(records)
+}
+
+/// Hands on all records behind `after`, a piece after the other.
+async fn read_log(
+    store: Store,
+    mut after: Position,
+    pieces: mpsc::Sender<Vec<Committed>>,
+) -> Result<(), Reject> {
     loop {
-        let scanned = next.await.map_err(|_| Reject::closed())??;
-        records += scanned.records.len() as u64;
+        let scanned = store.scan(after, SCAN_BYTES).await?;
         let last = scanned.records.last().map(|record| record.position).filter(|_| !scanned.end);
-        let Some(last) = last else {
-            dispatcher.replay(scanned.records);
-            return Ok(records);
-        };
-        // The store reads on meanwhile.
-        next = tokio::spawn(store.scan(last, SCAN_BYTES));
-        dispatcher.replay(scanned.records);
+        pieces.send(scanned.records).await.map_err(|_| Reject::closed())?;
+        let Some(last) = last else { return Ok(()) };
+        after = last;
     }
 }
 

@@ -176,7 +176,7 @@ impl Replay {
             }
             if let Some(wanted) = state.wants(&self.client, &event, note.guarantee, note.retain, position) {
                 step.list.push(wanted);
-                events.push((position, event));
+                events.push((position, event.detached()));
             }
         }
         if step.last {

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
-use bytes::Bytes;
 use event::store::Position;
 use event::{Event, Guarantee, TopicFilter, TopicName};
 
@@ -56,7 +55,7 @@ impl Retained {
         for level in event.topic().levels() {
             node = node.levels.entry(Box::from(level)).or_default();
         }
-        let event = on_its_own(event);
+        let event = event.detached();
         self.bytes += event.weight();
         match node.kept.replace(Kept { event, guarantee, position }) {
             Some(old) => self.bytes -= old.event.weight(),
@@ -226,14 +225,6 @@ impl Node {
         }
         old
     }
-}
-
-/// The event with bytes of its own: one that is kept for long must not hold the read buffer it came in.
-fn on_its_own(event: &Event) -> Event {
-    let mut parts = event.parts().clone();
-    parts.data = Bytes::copy_from_slice(&parts.data);
-    parts.topic = parts.topic.detached();
-    Event::new(parts)
 }
 
 #[cfg(test)]

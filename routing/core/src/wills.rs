@@ -150,7 +150,7 @@ impl Standing {
         (event, guarantee, retain): (Event, Guarantee, bool),
         position: Position,
     ) -> Self {
-        let publish = Publish { event, guarantee, retain, id: None };
+        let publish = Publish { event: event.detached(), guarantee, retain, id: None };
         let will = Will { publish, delay: Duration::from_millis(delay_ms) };
         Self {
             position: Some(position),

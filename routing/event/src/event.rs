@@ -99,7 +99,24 @@ pub enum Value {
     String(ByteString),
 }
 
+/// Gives a text bytes of its own.
+fn detach(text: &mut ByteString) {
+    *text = ByteString::from(&**text);
+}
+
 impl Meta {
+    fn detach(&mut self) {
+        let Self { attributes, content_type, utf8: _, reply_to, correlation, user } = self;
+        attributes.iter_mut().for_each(Attributes::detach);
+        content_type.iter_mut().for_each(detach);
+        reply_to.iter_mut().for_each(|topic| *topic = topic.detached());
+        correlation.iter_mut().for_each(|data| *data = Bytes::copy_from_slice(data));
+        for (name, value) in user {
+            detach(name);
+            detach(value);
+        }
+    }
+
     fn weight(&self) -> usize {
         let user: usize = self.user.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
         let correlation = self.correlation.as_ref().map_or(0, Bytes::len);
@@ -108,6 +125,19 @@ impl Meta {
 }
 
 impl Attributes {
+    fn detach(&mut self) {
+        let Self { id, source, ty, subject, time, dataschema, extensions } = self;
+        let optional = [subject, time, dataschema].into_iter().flatten();
+        [id, source, ty].into_iter().chain(optional).for_each(detach);
+        for (name, value) in extensions {
+            detach(name);
+            match value {
+                Value::String(text) => detach(text),
+                Value::Boolean(_) | Value::Integer(_) => {}
+            }
+        }
+    }
+
     fn weight(&self) -> usize {
         let optional = [&self.subject, &self.time, &self.dataschema];
         let optional: usize = optional.into_iter().flatten().map(|text| text.len()).sum();
@@ -149,6 +179,16 @@ impl Event {
     /// Weft's, as [`crate::Incoming::json`] promises.
     pub fn with_json(parts: Parts, json: Bytes) -> Self {
         Self(Arc::new(Inner { parts, json: OnceLock::from(json), reader_json: OnceLock::new() }))
+    }
+
+    /// The event with bytes of its own: one that is kept for long must not hold what it came in, a read buffer or a piece
+    /// of the log.
+    pub fn detached(&self) -> Self {
+        let mut parts = self.parts().clone();
+        parts.data = Bytes::copy_from_slice(&parts.data);
+        parts.topic = parts.topic.detached();
+        parts.meta.iter_mut().for_each(|meta| meta.detach());
+        Self::new(parts)
     }
 
     /// Where it was published.

@@ -240,7 +240,8 @@ impl Store {
         self.ask(|reply| Request::Read { positions, reply })
     }
 
-    /// Reads records in order.
+    /// Reads records in order. Their events may share memory with their neighbours: who keeps one keeps
+    /// [`Event::detached`].
     pub fn scan(&self, after: Position, bytes: usize) -> Pending<Scanned> {
         self.ask(|reply| Request::Scan { after, bytes, reply })
     }
