@@ -10,7 +10,7 @@ use event::hub::{Admission, Attach, Attached, Closed, Hub, Publish, Stamps, Will
 use event::store::{Append, Committed, Entry, Feed, Position, Store};
 use event::{Durability, Pending, Principal, Reject, RejectKind};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::checkpoint::Told;
@@ -26,11 +26,15 @@ use crate::session::mailbox::Totals;
 use crate::shared::{GROUP_KEYS, Shared, now_ms};
 use crate::table::RouteTable;
 use crate::trie::Trie;
+use crate::turns::Turns;
 use crate::wills::{self, Standing};
 use crate::{Options, RouteOptions, checkpoint, dispatch, keeper};
 
 /// How much of the log one step of recovery reads.
 const SCAN_BYTES: usize = 1 << 20;
+
+/// Sessions that read what waits for them from the log at the same time.
+const READERS: usize = 4;
 
 /// The core of Weft.
 pub struct Core {
@@ -69,8 +73,7 @@ impl Core {
         let table = RouteTable::compile(routes, &names);
         let table = table.map_err(|reason| Reject::new(RejectKind::Malformed, reason))?;
         let saved = store.load_checkpoint().await?;
-        let turns = usize::try_from(options.replay.running.max(1)).unwrap_or(usize::MAX);
-        let replay_turns = Arc::new(Semaphore::new(turns.min(Semaphore::MAX_PERMITS)));
+        let replay_turns = Turns::new(usize::try_from(options.replay.running).unwrap_or(usize::MAX));
         let mut shared = Shared {
             options,
             store,
@@ -82,6 +85,7 @@ impl Core {
             groups: Mutex::default(),
             replays: AtomicUsize::new(0),
             replay_turns,
+            read_turns: Turns::new(READERS),
             next_group: AtomicU64::new(GROUP_KEYS),
             generation: AtomicU64::new(1),
             retained: RwLock::new(Retained::default()),

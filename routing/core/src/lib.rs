@@ -27,6 +27,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod trie;
+mod turns;
 mod wills;
 
 pub use crate::core::{Core, Recovered};

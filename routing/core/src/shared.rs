@@ -10,7 +10,7 @@ use event::hub::{Granted, RetainedWanted, Stamps, SubscribeOptions};
 use event::store::{Position, Store};
 use event::{Event, Guarantee, Reject, RejectKind, TopicFilter};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use crate::Options;
 use crate::group::Group;
@@ -25,6 +25,7 @@ use crate::session::slot::{Slot, SlotState};
 use crate::system::System;
 use crate::table::RouteTable;
 use crate::trie::Trie;
+use crate::turns::Turns;
 use crate::wills::Wills;
 
 /// A subscription in the trie.
@@ -56,8 +57,10 @@ pub(crate) struct Shared {
     pub(crate) next_group: AtomicU64,
     /// Replays that are not at their end.
     pub(crate) replays: AtomicUsize,
-    /// Who holds one reads the log for a replay.
-    pub(crate) replay_turns: Arc<Semaphore>,
+    /// Those of replays to read the log.
+    pub(crate) replay_turns: Turns,
+    /// Those of sessions that have more waiting than memory holds.
+    pub(crate) read_turns: Turns,
     pub(crate) trie: RwLock<Trie<Subscription>>,
     /// Rises with every change of trie or table: what was matched before may be wrong.
     pub(crate) generation: AtomicU64,

@@ -85,7 +85,7 @@ impl SessionLink {
         let mut wanted = std::mem::take(&mut self.load);
         wanted.sort_unstable_by_key(|(_, position)| *position);
         let (numbers, positions) = wanted.into_iter().unzip();
-        self.loading = Some((numbers, self.shared.store.read(positions)));
+        self.loading = Some((numbers, self.shared.read_turns.read(self.shared.store.read(positions))));
     }
 
     /// Puts events that were read into the mailbox. True when there is something new to take.

@@ -10,7 +10,6 @@ use std::time::Duration;
 use event::hub::Receipt;
 use event::store::{Committed, Position, Scanned};
 use event::{Bucket, Durability, Event, Guarantee, Pending, Rate, Reject};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::Session;
@@ -39,13 +38,10 @@ struct Walk {
 
 enum Doing {
     Nothing,
-    /// Waits for its turn.
-    Turn(Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>),
     Reading {
         until: Position,
         most: usize,
         scan: Pending<Scanned>,
-        _turn: OwnedSemaphorePermit,
     },
     /// The step is on its way through the log.
     Keeping(Receipt),
@@ -105,15 +101,7 @@ impl Walk {
                         ReplayRoom::Some(most) => self.begin(most, shared, session),
                     }
                 }
-                Doing::Turn(turn) => {
-                    let turn = ready!(turn.as_mut().poll(cx));
-                    self.doing = Doing::Nothing;
-                    let room = session.mailbox.lock().replay_room(&shared.options, &shared.totals);
-                    if let (Some(turn), ReplayRoom::Some(most)) = (turn, room) {
-                        self.read(turn, most, shared);
-                    }
-                }
-                Doing::Reading { until, most, scan, .. } => {
+                Doing::Reading { until, most, scan } => {
                     let (until, most) = (*until, *most);
                     let scanned = ready!(scan.as_mut().poll(cx));
                     self.doing = Doing::Nothing;
@@ -146,19 +134,8 @@ impl Walk {
             let (step, events) = self.replay.look(Vec::new(), at, at, most, true, now_ms());
             return self.go(step, events, shared, session);
         }
-        match Arc::clone(&shared.replay_turns).try_acquire_owned() {
-            Ok(turn) => self.read(turn, most, shared),
-            Err(_) => {
-                let turns = Arc::clone(&shared.replay_turns);
-                self.doing = Doing::Turn(Box::pin(async { turns.acquire_owned().await.ok() }));
-            }
-        }
-    }
-
-    fn read(&mut self, turn: OwnedSemaphorePermit, most: usize, shared: &Shared) {
-        let until = *shared.dispatched.lock();
-        let scan = shared.store.scan(self.at, PIECE);
-        self.doing = Doing::Reading { until, most, scan, _turn: turn };
+        let scan = shared.replay_turns.read(shared.store.scan(self.at, PIECE));
+        self.doing = Doing::Reading { until: dispatched, most, scan };
     }
 
     fn handle_scanned(
