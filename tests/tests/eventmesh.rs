@@ -6,13 +6,17 @@ use serde_json::json;
 use tests::Weft;
 use tests::eventmesh::{Peer, event_properties, message, message_properties};
 use tests::raw::Client;
-use tests::real::{EventMesh, Tool, eventmesh_cases, needs};
+use tests::real::{EventMesh, RocketMq, Tool, eventmesh_cases, needs};
 use tests::util::free_address;
 use tests::weft::Setup;
 use tests::wire::{Connect, Property, Publish};
 
 /// A Weft that speaks EventMesh's protocols.
 async fn start() -> (Weft, EventMesh) {
+    start_with("").await
+}
+
+async fn start_with(more: &str) -> (Weft, EventMesh) {
     let addresses = EventMesh {
         tcp: Some(free_address()),
         http: Some(free_address()),
@@ -29,7 +33,7 @@ async fn start() -> (Weft, EventMesh) {
         Some(format!("[listener.em-{protocol}]\nlisten = \"{}\"\nprotocol = \"{protocol}\"\n", address?))
     });
     // The suite listens for webhooks on this machine.
-    let config = format!("[webhook]\nloopback = true\n{}", tables.collect::<String>());
+    let config = format!("[webhook]\nloopback = true\n{}{more}", tables.collect::<String>());
     (Setup::new().config(config).start().await, addresses)
 }
 
@@ -39,6 +43,25 @@ async fn the_sdk_for_java_gets_what_it_expects() {
         return;
     }
     let (_weft, addresses) = start().await;
+    accept(addresses).await;
+}
+
+#[tokio::test]
+async fn the_sdk_for_java_gets_the_same_with_rocketmq_behind() {
+    if !needs(&[Tool::EventMesh, Tool::Java]) {
+        return;
+    }
+    let rocketmq = RocketMq::start("5.3.3").await;
+    let store = format!(
+        "[rocketmq.main]\nname_servers = [\"{}\"]\n[[route]]\ntopic = \"#\"\nstore = \"main\"\n",
+        rocketmq.name_server
+    );
+    let (_weft, addresses) = start_with(&store).await;
+    accept(addresses).await;
+}
+
+/// Every case of the suite has to pass.
+async fn accept(addresses: EventMesh) {
     let cases = eventmesh_cases();
     let said = addresses.accept(&cases).await;
     let missing = "there is no such case".to_owned();

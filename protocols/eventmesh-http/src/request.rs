@@ -231,8 +231,15 @@ impl Caller {
     /// The same in the path style, where EventMesh has a default for each header.
     ///
     /// # Errors
-    /// `retCode` 6: `pid` is no number, or the header Authorization is wrong.
+    /// `retCode` 6: `pid` is no number, a header is too long, or Authorization is wrong.
     pub fn with_defaults(headers: &HeaderMap, peer: IpAddr) -> Result<Self, Answer> {
+        for name in ["env", "idc", "ip", "pid", "sys", "language"] {
+            let length = headers.get(name).map_or(0, |value| value.len());
+            if length > NAME_MAX {
+                let reason = format!("header {name} has {length} bytes, at most {NAME_MAX} are taken");
+                return Err(Answer::new(Code::Header, reason));
+            }
+        }
         let header = |name: &str, default: &str| text(headers, name).unwrap_or(default).to_owned();
         let pid = header("pid", "0");
         if !pid.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -329,6 +336,9 @@ pub fn heartbeat(fields: &Fields) -> Result<(String, Vec<String>), Answer> {
     }
     let group = fields.need("consumerGroup")?;
     let entities: Vec<Entity> = list_of(fields.need("heartbeatEntities")?, "heartbeatEntities")?;
+    if entities.len() > TOPICS_MAX {
+        return Err(Answer::new(Code::Body, format!("heartbeatEntities has more than {TOPICS_MAX} members")));
+    }
     if entities.is_empty() || entities.iter().any(|entity| entity.topic.trim().is_empty()) {
         return Err(Answer::new(Code::Body, "heartbeatEntities is empty, or has one without a topic"));
     }
@@ -388,6 +398,12 @@ fn decoded(path: &str) -> String {
 pub(crate) fn short(text: &str) -> &str {
     text.char_indices().nth(64).map_or(text, |(at, _)| text.get(..at).unwrap_or(text))
 }
+
+/// The longest header that says who asks, bytes: it is remembered for each subscriber.
+const NAME_MAX: usize = 512;
+
+/// Topics of one heartbeat.
+const TOPICS_MAX: usize = 4096;
 
 /// Fields of a form, or members of an object.
 const FIELDS_MAX: usize = 256;

@@ -20,6 +20,9 @@ pub enum NoTopic {
     /// The name is none.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// Longer than a name that is only remembered should be.
+    #[error("it has more than {NAME_MAX} bytes")]
+    Long,
     /// There are too many.
     #[error("there are {TOPICS_MAX} topics, which is the limit")]
     Full,
@@ -29,9 +32,12 @@ impl TopicList {
     /// Notes that a topic was created, perhaps once more.
     ///
     /// # Errors
-    /// The name is no topic, or there are too many.
+    /// The name is no topic, or too long, or there are too many.
     pub fn create(&self, name: &str) -> Result<(), NoTopic> {
         names::topic(name)?;
+        if name.len() > NAME_MAX {
+            return Err(NoTopic::Long);
+        }
         let mut topics = self.0.lock();
         if topics.len() >= TOPICS_MAX && !topics.contains(name) {
             return Err(NoTopic::Full);
@@ -51,8 +57,11 @@ impl TopicList {
     }
 }
 
-/// So many, of at most 64 KiB each, are remembered.
+/// So many are remembered.
 const TOPICS_MAX: usize = 10_000;
+
+/// The longest of them, bytes.
+const NAME_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -67,6 +76,7 @@ mod tests {
         assert_eq!(topics.clone().all(), ["a", "b"]);
         assert!(topics.delete("a") && !topics.delete("a"));
         assert!(matches!(topics.create("a/+"), Err(NoTopic::Name(_))));
+        assert_eq!(topics.create(&"x".repeat(NAME_MAX + 1)), Err(NoTopic::Long));
         for n in 1..TOPICS_MAX {
             topics.create(&format!("t{n}")).unwrap();
         }

@@ -79,6 +79,10 @@ pub struct HeartbeatItem {
     pub url: Option<String>,
 }
 
+/// The longest attribute that says who asks, bytes: it is remembered for each subscriber. A password may be longer: it may be
+/// a token.
+const NAME_MAX: usize = 512;
+
 /// What SDKs call the stream where a webhook has its URL.
 pub const STREAM_URL: &str = "grpc_stream";
 
@@ -87,16 +91,23 @@ pub const STREAM_URL: &str = "grpc_stream";
 /// # Errors
 /// Status code 6: it does not say who it is.
 pub fn caller(message: &CloudEvent) -> Result<Caller, Answer> {
-    let need = |name: &'static str| {
+    let secret = |name: &'static str| {
         let found = message.text(name).filter(|text| !text.is_empty());
         found.ok_or_else(|| Answer::new(Code::Header, format!("attribute {name} is missing or no string")))
+    };
+    let need = |name: &'static str| match secret(name)? {
+        text if text.len() > NAME_MAX => {
+            let reason = format!("attribute {name} has more than {NAME_MAX} bytes");
+            Err(Answer::new(Code::Header, reason))
+        }
+        text => Ok(text),
     };
     let pid = need("pid")?;
     if !pid.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Answer::new(Code::Header, format!("attribute pid is {pid:?}, which is no number")));
     }
     need("language")?;
-    let (user, password) = (need("username")?, need("passwd")?);
+    let (user, password) = (need("username")?, secret("passwd")?);
     let credentials = match message.text("token").filter(|token| !token.is_empty()) {
         Some(token) => Credentials::Token(token.into()),
         None => Credentials::Password { user: Some(user.into()), password: Some(password.to_owned().into()) },
@@ -250,6 +261,9 @@ mod tests {
             wrong_type.push(name, Attr::Integer(1));
             assert_eq!(caller(&wrong_type).unwrap_err().code, Code::Header, "{name}");
         }
+        let mut sys = without("sys");
+        sys.push_text("sys", "x".repeat(513));
+        assert_eq!(caller(&sys).unwrap_err().code, Code::Header);
         let mut pid = without("pid");
         pid.push_text("pid", "12x");
         assert_eq!(caller(&pid).unwrap_err().code, Code::Header);

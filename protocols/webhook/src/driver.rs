@@ -136,6 +136,10 @@ impl Hooks {
             let reason = format!("at most {most} topics are taken for one webhook");
             return Err(Reject::new(RejectKind::Busy, reason).into());
         }
+        if !hook.takes_client(wanted.client, CLIENTS_MAX) {
+            let reason = format!("{CLIENTS_MAX} clients subscribed this webhook, which is the limit");
+            return Err(Reject::new(RejectKind::Busy, reason).into());
+        }
         let seen = wanted.watched.then(|| Instant::now().into_std());
         let mut old = Vec::new();
         for (item, subscribe) in wanted.items.iter().zip(&subscribes) {
@@ -529,6 +533,8 @@ fn now_ms() -> u64 {
 const CONNECT: Duration = Duration::from_secs(5);
 /// How often silent clients are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
+/// Clients that subscribed one webhook: each is remembered.
+const CLIENTS_MAX: usize = 256;
 /// What one look takes from a mailbox.
 const CHUNK_BYTES: usize = 64 << 10;
 /// Of an answer, what is looked at.

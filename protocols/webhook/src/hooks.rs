@@ -164,6 +164,12 @@ impl Hook {
     pub(crate) fn topics(&self) -> usize {
         self.wishes.lock().topics.len()
     }
+
+    /// Whether `client` has something here, or fewer than `most` have.
+    pub(crate) fn takes_client(&self, client: &str, most: usize) -> bool {
+        let wishes = self.wishes.lock();
+        wishes.known.len() < most || wishes.known.iter().any(|known| known.name == client)
+    }
 }
 
 impl Wishes {

@@ -18,6 +18,9 @@ pub enum BadUrl {
     /// Not a URL.
     #[error("{0:?} is no URL: {1}")]
     Syntax(String, String),
+    /// Longer than a URL should be.
+    #[error("the URL has {0} bytes, at most {URL_MAX} are taken")]
+    Long(usize),
     /// Neither http nor https.
     #[error("a webhook is reached by http or https, not by {0:?}")]
     Scheme(String),
@@ -41,6 +44,9 @@ impl Target {
     /// # Errors
     /// It is none that may be posted to.
     pub fn parse(text: &str, loopback: bool) -> Result<Self, BadUrl> {
+        if text.len() > URL_MAX {
+            return Err(BadUrl::Long(text.len()));
+        }
         let url = Url::parse(text).map_err(|error| BadUrl::Syntax(text.to_owned(), error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(BadUrl::Scheme(url.scheme().to_owned()));
@@ -70,6 +76,9 @@ impl Target {
         &self.0
     }
 }
+
+/// The longest URL, bytes.
+const URL_MAX: usize = 4096;
 
 /// Whether events may be posted to `address`.
 ///
@@ -151,6 +160,7 @@ mod tests {
             ("http://u:p@host/", "credentials"),
             ("not a url", "no URL"),
             ("http://", "no URL"),
+            (&format!("http://h/{}", "x".repeat(5000)), "at most 4096"),
         ] {
             assert!(Target::parse(url, true).unwrap_err().to_string().contains(want), "{url}");
         }

@@ -357,6 +357,19 @@ async fn addresses_of_this_machine_are_refused_by_default_whatever_they_are_call
 }
 
 #[tokio::test]
+async fn one_webhook_has_no_more_clients_than_the_limit() {
+    let site = Site::new(options());
+    let hook = Webhook::new().await;
+    for n in 0..256 {
+        site.subscribe("g", &hook.url, &format!("c{n}")).await.unwrap();
+    }
+    let refused = site.subscribe("g", &hook.url, "one too many").await.unwrap_err();
+    assert!(matches!(&refused, Refused::Rejected(reject) if reject.reason.contains("256")), "{refused}");
+    site.subscribe("g", &hook.url, "c7").await.unwrap();
+    assert_eq!(site.clients.list(|_| true, 1000).len(), 256);
+}
+
+#[tokio::test]
 async fn there_are_no_more_webhooks_and_topics_than_the_limit() {
     let none = Site::new(Options { topics_max: 0, ..options() });
     none.subscribe("g", "http://127.0.0.1:9/a", "c").await.unwrap_err();

@@ -36,6 +36,10 @@ impl EventMesh {
         for (flag, address) in addresses.into_iter().filter_map(|(flag, address)| Some((flag, address?))) {
             command.arg(flag).arg(address.to_string());
         }
+        if self.admin.is_some() {
+            // As real operators do; Weft needs no topic to be created.
+            command.arg("--create-topics");
+        }
         command.args(["--jobs", "6", "--only", &format!("^({})$", cases.join("|"))]);
         let said = Arc::new(Mutex::new(BTreeMap::new()));
         let say = Arc::clone(&said);

@@ -85,6 +85,9 @@ fn who_asks_is_checked() {
             assert!(Caller::with_defaults(&less, PEER).is_ok(), "{name}");
         }
     }
+    let mut long = headers(&all);
+    long.insert("sys", HeaderValue::from_str(&"x".repeat(513)).unwrap());
+    assert_eq!(Caller::of(&long, PEER).unwrap_err().code, Code::Header);
     let mut wrong = headers(&all);
     wrong.insert("pid", HeaderValue::from_static("12x"));
     assert_eq!(Caller::of(&wrong, PEER).unwrap_err().code, Code::Header);
