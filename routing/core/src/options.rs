@@ -38,7 +38,7 @@ pub struct Options {
     /// and counted, all others are read from the log when they are due.
     #[schemars(with = "String")]
     pub memory_bytes: ByteLimit,
-    /// Events waiting in all sessions together, by count; each takes about 48 bytes of memory. Default 10000000.
+    /// Events waiting in all sessions together, by count; each takes about six bytes of memory, the first of a session some 50. Default 10000000.
     pub backlog_events: u32,
     /// Sessions, connected or not. Default 200000. At the limit new clients are refused.
     pub sessions: u32,
