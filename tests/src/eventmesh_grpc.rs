@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -97,11 +98,11 @@ impl GrpcEvent {
     }
 }
 
-/// A client. Dropped, its connection breaks.
+/// A client. Dropped, and all that share it, its connection breaks.
 #[derive(Debug)]
 pub struct GrpcPeer {
     requests: SendRequest<Bytes>,
-    _connection: JoinSet<()>,
+    _connection: Arc<JoinSet<()>>,
 }
 
 /// A stream of events.
@@ -119,7 +120,12 @@ impl GrpcPeer {
         let (requests, connection) = h2::client::handshake(stream).await.unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { connection.await.unwrap_or(()) });
-        Self { requests, _connection: tasks }
+        Self { requests, _connection: Arc::new(tasks) }
+    }
+
+    /// The same connection, for further calls at the same time.
+    pub fn share(&self) -> Self {
+        Self { requests: self.requests.clone(), _connection: Arc::clone(&self._connection) }
     }
 
     /// Calls `Service/method`; what answers.
