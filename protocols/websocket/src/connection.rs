@@ -144,7 +144,7 @@ impl Connection {
         match ask {
             Ask::Subscribe { filters, guarantee } => {
                 let options = SubscribeOptions::new(guarantee);
-                let wish = |(filter, replay)| Subscribe { filter, options, replay };
+                let wish = |(filter, replay)| Subscribe { replay, ..Subscribe::new(filter, options) };
                 let wanted = filters.into_iter().map(wish).collect();
                 self.actions.push_back(Action::Subscribe(Subscription { of, wanted }));
             }

@@ -20,6 +20,7 @@ use crate::notes::Change;
 use crate::publish::{Marks, Publisher};
 use crate::retained::Retained;
 use crate::rights::denied;
+use crate::select::Selections;
 use crate::session::Session;
 use crate::session::link::SessionLink;
 use crate::session::mailbox::Totals;
@@ -82,6 +83,7 @@ impl Core {
             dispatched: Mutex::default(),
             registry: Mutex::default(),
             trie: RwLock::new(Trie::default()),
+            selections: Selections::default(),
             groups: Mutex::default(),
             replays: AtomicUsize::new(0),
             replay_turns,

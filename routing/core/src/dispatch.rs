@@ -7,15 +7,15 @@ use std::sync::Arc;
 use event::Event;
 use event::access::Rights;
 use event::store::{Batch, Committed, Feed, Position};
-use event::{Guarantee, TopicFilter, TopicName};
+use event::{Guarantee, Select, TopicFilter, TopicName};
 
 use crate::checkpoint::Told;
 use crate::group::by_group;
 use crate::matching::{Matched, Matcher};
 use crate::notes::{Assignment, Change, EventNote, Note, Wish};
-use crate::session::mailbox::Item;
+use crate::session::mailbox::{Item, Wanted};
 use crate::session::{Reply, Session};
-use crate::shared::Shared;
+use crate::shared::{Asked, Shared};
 use crate::wills::Standing;
 use crate::{checkpoint, keeper};
 
@@ -139,15 +139,20 @@ impl Dispatcher {
         let position = self.run.first().and_then(|item| item.position).unwrap_or_default();
         for same in self.run.chunk_by(|a, b| a.event.publisher() == b.event.publisher()) {
             let Some(first) = same.first() else { continue };
-            matched.each(first.event.publisher(), |session, wanted| {
-                if !session.durable
+            let owed = |session: &Session, wanted: &Wanted, items: &[Item]| {
+                let had = !session.durable
                     && wanted.guarantee == Guarantee::AtMostOnce
-                    && same.iter().all(|i| i.live_done)
-                {
-                    return;
-                }
-                if !told.knows(session.key, position) {
+                    && items.iter().all(|item| item.live_done);
+                !had && !told.knows(session.key, position)
+            };
+            matched.each(first.event.publisher(), |session, wanted| {
+                if owed(session, wanted, same) {
                     session.offer(same, wanted, shared);
+                }
+            });
+            matched.each_selective(same, |session, wanted, item| {
+                if owed(session, wanted, std::slice::from_ref(item)) {
+                    session.offer(std::slice::from_ref(item), wanted, shared);
                 }
             });
         }
@@ -179,10 +184,19 @@ impl Dispatcher {
                 self.shared.wills.lock().remove(will);
             }
             Change::Subscribed { session, ticket, wanted } => {
-                let wanted: Vec<Wish> = wanted.into_iter().map(Wish::from).collect();
+                let wanted: Vec<Asked> = wanted.into_iter().map(|one| Wish::from(one).into()).collect();
                 self.subscribed(session, ticket, &wanted, position, replay);
             }
             Change::SubscribedFrom { session, ticket, wanted } => {
+                let wanted: Vec<Asked> = wanted.into_iter().map(Asked::from).collect();
+                self.subscribed(session, ticket, &wanted, position, replay);
+            }
+            Change::SubscribedWith { session, ticket, wanted } => {
+                let shared = &self.shared;
+                let selection = |select: Select| shared.selections.recorded(&select, &shared.metrics);
+                let asked =
+                    |(wish, select): (Wish, Option<Select>)| Asked { wish, selection: select.map(selection) };
+                let wanted: Vec<Asked> = wanted.into_iter().map(asked).collect();
                 self.subscribed(session, ticket, &wanted, position, replay);
             }
             Change::Replayed { session, replay, step } => {
@@ -215,7 +229,7 @@ impl Dispatcher {
         }
     }
 
-    fn subscribed(&self, session: u64, ticket: u32, wanted: &[Wish], position: Position, replay: bool) {
+    fn subscribed(&self, session: u64, ticket: u32, wanted: &[Asked], position: Position, replay: bool) {
         let Some(session) = self.session_before(session, position) else { return };
         let granted = self.shared.subscribe(&session, wanted, position);
         self.reply(&session, ticket, Reply::Granted(granted), replay);
@@ -284,6 +298,7 @@ impl Dispatcher {
             }
             Change::Subscribed { .. }
             | Change::SubscribedFrom { .. }
+            | Change::SubscribedWith { .. }
             | Change::Replayed { .. }
             | Change::Unsubscribed { .. }
             | Change::Will { .. }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use event::hub::{RetainedWanted, SubscribeOptions};
 use event::store::Position;
-use event::{ClientId, Guarantee, TopicFilter};
+use event::{ClientId, Guarantee, Language, Select, TopicFilter};
 
 use crate::notes::{Assignment, Change, EventNote, Note, Wish};
 use crate::replay::{ReplayId, Step};
@@ -66,6 +66,17 @@ fn changes() -> Vec<Change> {
             session: 1,
             replay: ReplayId { as_of: Position(9000), start: Position(64), subscription: 300 },
             step: Step { from: Position(64), list: vec![assignment], up_to: Position(8000), last: true },
+        },
+        Change::SubscribedWith {
+            session: 1,
+            ticket: 9,
+            wanted: vec![
+                (Wish { filter: filter("a/+"), options, start: Some(Position(64)) }, None),
+                (
+                    Wish { filter: filter("b"), options, start: None },
+                    Some(Select { language: Language::Cel, text: "data.x > 1".into() }),
+                ),
+            ],
         },
     ]
 }

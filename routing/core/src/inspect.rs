@@ -3,7 +3,7 @@
 use event::Guarantee;
 use event::store::Position;
 
-use crate::notes::{Assignment, Change, EventNote, Note};
+use crate::notes::{Assignment, Change, EventNote, Note, Wish};
 
 /// A note, as far as somebody outside needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +117,15 @@ fn of_change(change: &Change) -> String {
             let filters = wanted.iter().map(|wish| {
                 let start = wish.start.map_or("now".to_owned(), |start| format!("position {}", start.0));
                 format!("{:?} (QoS {}) from {start} on", wish.filter.as_str(), qos(wish.options.guarantee))
+            });
+            format!("session {session} subscribed to {}", list(filters))
+        }
+        Change::SubscribedWith { session, wanted, ticket: _ } => {
+            let filters = wanted.iter().map(|(Wish { filter, options, start }, select)| {
+                let start = start.map_or(String::new(), |start| format!(" from position {} on", start.0));
+                let select =
+                    select.as_ref().map_or(String::new(), |select| format!(" where {}", select.text));
+                format!("{:?} (QoS {}){start}{select}", filter.as_str(), qos(options.guarantee))
             });
             format!("session {session} subscribed to {}", list(filters))
         }

@@ -20,6 +20,7 @@ mod publish;
 mod replay;
 mod retained;
 mod rights;
+mod select;
 mod session;
 mod shared;
 mod system;
@@ -32,5 +33,5 @@ mod wills;
 
 pub use crate::core::{Core, Recovered};
 pub use group::Strategy;
-pub use options::{Options, QueueFull, ReplayOptions, SharedOptions};
+pub use options::{FilterOptions, Options, QueueFull, ReplayOptions, SharedOptions};
 pub use table::{EMBEDDED, RouteOptions};

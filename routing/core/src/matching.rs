@@ -1,18 +1,20 @@
 //! From a topic to those who want it, remembered until subscriptions or routes change.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use event::TopicName;
 use event::access::Rights;
 use event::hub::SubscribeOptions;
+use filter::EventView;
 use foldhash::fast::RandomState;
 
 use crate::group::Group;
 use crate::replay::Replay;
+use crate::select::Selection;
 use crate::session::Session;
-use crate::session::mailbox::Wanted;
+use crate::session::mailbox::{Item, Wanted};
 use crate::shared::{Shared, Subscription};
 use crate::table::Route;
 
@@ -22,6 +24,8 @@ pub(crate) struct Matched {
     topic: Box<str>,
     /// Sorted by session; a session is there twice if some of its subscriptions leave out its own publishes and some do not.
     pub(crate) targets: Vec<Target>,
+    /// Sorted by session: all subscriptions of those sessions that have one with a filter among them.
+    selective: Vec<(Target, Option<Arc<Selection>>)>,
     /// Shared subscriptions: one of each group's members gets the event.
     pub(crate) groups: Vec<Arc<Group>>,
     /// Subscriptions that find the event in the log when they come so far.
@@ -43,10 +47,10 @@ pub(crate) struct Target {
 impl Matched {
     /// Nobody wants it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.targets.is_empty() && self.groups.is_empty()
+        self.targets.is_empty() && self.selective.is_empty() && self.groups.is_empty()
     }
 
-    /// The sessions that want an event of `publisher`, each once.
+    /// The sessions that want an event of `publisher` whatever it is, each once.
     pub(crate) fn each(&self, publisher: &str, mut found: impl FnMut(&Arc<Session>, &Wanted)) {
         for same in self.targets.chunk_by(|a, b| a.session.key == b.session.key) {
             let mut wanting = same
@@ -56,6 +60,36 @@ impl Matched {
             match wanting.next() {
                 None => found(&first.session, &first.wanted),
                 Some(second) => found(&first.session, &merge(&first.wanted, &second.wanted)),
+            }
+        }
+    }
+
+    /// The other sessions, with each event that they want: the same as if they had but the subscriptions it passes.
+    pub(crate) fn each_selective(
+        &self,
+        items: &[Item],
+        mut found: impl FnMut(&Arc<Session>, &Wanted, &Item),
+    ) {
+        if self.selective.is_empty() {
+            return;
+        }
+        for item in items {
+            let view = EventView::new(&item.event);
+            let publisher = &**item.event.publisher();
+            for same in self.selective.chunk_by(|(a, _), (b, _)| a.session.key == b.session.key) {
+                let mut wanted: Option<Wanted> = None;
+                for (target, selection) in same {
+                    let own = target.no_local && target.session.client.as_str() == publisher;
+                    if !own && selection.as_ref().is_none_or(|selection| selection.passes(&view)) {
+                        wanted = Some(match wanted {
+                            Some(wanted) => merge(&wanted, &target.wanted),
+                            None => target.wanted.clone(),
+                        });
+                    }
+                }
+                if let (Some(wanted), Some((target, _))) = (wanted, same.first()) {
+                    found(&target.session, &wanted, item);
+                }
             }
         }
     }
@@ -128,11 +162,15 @@ impl Matcher {
 }
 
 fn look_up(shared: &Shared, topic: &TopicName) -> Matched {
-    let mut hits: Vec<(u64, Arc<Session>, SubscribeOptions)> = Vec::new();
+    let mut hits: Vec<Hit> = Vec::new();
     let mut groups = Vec::new();
     let mut replays: Vec<Arc<Replay>> = Vec::new();
     shared.trie.read().matches(topic, &mut |key, subscription| match subscription {
-        Subscription::Session { session, options } => hits.push((key, Arc::clone(session), *options)),
+        Subscription::Session { session, options } => hits.push((key, Arc::clone(session), *options, None)),
+        Subscription::Selective(one) => {
+            let selection = Some(Arc::clone(&one.selection));
+            hits.push((key, Arc::clone(&one.session), one.options, selection));
+        }
         Subscription::Group(group) => groups.push(Arc::clone(group)),
         Subscription::Replay(replay) => {
             if !replays.iter().any(|known| Arc::ptr_eq(known, replay)) {
@@ -140,9 +178,10 @@ fn look_up(shared: &Shared, topic: &TopicName) -> Matched {
             }
         }
     });
-    hits.sort_by_key(|(key, _, options)| (*key, options.no_local));
+    hits.sort_by_key(|(key, _, options, _)| (*key, options.no_local));
+    let selective = take_selective(&mut hits);
     let mut targets: Vec<Target> = Vec::with_capacity(hits.len());
-    for (key, session, options) in hits {
+    for (key, session, options, _) in hits {
         let wanted = Wanted::from(options);
         match targets.last_mut() {
             Some(last) if last.session.key == key && last.no_local == options.no_local => {
@@ -151,9 +190,27 @@ fn look_up(shared: &Shared, topic: &TopicName) -> Matched {
             _ => targets.push(Target { session, wanted, no_local: options.no_local }),
         }
     }
-    let keep_all = !replays.is_empty() || targets.iter().any(|target| target.session.keep_all);
+    let all = targets.iter().chain(selective.iter().map(|(target, _)| target));
+    let keep_all = !replays.is_empty() || all.into_iter().any(|target| target.session.keep_all);
     let route = shared.table.load().route(topic);
-    Matched { topic: Box::from(topic.as_str()), targets, groups, replays, keep_all, route }
+    Matched { topic: Box::from(topic.as_str()), targets, selective, groups, replays, keep_all, route }
+}
+
+/// A subscription that a topic hits: the session's key, the session, and how it wants the event.
+type Hit = (u64, Arc<Session>, SubscribeOptions, Option<Arc<Selection>>);
+
+/// Takes the subscriptions of sessions out of which one has a filter. They are sorted by session.
+fn take_selective(hits: &mut Vec<Hit>) -> Vec<(Target, Option<Arc<Selection>>)> {
+    if hits.iter().all(|(.., selection)| selection.is_none()) {
+        return Vec::new();
+    }
+    let some: BTreeSet<u64> =
+        hits.iter().filter(|(.., selection)| selection.is_some()).map(|(key, ..)| *key).collect();
+    let target = |(_, session, options, selection): Hit| {
+        let target = Target { session, wanted: Wanted::from(options), no_local: options.no_local };
+        (target, selection)
+    };
+    hits.extract_if(.., |(key, ..)| some.contains(key)).map(target).collect()
 }
 
 /// Overlapping subscriptions deliver once: with the strongest guarantee, and all their ids \[MQTT-3.3.4-2, -3\].

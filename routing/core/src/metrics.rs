@@ -13,6 +13,8 @@ pub(crate) struct Metrics {
     pub(crate) acked: Counter,
     pub(crate) expired: Counter,
     pub(crate) refused: Counter,
+    pub(crate) filtered: Counter,
+    pub(crate) filter_errors: Counter,
     pub(crate) dropped_live: Counter,
     pub(crate) dropped_queue: Counter,
     pub(crate) dropped_remote: Counter,
@@ -48,6 +50,14 @@ impl Metrics {
             "Publishes refused by the core, answered with a reason"
         );
         describe_counter!(
+            "weft_core_events_filtered_total",
+            "Times that an event did not pass the filter of a subscription"
+        );
+        describe_counter!(
+            "weft_core_filter_errors_total",
+            "Times that a filter could not be evaluated for an event, which then did not pass it"
+        );
+        describe_counter!(
             DROPPED,
             "Deliveries dropped: a reader too slow, a queue full, a store too slow, a record gone"
         );
@@ -71,6 +81,8 @@ impl Metrics {
             acked: counter!("weft_core_events_acked_total"),
             expired: counter!("weft_core_events_expired_total"),
             refused: counter!("weft_core_events_refused_total"),
+            filtered: counter!("weft_core_events_filtered_total"),
+            filter_errors: counter!("weft_core_filter_errors_total"),
             dropped_live: counter!(DROPPED, "reason" => "slow_reader"),
             dropped_queue: counter!(DROPPED, "reason" => "queue_full"),
             dropped_remote: counter!(DROPPED, "reason" => "store_busy"),

@@ -21,7 +21,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use event::hub::SubscribeOptions;
 use event::store::Position;
-use event::{ClientId, Guarantee, TopicFilter};
+use event::{ClientId, Guarantee, Select, TopicFilter};
 use serde::{Deserialize, Serialize};
 
 use crate::replay::{ReplayId, Step};
@@ -114,6 +114,8 @@ pub(crate) enum Change {
     SubscribedFrom { session: u64, ticket: u32, wanted: Vec<Wish> },
     /// A replay of the session took a step.
     Replayed { session: u64, replay: ReplayId, step: Step },
+    /// It subscribed, and some of it has filters.
+    SubscribedWith { session: u64, ticket: u32, wanted: Vec<(Wish, Option<Select>)> },
 }
 
 /// A subscription to be.

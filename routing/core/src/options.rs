@@ -46,6 +46,8 @@ pub struct Options {
     pub subscriptions: u32,
     /// Shared subscriptions.
     pub shared: SharedOptions,
+    /// Filters (CESQL, CEL) of subscriptions.
+    pub filter: FilterOptions,
     /// Subscriptions that start in the past.
     pub replay: ReplayOptions,
     /// Retained events, by count. Default 1000000. At the limit a publish that would add one is refused.
@@ -75,6 +77,7 @@ impl Default for Options {
             sessions: 200_000,
             subscriptions: 10_000,
             shared: SharedOptions::default(),
+            filter: FilterOptions::default(),
             replay: ReplayOptions::default(),
             retained_events: 1_000_000,
             retained_bytes: ByteLimit::mib(256),
@@ -115,6 +118,23 @@ pub struct SharedOptions {
 impl Default for SharedOptions {
     fn default() -> Self {
         Self { strategy: Strategy::default(), inflight: 256, groups: BTreeMap::new() }
+    }
+}
+
+/// How many filters subscriptions may have. One has at most 4096 bytes, and costs an event 100 µs at most.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FilterOptions {
+    /// Subscriptions with a filter that one session may have. Default 100; more are refused (MQTT 5: 0x97). Each costs
+    /// every event of its topics some 100 ns.
+    pub session: u32,
+    /// Different filters of all sessions together. Default 10000; new ones are refused then. Each takes some KiB of memory.
+    pub different: u32,
+}
+
+impl Default for FilterOptions {
+    fn default() -> Self {
+        Self { session: 100, different: 10_000 }
     }
 }
 

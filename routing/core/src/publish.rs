@@ -185,6 +185,11 @@ impl Sorted {
                 self.behind.push(Arc::clone(session));
             }
         });
+        matched.each_selective(run, |session, wanted, item| {
+            if session.offer_live(std::iter::once(item), wanted, shared) {
+                self.behind.push(Arc::clone(session));
+            }
+        });
         for group in &matched.groups {
             group.offer_live(run, shared, &mut self.behind);
         }

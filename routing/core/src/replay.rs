@@ -22,10 +22,12 @@ use std::sync::atomic::Ordering;
 use event::hub::{Subscribe, SubscribeOptions};
 use event::store::{Committed, Position};
 use event::{ClientId, Event, Guarantee, Reject, Start, TopicFilter};
+use filter::EventView;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::notes::{Assignment, Note, Wish};
+use crate::select::Selection;
 use crate::session::Session;
 use crate::session::mailbox::Item;
 use crate::session::slot::{Slot, SlotState};
@@ -60,7 +62,7 @@ pub(crate) struct Replay {
 struct State {
     /// Empty: it is over.
     wanted: Vec<(TopicFilter, SubscribeOptions)>,
-    trie: Trie<SubscribeOptions>,
+    trie: Trie<(SubscribeOptions, Option<Arc<Selection>>)>,
     /// Up to here all is in the mailbox.
     after: Position,
     /// What was dispatched and is wanted, behind `recent_from`.
@@ -112,9 +114,9 @@ impl Replay {
         (!state.wanted.is_empty()).then_some(state.after)
     }
 
-    fn add(&self, filter: &TopicFilter, options: SubscribeOptions) {
+    fn add(&self, filter: &TopicFilter, options: SubscribeOptions, selection: Option<Arc<Selection>>) {
         let mut state = self.state.lock();
-        state.trie.insert(filter, 0, options);
+        state.trie.insert(filter, 0, (options, selection));
         state.wanted.push((filter.detached(), options));
     }
 
@@ -227,8 +229,10 @@ impl State {
     ) -> Option<Assignment> {
         let own = client.as_str() == &**event.publisher();
         let mut found: Option<(Guarantee, bool)> = None;
-        self.trie.matches(event.topic(), &mut |_, options| {
-            if !(own && options.no_local) {
+        let view = EventView::new(event);
+        self.trie.matches(event.topic(), &mut |_, (options, selection)| {
+            let passes = || selection.as_ref().is_none_or(|selection| selection.passes(&view));
+            if !(own && options.no_local) && passes() {
                 let (strongest, as_published) = found.unwrap_or((Guarantee::AtMostOnce, false));
                 let as_published = as_published || options.retain_as_published;
                 found = Some((strongest.max(options.guarantee), as_published));
@@ -259,7 +263,7 @@ impl Shared {
     pub(crate) async fn resolve(&self, wanted: Vec<Subscribe>) -> Result<Vec<Wish>, Reject> {
         let mut wishes = Vec::with_capacity(wanted.len());
         let mut known: Option<(Start, Position)> = None;
-        for Subscribe { filter, options, replay } in wanted {
+        for Subscribe { filter, options, replay, select: _ } in wanted {
             let start = match (replay, known) {
                 (None, _) => None,
                 (Some(start), Some((same, position))) if start == same => Some(position),
@@ -288,6 +292,7 @@ impl Shared {
         session: &Arc<Session>,
         filter: &TopicFilter,
         options: SubscribeOptions,
+        selection: Option<Arc<Selection>>,
         start: Position,
         as_of: Position,
     ) {
@@ -303,7 +308,7 @@ impl Shared {
                 replay
             })
         };
-        replay.add(filter, options);
+        replay.add(filter, options, selection);
         self.plant_replay(session, filter, &replay);
         session.fill(|_| ());
     }
@@ -367,7 +372,8 @@ impl Shared {
         if meets {
             self.keep_replays(session, |other| !std::ptr::eq(other, &**replay));
             for (filter, options) in wanted {
-                self.plant(session, &filter, options);
+                let selection = session.state.lock().subscriptions.selection(&filter).cloned();
+                self.plant(session, &filter, options, selection);
             }
             tracing::debug!(client_id = %session.client, up_to = step.up_to.0, "a replay met the present");
         }
@@ -378,7 +384,8 @@ impl Shared {
         let ReplayImage { id, wanted, after, recent, recent_from } = image;
         let replay = Arc::new(Replay::new(id, session.key, session.client.clone()));
         for (filter, options) in &wanted {
-            replay.add(filter, *options);
+            let selection = session.state.lock().subscriptions.selection(filter).cloned();
+            replay.add(filter, *options, selection);
             self.plant_replay(session, filter, &replay);
         }
         {
@@ -411,7 +418,7 @@ mod tests {
     fn only_the_last_events_are_remembered() {
         let id = ReplayId { as_of: Position(10), start: Position(0), subscription: 0 };
         let replay = Replay::new(id, 1, ClientId::from("c"));
-        replay.add(&TopicFilter::parse("a").unwrap(), SubscribeOptions::new(Guarantee::ExactlyOnce));
+        replay.add(&TopicFilter::parse("a").unwrap(), SubscribeOptions::new(Guarantee::ExactlyOnce), None);
         let remembered = || {
             let state = replay.state.lock();
             (state.recent_from.0, state.recent.len())

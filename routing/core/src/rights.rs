@@ -7,7 +7,7 @@ use event::hub::{Delivery, Granted, Subscribe};
 use event::{Reject, RejectKind, TopicFilter};
 
 use crate::notes::Change;
-use crate::session::Session;
+use crate::session::{Session, Subscriptions};
 use crate::shared::Shared;
 
 /// A refusal for who may not do what it asks.
@@ -15,15 +15,24 @@ pub(crate) fn denied(what: &'static str) -> Reject {
     Reject::new(RejectKind::Denied, what)
 }
 
-/// Takes out of `wanted` what cannot be had; gives why, with the places it had, rising.
-pub(crate) fn refuse(shared: &Shared, rights: &Rights, wanted: &mut Vec<Subscribe>) -> Vec<(usize, Reject)> {
+/// Takes out of `wanted` what the session cannot have; gives why, with the places it had, rising.
+pub(crate) fn refuse(
+    shared: &Shared,
+    rights: &Rights,
+    session: &Session,
+    wanted: &mut Vec<Subscribe>,
+) -> Vec<(usize, Reject)> {
     let mut refused = Vec::new();
     let mut place = 0;
     let unfinished = shared.replays.load(Ordering::Relaxed);
     let mut room =
         usize::try_from(shared.options.replay.unfinished).unwrap_or(usize::MAX).saturating_sub(unfinished);
+    let state = session.state.lock();
+    let mut filters = state.subscriptions.selective();
     wanted.retain(|wish| {
-        let reject = if !rights.may_subscribe(&wish.filter) {
+        let reject = if let Some(reject) = refuse_filter(shared, &state.subscriptions, &mut filters, wish) {
+            Some(reject)
+        } else if !rights.may_subscribe(&wish.filter) {
             Some(denied("not allowed to subscribe to this filter"))
         } else if wish.replay.is_none() {
             None
@@ -42,6 +51,37 @@ pub(crate) fn refuse(shared: &Shared, rights: &Rights, wanted: &mut Vec<Subscrib
         place += 1;
         taken
     });
+    refused
+}
+
+/// Why a wish cannot have its filter; `filters` counts those of the session.
+fn refuse_filter(
+    shared: &Shared,
+    have: &Subscriptions,
+    filters: &mut usize,
+    wish: &Subscribe,
+) -> Option<Reject> {
+    let select = wish.select.as_ref()?;
+    let limits = &shared.options.filter;
+    let (session, different) = (limits.session as usize, limits.different as usize);
+    if wish.filter.share().is_some() {
+        let reason = "a shared subscription has no filter: its members share what the group gets";
+        return Some(Reject::new(RejectKind::Malformed, reason));
+    }
+    // One that is replaced leaves its place.
+    let new = have.selection(&wish.filter).is_none();
+    if new && *filters >= session {
+        let reason = format!("{session} filters, the limit core.filter.session");
+        return Some(Reject::new(RejectKind::Busy, reason));
+    }
+    if shared.selections.is_full(select, different) {
+        let reason = format!("{different} different filters, the limit core.filter.different");
+        return Some(Reject::new(RejectKind::Busy, reason));
+    }
+    let refused = shared.selections.of(select, &shared.metrics).err();
+    if new && refused.is_none() {
+        *filters += 1;
+    }
     refused
 }
 

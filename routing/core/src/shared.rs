@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::notes::Wish;
 use crate::replay::Replay;
 use crate::retained::{Kept, Retained};
+use crate::select::{Selection, Selections};
 use crate::session::Session;
 use crate::session::mailbox::Totals;
 use crate::session::registry::Registry;
@@ -33,10 +34,33 @@ use crate::wills::Wills;
 pub(crate) enum Subscription {
     /// One session gets every event.
     Session { session: Arc<Session>, options: SubscribeOptions },
+    /// One session gets every event that passes a filter.
+    Selective(Arc<Selective>),
     /// One session of a group gets each event.
     Group(Arc<Group>),
     /// One session will find it in the log.
     Replay(Arc<Replay>),
+}
+
+/// A subscription with a filter.
+#[derive(Debug)]
+pub(crate) struct Selective {
+    pub(crate) session: Arc<Session>,
+    pub(crate) options: SubscribeOptions,
+    pub(crate) selection: Arc<Selection>,
+}
+
+/// A subscription that is about to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) wish: Wish,
+    pub(crate) selection: Option<Arc<Selection>>,
+}
+
+impl From<Wish> for Asked {
+    fn from(wish: Wish) -> Self {
+        Self { wish, selection: None }
+    }
 }
 
 /// Groups have keys from here on, sessions below.
@@ -62,6 +86,7 @@ pub(crate) struct Shared {
     /// Those of sessions that have more waiting than memory holds.
     pub(crate) read_turns: Turns,
     pub(crate) trie: RwLock<Trie<Subscription>>,
+    pub(crate) selections: Selections,
     /// Rises with every change of trie or table: what was matched before may be wrong.
     pub(crate) generation: AtomicU64,
     pub(crate) retained: RwLock<Retained>,
@@ -82,11 +107,11 @@ impl Shared {
     pub(crate) fn subscribe(
         &self,
         session: &Arc<Session>,
-        wanted: &[Wish],
+        wanted: &[Asked],
         as_of: Position,
     ) -> Vec<Result<Granted, Reject>> {
         let mut grants = Vec::with_capacity(wanted.len());
-        for Wish { filter, options, start } in wanted {
+        for Asked { wish: Wish { filter, options, start }, selection } in wanted {
             let known = {
                 let mut state = session.state.lock();
                 let known = state.subscriptions.contains(filter);
@@ -96,7 +121,7 @@ impl Shared {
                     grants.push(Err(Reject::new(RejectKind::Busy, reason)));
                     continue;
                 }
-                state.subscriptions.insert(filter, *options);
+                state.subscriptions.insert(filter, *options, selection.clone());
                 known
             };
             if known {
@@ -104,15 +129,16 @@ impl Shared {
             }
             grants.push(Ok(Granted { guarantee: options.guarantee, as_of }));
             if let Some(start) = start {
-                self.start_replay(session, filter, *options, *start, as_of);
+                self.start_replay(session, filter, *options, selection.clone(), *start, as_of);
                 continue;
             }
-            self.plant(session, filter, *options);
+            self.plant(session, filter, *options, selection.clone());
+            let selection = selection.as_deref();
             match options.retained {
                 // A shared subscription gets no retained events (MQTT 5 §4.8.2).
                 _ if filter.share().is_some() => {}
-                RetainedWanted::Always => self.send_retained(session, filter, options),
-                RetainedWanted::IfNew if !known => self.send_retained(session, filter, options),
+                RetainedWanted::Always => self.send_retained(session, filter, options, selection),
+                RetainedWanted::IfNew if !known => self.send_retained(session, filter, options, selection),
                 RetainedWanted::IfNew | RetainedWanted::Never => {}
             }
         }
@@ -137,14 +163,21 @@ impl Shared {
         filters.iter().map(remove).collect()
     }
 
-    fn send_retained(&self, session: &Arc<Session>, filter: &TopicFilter, options: &SubscribeOptions) {
+    fn send_retained(
+        &self,
+        session: &Arc<Session>,
+        filter: &TopicFilter,
+        options: &SubscribeOptions,
+        selection: Option<&Selection>,
+    ) {
         let retained = self.retained.read();
         let now_ms = now_ms();
+        let passes = |event: &Event| selection.is_none_or(|selection| selection.passes_event(event));
         let ids: Option<Arc<[u32]>> = (options.id != 0).then(|| Arc::from([options.id]));
         let dropped = session.fill(|mailbox| {
             let mut dropped = 0;
             retained.matches(filter, &mut |kept: &Kept| {
-                if kept.event.is_expired(now_ms) {
+                if kept.event.is_expired(now_ms) || !passes(&kept.event) {
                     return;
                 }
                 let guarantee = kept.guarantee.min(options.guarantee);
@@ -159,7 +192,7 @@ impl Shared {
                 dropped += u64::from(!sent);
             });
             self.system.read().matches(filter, &mut |event| {
-                if !session.keep_all {
+                if !session.keep_all && passes(event) {
                     mailbox.push_live(event, true, ids.clone(), &self.options, &self.totals);
                 }
             });
@@ -176,9 +209,10 @@ impl Shared {
         session: &Arc<Session>,
         filter: TopicFilter,
         options: SubscribeOptions,
+        selection: Option<Arc<Selection>>,
     ) {
-        self.plant(session, &filter, options);
-        session.state.lock().subscriptions.insert(&filter, options);
+        self.plant(session, &filter, options, selection.clone());
+        session.state.lock().subscriptions.insert(&filter, options, selection);
     }
 
     /// Ends a session: its subscriptions, its backlog, its place in the registry.

@@ -64,6 +64,7 @@ impl Core {
             };
             let items = std::slice::from_ref(&item);
             matched.each("$SYS", |session, wanted| session.offer(items, wanted, shared));
+            matched.each_selective(items, |session, wanted, _| session.offer(items, wanted, shared));
         }
     }
 }

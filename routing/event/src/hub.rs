@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::store::Position;
-use crate::{Event, Guarantee, Pending, Principal, Reject, RejectKind, Start, TopicFilter};
+use crate::{Event, Guarantee, Pending, Principal, Reject, RejectKind, Select, Start, TopicFilter};
 
 /// What a protocol may ask of the core. Implemented by `routing::Core` and `testing::FakeHub`.
 pub trait Hub: Send + Sync {
@@ -272,12 +272,15 @@ pub struct Subscribe {
     /// Events that the log holds come first, from here on, and then, without gap or repeat, those that follow. Retained
     /// events are not sent: they are among them. A shared subscription has no replay.
     pub replay: Option<Start>,
+    /// Only those of its events that pass this filter. One that is wrong refuses the subscription as
+    /// [`RejectKind::Malformed`]. A shared subscription has none.
+    pub select: Option<Select>,
 }
 
 impl Subscribe {
-    /// From now on.
+    /// All of them, from now on.
     pub fn new(filter: TopicFilter, options: SubscribeOptions) -> Self {
-        Self { filter, options, replay: None }
+        Self { filter, options, replay: None, select: None }
     }
 }
 

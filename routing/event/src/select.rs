@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
 /// A filter as a subscriber wrote it. Whether it is one, the core says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Select {
     /// What it is written in.
     pub language: Language,
@@ -16,7 +16,7 @@ pub struct Select {
 }
 
 /// A language for filters. The numbers of the variants are in records of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
     /// CloudEvents SQL 1.0.

@@ -69,7 +69,7 @@ impl Connection {
                 }
                 Ok((filter, replay)) => {
                     let options = subscribe_options(options, subscribe.subscription);
-                    wanted.push(hub::Subscribe { filter, options, replay });
+                    wanted.push(hub::Subscribe { replay, ..hub::Subscribe::new(filter, options) });
                     None
                 }
             });

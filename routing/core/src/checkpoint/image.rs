@@ -6,7 +6,7 @@
 
 use event::hub::SubscribeOptions;
 use event::store::Position;
-use event::{ClientId, Guarantee, TopicFilter};
+use event::{ClientId, Guarantee, Select, TopicFilter};
 use serde::{Deserialize, Serialize};
 
 use crate::group::GroupImage;
@@ -16,8 +16,10 @@ use crate::session::Session;
 use crate::session::slot::{Slot, SlotState};
 use crate::wills::Standing;
 
-/// The version of the format that this code writes, and the only one that it reads.
-pub(super) const VERSION: u16 = 5;
+/// The version of the format that this code writes.
+pub(super) const VERSION: u16 = 6;
+/// The oldest that it reads: the same without [`Part::Selects`].
+pub(super) const OLDEST: u16 = 5;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Head {
@@ -36,6 +38,8 @@ pub(super) enum Part {
         image: GroupImage,
     },
     Wills(Vec<WillImage>),
+    /// The filters of the session that follows, by topic filter.
+    Selects(Vec<(TopicFilter, Select)>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,6 +57,9 @@ pub(super) struct SessionImage {
     pub(super) first: u64,
     pub(super) sent: u64,
     pub(super) slots: Vec<SlotImage>,
+    /// A part of its own, before this one.
+    #[serde(skip)]
+    pub(super) selects: Vec<(TopicFilter, Select)>,
 }
 
 /// The log holds the event.
@@ -111,6 +118,11 @@ pub(super) fn session(session: &Session, as_of: Position) -> (SessionImage, Opti
         first,
         sent,
         slots,
+        selects: state
+            .subscriptions
+            .selections()
+            .map(|(filter, selection)| (filter.clone(), selection.select().clone()))
+            .collect(),
     };
     (image, lowest)
 }

@@ -8,7 +8,7 @@ use event::{Guarantee, Reject, RejectKind};
 use foldhash::fast::RandomState;
 use serde::de::DeserializeOwned;
 
-use super::image::{Head, Part, SessionImage, SlotImage, VERSION, WillImage};
+use super::image::{Head, OLDEST, Part, SessionImage, SlotImage, VERSION, WillImage};
 use crate::keeper;
 use crate::session::Session;
 use crate::session::slot::{Slot, SlotState};
@@ -42,19 +42,24 @@ pub(crate) async fn restore(
     mut bytes: &[u8],
 ) -> Result<(u64, Told), Reject> {
     let head: Head = next(&mut bytes)?;
-    if head.version != VERSION {
-        let reason =
-            format!("the checkpoint has version {}, this weft reads version {VERSION}", head.version);
+    if !(OLDEST..=VERSION).contains(&head.version) {
+        let reason = format!(
+            "the checkpoint has version {}, this weft reads versions {OLDEST} to {VERSION}",
+            head.version
+        );
         return Err(Reject::new(RejectKind::Unavailable, reason));
     }
     *shared.dispatched.lock() = position;
     let mut told = Told::default();
     let (mut retained, mut wills) = (Vec::new(), Vec::new());
     let (mut related, mut groups) = (Vec::new(), Vec::new());
+    let mut selects = Vec::new();
     while !bytes.is_empty() {
         match next(&mut bytes)? {
             Part::Retained(list) => retained.extend(list),
-            Part::Session(image) => {
+            Part::Selects(list) => selects = list,
+            Part::Session(mut image) => {
+                image.selects = std::mem::take(&mut selects);
                 told.add(image.key, image.as_of);
                 let has_shared = image.slots.iter().any(|slot| slot.group.is_some());
                 let (session, queue) = restore_session(shared, image);
@@ -149,7 +154,9 @@ fn restore_session(shared: &Shared, image: SessionImage) -> (Arc<Session>, Queue
         state.received_ids = image.received_ids.into_iter().collect();
     }
     for (filter, options) in image.subscriptions {
-        shared.restore_subscription(&session, filter, options);
+        let select = image.selects.iter().find(|(known, _)| *known == filter).map(|(_, select)| select);
+        let selection = select.map(|select| shared.selections.recorded(select, &shared.metrics));
+        shared.restore_subscription(&session, filter, options, selection);
     }
     for replay in image.replays {
         shared.restore_replay(&session, replay);

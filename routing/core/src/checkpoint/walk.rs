@@ -154,8 +154,12 @@ impl Walk {
     }
 
     /// A session that joined a shared subscription after it was taken is there twice: the later one counts.
-    fn add_session(&mut self, image: image::SessionImage, lowest: Option<Position>) {
+    fn add_session(&mut self, mut image: image::SessionImage, lowest: Option<Position>) {
         self.waiting = lowest.map_or(self.waiting, |lowest| self.waiting.min(lowest));
+        let selects = std::mem::take(&mut image.selects);
+        if !selects.is_empty() {
+            self.add(&Part::Selects(selects));
+        }
         self.add(&Part::Session(image));
     }
 

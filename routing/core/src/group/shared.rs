@@ -8,9 +8,10 @@ use event::{Guarantee, TopicFilter};
 
 use super::{Group, by_group};
 use crate::notes::Change;
+use crate::select::Selection;
 use crate::session::Session;
 use crate::session::slot::{Left, Slot};
-use crate::shared::{Shared, Subscription};
+use crate::shared::{Selective, Shared, Subscription};
 
 impl Shared {
     /// The group of a shared subscription's filter.
@@ -20,10 +21,23 @@ impl Shared {
     }
 
     /// Puts a subscription where events find it.
-    pub(crate) fn plant(&self, session: &Arc<Session>, filter: &TopicFilter, options: SubscribeOptions) {
+    pub(crate) fn plant(
+        &self,
+        session: &Arc<Session>,
+        filter: &TopicFilter,
+        options: SubscribeOptions,
+        selection: Option<Arc<Selection>>,
+    ) {
         if filter.share().is_none() {
-            let subscription = Subscription::Session { session: Arc::clone(session), options };
-            self.trie.write().insert(filter, session.key, subscription);
+            let session_key = session.key;
+            let session = Arc::clone(session);
+            let subscription = match selection {
+                None => Subscription::Session { session, options },
+                Some(selection) => {
+                    Subscription::Selective(Arc::new(Selective { session, options, selection }))
+                }
+            };
+            self.trie.write().insert(filter, session_key, subscription);
         } else {
             let mut groups = self.groups.lock();
             let group = groups.entry(filter.detached()).or_insert_with_key(|filter| {

@@ -8,7 +8,7 @@ use event::hub::{
     Admission, Close, Closed, Delivery, Granted, Link, Outcome, Publish, Receipt, Room, Subscribe,
 };
 use event::store::Position;
-use event::{Durability, Event, Pending, Principal, Reject, TopicFilter};
+use event::{Durability, Event, Pending, Principal, Reject, Select, TopicFilter};
 
 use super::slot::{Left, Over};
 use super::walk::Walks;
@@ -18,7 +18,7 @@ use crate::keeper;
 use crate::notes::{Change, Wish, ranges};
 use crate::publish::{Marks, Publisher};
 use crate::rights;
-use crate::shared::{Shared, now_ms};
+use crate::shared::{Asked, Shared, now_ms};
 use crate::wills;
 
 /// Numbers, and the events that are being read for them.
@@ -134,7 +134,7 @@ impl SessionLink {
         }
     }
 
-    /// Subscribes to what starts in the past: looks up where, first.
+    /// Subscribes to what has filters, or starts in the past: looks up where, first.
     fn subscribe_from(
         &self,
         wanted: Vec<Subscribe>,
@@ -142,6 +142,7 @@ impl SessionLink {
     ) -> Pending<Vec<Result<Granted, Reject>>> {
         let (shared, session, holder) = (Arc::clone(&self.shared), Arc::clone(&self.session), self.holder);
         Box::pin(async move {
+            let selects: Vec<Option<Select>> = wanted.iter().map(|one| one.select.clone()).collect();
             let wanted = shared.resolve(wanted).await?;
             if !session.durable {
                 let dispatched = shared.dispatched.lock();
@@ -152,11 +153,22 @@ impl SessionLink {
                 if !here {
                     return Err(Reject::closed());
                 }
-                let granted = shared.subscribe(&session, &wanted, *dispatched);
+                let selection = |select: &Select| shared.selections.of(select, &shared.metrics);
+                let asked = |(wish, select): (Wish, Option<Select>)| {
+                    let selection = select.as_ref().map(selection).transpose()?;
+                    Ok(Asked { wish, selection })
+                };
+                let wanted: Result<Vec<Asked>, Reject> = wanted.into_iter().zip(selects).map(asked).collect();
+                let granted = shared.subscribe(&session, &wanted?, *dispatched);
                 return Ok(rights::answers(granted, refused));
             }
             let ticket = session.take_ticket();
-            let change = Change::SubscribedFrom { session: session.key, ticket, wanted };
+            let change = if selects.iter().any(Option::is_some) {
+                let wanted = wanted.into_iter().zip(selects).collect();
+                Change::SubscribedWith { session: session.key, ticket, wanted }
+            } else {
+                Change::SubscribedFrom { session: session.key, ticket, wanted }
+            };
             shared.append(&change, Durability::Synced).await.whole()?;
             Ok(rights::answers(session.granted(ticket)?, refused))
         })
@@ -231,12 +243,13 @@ impl Link for SessionLink {
     }
 
     fn subscribe(&mut self, mut wanted: Vec<Subscribe>) -> Pending<Vec<Result<Granted, Reject>>> {
-        let refused = rights::refuse(&self.shared, &self.who.rights, &mut wanted);
-        if wanted.iter().any(|one| one.replay.is_some()) {
+        let refused = rights::refuse(&self.shared, &self.who.rights, &self.session, &mut wanted);
+        if wanted.iter().any(|one| one.replay.is_some() || one.select.is_some()) {
             return self.subscribe_from(wanted, refused);
         }
         if !self.session.durable || wanted.is_empty() {
-            let wanted: Vec<Wish> = wanted.into_iter().map(|one| (one.filter, one.options).into()).collect();
+            let wanted: Vec<Asked> =
+                wanted.into_iter().map(|one| Wish::from((one.filter, one.options)).into()).collect();
             let dispatched = self.shared.dispatched.lock();
             let granted = self.shared.subscribe(&self.session, &wanted, *dispatched);
             return Box::pin(std::future::ready(Ok(rights::answers(granted, refused))));

@@ -1,12 +1,16 @@
-//! What one session subscribed: few filters in most sessions, and many sessions, so they stand in one sorted piece of
-//! memory without room to spare. Sans-io.
+//! What one session subscribed: few topic filters in most sessions, and many sessions, so they stand in one sorted piece of
+//! memory without room to spare. What selects among their events is beside them: most have nothing that does. Sans-io.
+
+use std::sync::Arc;
 
 use event::TopicFilter;
 use event::hub::SubscribeOptions;
 
+use crate::select::Selection;
+
 /// Filters with their options, sorted by filter.
 #[derive(Debug, Default)]
-pub(crate) struct Subscriptions(Vec<(TopicFilter, SubscribeOptions)>);
+pub(crate) struct Subscriptions(Vec<(TopicFilter, SubscribeOptions)>, Vec<(TopicFilter, Arc<Selection>)>);
 
 impl Subscriptions {
     pub(crate) fn len(&self) -> usize {
@@ -17,8 +21,30 @@ impl Subscriptions {
         self.place(filter).is_ok()
     }
 
-    /// Puts a subscription in, in place of one with the same filter.
-    pub(crate) fn insert(&mut self, filter: &TopicFilter, options: SubscribeOptions) {
+    /// How many of them have a filter.
+    pub(crate) fn selective(&self) -> usize {
+        self.1.len()
+    }
+
+    /// The filter of a subscription, if it has one.
+    pub(crate) fn selection(&self, filter: &TopicFilter) -> Option<&Arc<Selection>> {
+        self.1.iter().find(|(known, _)| known == filter).map(|(_, selection)| selection)
+    }
+
+    /// All that have a filter, with it.
+    pub(crate) fn selections(&self) -> impl Iterator<Item = (&TopicFilter, &Arc<Selection>)> {
+        self.1.iter().map(|(filter, selection)| (filter, selection))
+    }
+
+    /// Puts a subscription in, in place of one with the same topic filter.
+    pub(crate) fn insert(
+        &mut self,
+        filter: &TopicFilter,
+        options: SubscribeOptions,
+        selection: Option<Arc<Selection>>,
+    ) {
+        self.1.retain(|(known, _)| known != filter);
+        self.1.extend(selection.map(|selection| (filter.detached(), selection)));
         match self.place(filter) {
             Ok(at) => {
                 if let Some(known) = self.0.get_mut(at) {
@@ -37,6 +63,7 @@ impl Subscriptions {
     /// Takes a subscription out; tells whether it was there.
     pub(crate) fn remove(&mut self, filter: &TopicFilter) -> bool {
         let place = self.place(filter);
+        self.1.retain(|(known, _)| known != filter);
         if let Ok(at) = place {
             self.0.remove(at);
         }
