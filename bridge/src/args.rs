@@ -224,6 +224,12 @@ pub(crate) struct Subscribe {
     /// Start in the past: "all", behind a position, at an RFC 3339 time, or some time ago, such as -10m
     #[arg(long, value_name = "START", allow_hyphen_values = true)]
     pub(crate) from: Option<String>,
+    /// Only events that pass this expression of CloudEvents SQL, over attributes
+    #[arg(long, value_name = "EXPRESSION", conflicts_with = "filter_cel")]
+    pub(crate) filter_cesql: Option<String>,
+    /// Only events that pass this expression of CEL, over attributes and JSON data, such as 'data.t > 20'
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(crate) filter_cel: Option<String>,
     /// Stop after this many events
     #[arg(long, short, value_name = "N")]
     pub(crate) count: Option<u64>,

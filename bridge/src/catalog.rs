@@ -71,6 +71,16 @@ pub const METRICS: &[Metric] = &[
     counter("weft_core_events_in_total", "", "Events that publishers handed to the core"),
     counter("weft_core_in_bytes_total", "", "Data of events that publishers handed to the core"),
     counter("weft_core_events_refused_total", "", "Publishes refused by the core, answered with a reason"),
+    counter(
+        "weft_core_events_filtered_total",
+        "",
+        "Times that an event did not pass the filter of a subscription",
+    ),
+    counter(
+        "weft_core_filter_errors_total",
+        "",
+        "Times that a filter could not be evaluated for an event, which then did not pass it",
+    ),
     counter("weft_core_events_delivered_total", "", "Events handed to connections of subscribers"),
     counter("weft_core_delivered_bytes_total", "", "Data of events handed to connections of subscribers"),
     counter("weft_core_events_acked_total", "", "Numbered deliveries that subscribers acknowledged"),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use event::replay::parse_filter;
-use event::{Guarantee, Start, TopicName};
+use event::{Guarantee, Language, Select, Start, TopicName};
+use filter::Filter;
 use mqtt::client::{Client, Hello, Message};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -47,12 +48,17 @@ pub(crate) fn subscribe(wanted: Subscribe) -> anyhow::Result<ExitCode> {
     if let Some(from) = &wanted.from {
         Start::parse(from).context("--from")?;
     }
+    let cesql = wanted.filter_cesql.map(|text| Select::new(Language::Cesql, text));
+    let select = cesql.or_else(|| wanted.filter_cel.map(|text| Select::new(Language::Cel, text)));
+    if let Some(select) = &select {
+        Filter::of(select).with_context(|| format!("--filter-{}", select.language))?;
+    }
     runtime()?.block_on(async {
         let mut signals = StopSignals::listen()?;
         let mut client = connect(&wanted.peer).await?;
         let filters: Vec<&str> = wanted.filters.iter().map(String::as_str).collect();
         client
-            .subscribe_from(&filters, guarantee(wanted.qos), wanted.from.as_deref())
+            .subscribe_with(&filters, guarantee(wanted.qos), wanted.from.as_deref(), select.as_ref())
             .await
             .context("not subscribed")?;
         eprintln!("subscribed to {}", filters.join(" "));

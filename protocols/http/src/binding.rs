@@ -7,7 +7,7 @@ use bytes::Bytes;
 use event::hub::{Publish, Stamps, Subscribe, SubscribeOptions};
 use event::json::{BATCH_TYPE, EVENT_TYPE, decode, decode_batch};
 use event::replay::parse_filter;
-use event::{Draft, Event, Guarantee, Incoming, Meta, Parts, Start, TopicName, Value};
+use event::{Draft, Event, Guarantee, Incoming, Meta, Parts, Select, Start, TopicName, Value};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Uri};
 
@@ -52,15 +52,28 @@ impl StreamRequest {
         let mut wanted = Vec::new();
         let last = headers.get(LAST_EVENT_ID).map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
         let mut last = last.filter(|id| !id.is_empty());
-        // `+` is a wildcard: people type it as it is, and URLSearchParams writes it as %2B.
-        for (name, value) in pairs(uri, false)? {
+        let mut select: Option<Select> = None;
+        // `+` is a wildcard: people type it as it is, and URLSearchParams writes it as %2B. In filters it is a space.
+        for ((name, value), (_, spaced)) in pairs(uri, false)?.into_iter().zip(pairs(uri, true)?) {
+            if let Some(language) = Select::language_of(&name) {
+                if select.replace(Select::new(language, spaced)).is_some() {
+                    return Err(Problem::new(Kind::Query, "one filter-cesql or filter-cel is taken"));
+                }
+                continue;
+            }
             match &*name {
                 "topic" => wanted.push(wish(&value)?),
                 // A browser sends the header when it reconnects: that is later than the query, so it wins.
                 "from" | "last-event-id" => last = last.or(Some(value).filter(|value| !value.is_empty())),
                 // For the gate.
                 "access_token" => {}
-                _ => return Err(unknown(&name, &value, "topic=FILTER, from=START")),
+                _ => {
+                    return Err(unknown(
+                        &name,
+                        &value,
+                        "topic=FILTER, from=START, filter-cesql=EXPRESSION, filter-cel=EXPRESSION",
+                    ));
+                }
             }
         }
         if wanted.is_empty() {
@@ -77,6 +90,7 @@ impl StreamRequest {
             let start = Start::parse(&start).map_err(|error| Problem::new(Kind::Query, error.to_string()))?;
             wanted.iter_mut().for_each(|wish| wish.replay = Some(start));
         }
+        wanted.iter_mut().for_each(|wish| wish.select.clone_from(&select));
         Ok(Self { wanted })
     }
 }
@@ -295,6 +309,12 @@ mod tests {
 
     #[test]
     fn the_header_of_a_reconnect_wins_over_the_query() {
+        let uri: Uri = "/events?topic=a&filter-cel=data.t+%3E+1%2B1&topic=b".parse().unwrap();
+        let request = StreamRequest::parse(&uri, &HeaderMap::new(), &Options::default()).unwrap();
+        let select = Some(Select::new(event::Language::Cel, "data.t > 1+1"));
+        assert!(request.wanted.iter().all(|wish| wish.select == select), "{:?}", request.wanted);
+        let uri: Uri = "/events?topic=a&filter-cel=x&filter-cesql=y".parse().unwrap();
+        assert!(StreamRequest::parse(&uri, &HeaderMap::new(), &Options::default()).is_err());
         let uri: Uri = "/events?topic=a&from=7".parse().unwrap();
         let after = |id: &'static str| {
             let headers = HeaderMap::from_iter([(LAST_EVENT_ID, HeaderValue::from_static(id))]);

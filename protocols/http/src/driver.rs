@@ -274,7 +274,15 @@ async fn stream(front: &Front, head: &http::request::Parts) -> Result<Response, 
     };
     metrics::counter!("weft_http_streams_opened_total").increment(1);
     for granted in stream.link.as_mut().ok_or_else(Reject::closed)?.subscribe(wanted).await? {
-        granted?;
+        granted.map_err(|reject| match reject.kind {
+            // A filter that is none.
+            RejectKind::Malformed => Problem::new(Kind::Query, reject.reason),
+            RejectKind::Unproved
+            | RejectKind::Denied
+            | RejectKind::Busy
+            | RejectKind::Unavailable
+            | RejectKind::Closed => Problem::from(reject),
+        })?;
     }
     let next = |mut stream: EventStream| async move {
         let chunk = stream.next().await?;

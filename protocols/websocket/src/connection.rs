@@ -142,9 +142,9 @@ impl Connection {
 
     fn handle_ask(&mut self, ask: Ask, of: ByteString) {
         match ask {
-            Ask::Subscribe { filters, guarantee } => {
+            Ask::Subscribe { filters, guarantee, select } => {
                 let options = SubscribeOptions::new(guarantee);
-                let wish = |(filter, replay)| Subscribe { replay, ..Subscribe::new(filter, options) };
+                let wish = |(filter, replay)| Subscribe { filter, options, replay, select: select.clone() };
                 let wanted = filters.into_iter().map(wish).collect();
                 self.actions.push_back(Action::Subscribe(Subscription { of, wanted }));
             }

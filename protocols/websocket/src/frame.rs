@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use event::replay::{parse_filter, plain_filter};
 use event::store::Position;
-use event::{Guarantee, Reject, RejectKind, Start, TopicFilter};
+use event::{Guarantee, Language, Reject, RejectKind, Select, Start, TopicFilter};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -15,7 +15,7 @@ pub(crate) const PLAIN: &str = "weft.message";
 /// What a client asks.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
-    Subscribe { filters: Vec<(TopicFilter, Option<Start>)>, guarantee: Guarantee },
+    Subscribe { filters: Vec<(TopicFilter, Option<Start>)>, guarantee: Guarantee, select: Option<Select> },
     Unsubscribe { filters: Vec<TopicFilter> },
     Ack(Acked),
 }
@@ -32,7 +32,11 @@ impl Ask {
     pub(crate) fn parse(ty: &str, data: &[u8], filters_max: u16) -> Result<Self, Reject> {
         match ty {
             "weft.subscribe" => {
-                let SubscribeData { topic, guarantee, from } = read(data)?;
+                let SubscribeData { topic, guarantee, from, filter } = read(data)?;
+                let select = filter.map(|filter| match filter {
+                    Filter::Cesql(text) => Select::new(Language::Cesql, text),
+                    Filter::Cel(text) => Select::new(Language::Cel, text),
+                });
                 let mut filters = filters(topic, filters_max, parse_filter)?;
                 if let Some(from) = from.map(Digits::start).transpose()? {
                     filters.iter_mut().for_each(|(_, start)| *start = Some(from));
@@ -43,7 +47,7 @@ impl Ask {
                     2 => Guarantee::ExactlyOnce,
                     other => return Err(malformed(format!("guarantee is 0, 1 or 2, not {other}"))),
                 };
-                Ok(Self::Subscribe { filters, guarantee })
+                Ok(Self::Subscribe { filters, guarantee, select })
             }
             "weft.unsubscribe" => {
                 let UnsubscribeData { topic } = read(data)?;
@@ -68,6 +72,15 @@ struct SubscribeData {
     topic: Topics,
     guarantee: Option<u8>,
     from: Option<Digits>,
+    filter: Option<Filter>,
+}
+
+/// An expression under the name of its language.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Filter {
+    Cesql(String),
+    Cel(String),
 }
 
 #[derive(Deserialize)]
@@ -184,15 +197,21 @@ mod tests {
         let filters = vec![(filter("a/+"), from), (filter("b"), from)];
         assert_eq!(
             subscribe(r#"{"topic":["a/+","b"],"guarantee":0,"from":"7"}"#),
-            Ask::Subscribe { filters, guarantee: Guarantee::AtMostOnce }
+            Ask::Subscribe { filters, guarantee: Guarantee::AtMostOnce, select: None }
         );
-        let expected = |filters| Ask::Subscribe { filters, guarantee: Guarantee::AtLeastOnce };
+        let expected = |filters| Ask::Subscribe { filters, guarantee: Guarantee::AtLeastOnce, select: None };
         let shared = vec![(filter("$share/g/a"), None)];
         assert_eq!(subscribe(r#"{"topic":"$share/g/a"}"#), expected(shared));
         let replays = vec![(filter("a"), Some(Start::All)), (filter("b"), None)];
         assert_eq!(subscribe(r#"{"topic":["$replay/all/a","b"]}"#), expected(replays));
         let since = vec![(filter("a"), Some(Start::Since(0)))];
         assert_eq!(subscribe(r#"{"topic":"a","from":"1970-01-01T00:00:00Z"}"#), expected(since));
+        let select = Some(Select::new(Language::Cel, "data.t > 20"));
+        let filters = vec![(filter("a"), None)];
+        assert_eq!(
+            subscribe(r#"{"topic":"a","filter":{"cel":"data.t > 20"}}"#),
+            Ask::Subscribe { filters, guarantee: Guarantee::AtLeastOnce, select }
+        );
         let ended = Ask::Unsubscribe { filters: vec![filter("a")] };
         assert_eq!(parse("weft.unsubscribe", r#"{"topic":"$replay/all/a"}"#).unwrap(), ended);
         let acked = parse("weft.ack", r#"{"positions":[7,"9"]}"#).unwrap();
@@ -208,6 +227,8 @@ mod tests {
             ("weft.subscribe", r#"{"topic":"a","from":"x"}"#, "digits"),
             ("weft.subscribe", r#"{"topic":"$replay/x/a"}"#, "a replay starts"),
             ("weft.subscribe", r#"{"topic":"a","qos":1}"#, "qos"),
+            ("weft.subscribe", r#"{"topic":"a","filter":{"sql":"x"}}"#, "cesql"),
+            ("weft.subscribe", r#"{"topic":"a","filter":{"cel":"x","cesql":"x"}}"#, "expected"),
             ("weft.ack", "{}", "either"),
             ("weft.ack", r#"{"upto":1,"positions":[]}"#, "either"),
             ("weft.subscrive", "{}", "none of"),

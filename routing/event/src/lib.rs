@@ -38,7 +38,7 @@ pub use principal::{ClientId, Origin, Principal};
 pub use rate::{Allowance, Bucket, Meter, Rate};
 pub use reject::{Reject, RejectKind};
 pub use replay::{Start, StartError};
-pub use select::{Language, Select, UnknownLanguage};
+pub use select::{CEL_NAME, CESQL_NAME, Language, Select, UnknownLanguage};
 pub use topic::{TopicError, TopicFilter, TopicName, has_control};
 
 /// A future that a contract hands out: boxed, so that the traits stay object-safe.

@@ -30,6 +30,27 @@ pub enum Language {
 #[error("filters are written in cesql or cel, not in {0:?}")]
 pub struct UnknownLanguage(String);
 
+impl Select {
+    /// The filter `text`.
+    pub fn new(language: Language, text: impl Into<ByteString>) -> Self {
+        Self { language, text: text.into() }
+    }
+
+    /// The language of a filter that comes under `name`: [`CESQL_NAME`] or [`CEL_NAME`].
+    pub fn language_of(name: &str) -> Option<Language> {
+        match name {
+            CESQL_NAME => Some(Language::Cesql),
+            CEL_NAME => Some(Language::Cel),
+            _ => None,
+        }
+    }
+}
+
+/// The name under which protocols carry a filter in CESQL.
+pub const CESQL_NAME: &str = "filter-cesql";
+/// The name under which protocols carry a filter in CEL.
+pub const CEL_NAME: &str = "filter-cel";
+
 impl Language {
     /// Its name in configuration and protocols.
     pub fn as_str(self) -> &'static str {

@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use event::Guarantee;
+use event::{CEL_NAME, CESQL_NAME, Guarantee, Language, Select};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -99,23 +99,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Subscribes to all of `filters` with at most `guarantee`; fails when one is refused. Not cancel-safe.
     pub async fn subscribe(&mut self, filters: &[&str], guarantee: Guarantee) -> Result<(), ClientError> {
-        self.subscribe_from(filters, guarantee, None).await
+        self.subscribe_with(filters, guarantee, None, None).await
     }
 
-    /// As [`Self::subscribe`]; with `from`, a Weft first sends what it has kept from there on ([`event::replay`]). Other
-    /// brokers take no notice.
-    pub async fn subscribe_from(
+    /// As [`Self::subscribe`]; with `from`, a Weft first sends what it has kept from there on ([`event::replay`]); with
+    /// `select`, it sends only what passes. Other brokers take no notice.
+    pub async fn subscribe_with(
         &mut self,
         filters: &[&str],
         guarantee: Guarantee,
         from: Option<&str>,
+        select: Option<&Select>,
     ) -> Result<(), ClientError> {
         let id = self.take_id();
         let options =
             FilterOptions { guarantee, no_local: false, retain_as_published: false, retain_handling: 0 };
         let filters: Vec<_> = filters.iter().map(|filter| (*filter, options)).collect();
         let from = from.map(|start| Property::User(REPLAY_FROM, start));
-        codec::subscribe(&mut self.output, Version::V5, id, &filters, from.as_slice());
+        let select = select.map(|select| {
+            let name = match select.language {
+                Language::Cesql => CESQL_NAME,
+                Language::Cel => CEL_NAME,
+            };
+            Property::User(name, &select.text)
+        });
+        let properties: Vec<_> = from.into_iter().chain(select).collect();
+        codec::subscribe(&mut self.output, Version::V5, id, &filters, &properties);
         let answer = self.answer(|packet| matches!(packet, ServerPacket::SubAck(of, _) if *of == id)).await?;
         let ServerPacket::SubAck(_, codes) = answer else { return Err(ClientError::Timeout) };
         codes.into_iter().try_for_each(accepted)

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes};
 use bytestring::ByteString;
-use event::{Guarantee, TopicName};
+use event::{Guarantee, Select, TopicName};
 
 use super::property::Place;
 use super::reader::{Reader, share_text, varint_len};
@@ -119,7 +119,7 @@ pub(crate) fn read_ack(
 
 fn read_subscribe(mut r: Reader<'_>, whole: &Bytes, version: Version) -> Result<Subscribe, Violation> {
     let id = PacketId::new(r.u16()?)?;
-    let (mut subscription, mut replay) = (0, None);
+    let (mut subscription, mut replay, mut selects) = (0, None, Vec::new());
     if version == Version::V5 {
         let properties = Properties::read(&mut r, whole, Place::SUBSCRIBE)?;
         for property in properties.iter() {
@@ -127,6 +127,10 @@ fn read_subscribe(mut r: Reader<'_>, whole: &Bytes, version: Version) -> Result<
                 subscription = number;
             } else if let Property::User(REPLAY_FROM, start) = property {
                 replay.get_or_insert_with(|| properties.share(start));
+            } else if let Property::User(name, text) = property
+                && let Some(language) = Select::language_of(name)
+            {
+                selects.push(Select::new(language, properties.share(text)));
             }
         }
     }
@@ -142,7 +146,7 @@ fn read_subscribe(mut r: Reader<'_>, whole: &Bytes, version: Version) -> Result<
     if filters.is_empty() {
         return Err(Violation::NoFilter);
     }
-    Ok(Subscribe { id, subscription, replay, filters })
+    Ok(Subscribe { id, subscription, replay, selects, filters })
 }
 
 fn read_options(bits: u8, version: Version) -> Result<FilterOptions, Violation> {

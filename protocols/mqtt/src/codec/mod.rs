@@ -24,7 +24,7 @@ use std::num::NonZeroU16;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use event::{Guarantee, TopicName};
+use event::{Guarantee, Select, TopicName};
 
 pub use connect::{Connect, Will, claims_version_5};
 pub use decode::decode;
@@ -126,6 +126,8 @@ pub struct Subscribe {
     pub subscription: u32,
     /// The first user property [`REPLAY_FROM`].
     pub replay: Option<ByteString>,
+    /// The user properties [`event::CESQL_NAME`] and [`event::CEL_NAME`]: filters of its events.
+    pub selects: Vec<Select>,
     /// At least one. The text is UTF-8 without null; whether it is a filter is not checked yet, because a wrong one
     /// has an answer of its own.
     pub filters: Vec<(ByteString, FilterOptions)>,

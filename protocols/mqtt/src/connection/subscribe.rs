@@ -58,18 +58,24 @@ impl Connection {
         let mut text = None;
         let in_use = self.version == Version::V5 && self.received.find(subscribe.id).is_some();
         let all = subscribe.replay.map(|start| Start::parse(&start)).transpose();
+        let mut selects = subscribe.selects.into_iter();
+        let (select, more) = (selects.next(), selects.next().is_some());
         for (filter, options) in subscribe.filters {
             // What the filter says of its own counts more than the property.
             let wish = parse_filter(&*filter).and_then(|(filter, own)| Ok((filter, own.or(all.clone()?))));
             answers.push(match wish {
                 _ if in_use => Some(Reason::PacketIdInUse),
+                _ if more => {
+                    text.get_or_insert(Cow::Borrowed("one filter-cesql or filter-cel for each SUBSCRIBE"));
+                    Some(Reason::TopicFilterInvalid)
+                }
                 Err(error) => {
                     text.get_or_insert_with(|| Cow::Owned(error.to_string()));
                     Some(Reason::TopicFilterInvalid)
                 }
                 Ok((filter, replay)) => {
                     let options = subscribe_options(options, subscribe.subscription);
-                    wanted.push(hub::Subscribe { replay, ..hub::Subscribe::new(filter, options) });
+                    wanted.push(hub::Subscribe { filter, options, replay, select: select.clone() });
                     None
                 }
             });

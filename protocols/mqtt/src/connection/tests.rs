@@ -288,6 +288,33 @@ fn a_subscribe_says_where_it_starts() {
 }
 
 #[test]
+fn a_subscribe_may_carry_one_filter() {
+    let options = FilterOptions {
+        guarantee: AtLeastOnce,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: 0,
+    };
+    let id = PacketId::new(5).unwrap();
+    let cel = Property::User("filter-cel", "data.t > 20");
+    let mut bench = Bench::open(V5, Options::default());
+    bench.feed(|out| client::subscribe(out, V5, id, &[("a", options), ("b", options)], &[cel]));
+    let Some(Action::Subscribe(wanted)) = bench.connection.poll_action() else { panic!("a subscribe") };
+    let select = Some(event::Select::new(event::Language::Cel, "data.t > 20"));
+    assert!(wanted.len() == 2 && wanted.iter().all(|wish| wish.select == select), "{wanted:?}");
+    // The hub says that it is none.
+    let wrong = Reject::new(RejectKind::Malformed, "the cel filter is wrong");
+    bench.connection.handle_subscribed(Ok(vec![Err(wrong.clone()), Err(wrong)]));
+    let sent = bench.sent();
+    assert!(matches!(&sent[..], [ServerPacket::SubAck(_, codes)] if codes == &[0x8f, 0x8f]), "{sent:?}");
+    let cesql = Property::User("filter-cesql", "type = 'x'");
+    bench.feed(|out| client::subscribe(out, V5, id, &[("a", options)], &[cel, cesql]));
+    assert!(bench.connection.poll_action().is_none(), "which of the two?");
+    let sent = bench.sent();
+    assert!(matches!(&sent[..], [ServerPacket::SubAck(_, codes)] if codes == &[0x8f]), "{sent:?}");
+}
+
+#[test]
 fn an_id_that_waits_for_pubcomp_is_in_use() {
     for version in [V5, V311] {
         let mut bench = Bench::open(version, Options::default());
