@@ -66,7 +66,8 @@ pub(crate) async fn start(
     let requester = Requester::start(Arc::clone(&hub), &common, drain.clone()).await;
     let (requester, replies) = requester.context("EventMesh's requests")?;
     parts.spawn(replies);
-    let (hooks, posts) = webhook::Hooks::new(Arc::clone(&hub), clients.clone(), webhook, drain.clone())?;
+    let (for_hooks, shown) = (Arc::clone(&hub), clients.clone());
+    let (hooks, posts) = webhook::Hooks::new(for_hooks, shown, webhook, &common, drain.clone())?;
     parts.spawn(posts);
 
     let by_http = eventmesh_http::router(eventmesh_http::Parts {

@@ -83,6 +83,10 @@ fn ranges(config: &Config, written: &Written) -> Result<(), Mistake> {
             return Err(written.mistake(&key, what, ""));
         }
     }
+    config.eventmesh.check().map_err(|key| {
+        let hint = "1 to 128 letters, digits and signs of ASCII, without spaces";
+        written.mistake(&Key::dotted("eventmesh").name(key), "no header can have this", hint)
+    })?;
     config.webhook.check().map_err(|what| {
         written.mistake(&Key::dotted("webhook.dead_letters"), what, "such as \"$dead\", or \"\" for none")
     })?;

@@ -282,3 +282,19 @@ fn what_stands_in_front_of_a_listener_is_checked() {
         "weft.toml:7: listener.plant.tls.min_version = \"1.1\": unknown variant",
     );
 }
+
+#[test]
+fn names_of_eventmesh_have_to_be_headers_and_topics() {
+    starts(
+        &mistake("[eventmesh]\nidc = \"far away\"\n", &[], &[]),
+        "weft.toml:2: eventmesh.idc = \"far away\": no header can have this; 1 to 128 letters",
+    );
+    starts(
+        &mistake("[webhook]\ndead_letters = \"dead/#\"\n", &[], &[]),
+        "weft.toml:2: webhook.dead_letters = \"dead/#\": ",
+    );
+    starts(
+        &mistake("[eventmesh_http]\nbodies_bytes_max = \"512 KiB\"\n", &[], &[]),
+        "weft.toml:2: eventmesh_http.bodies_bytes_max = \"512 KiB\": less than eventmesh_http.body_bytes_max",
+    );
+}

@@ -6,7 +6,6 @@ use std::time::Instant;
 use eventmesh::Clients;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Map, Value, json};
-use webhook::push::{HEADERS, ORIGIN};
 
 use crate::listen::Listening;
 use crate::sys::Sums;
@@ -79,13 +78,12 @@ pub(super) fn configuration(listening: &[Listening], common: &eventmesh::Options
     let mut set = |name: &str, value: Value| {
         page.insert(name.to_owned(), value);
     };
-    let header = |name: &str| HEADERS.iter().find(|(have, _)| *have == name).map(|(_, value)| *value);
     set("eventMeshName", json!("weft"));
-    set("eventMeshCluster", json!(header("eventmeshcluster")));
-    set("eventMeshEnv", json!(header("eventmeshenv")));
-    set("eventMeshIDC", json!(header("eventmeshidc")));
-    set("eventMeshServerIp", json!(header("eventmeship")));
-    set("eventMeshWebhookOrigin", json!(ORIGIN));
+    set("eventMeshCluster", json!(common.cluster));
+    set("eventMeshEnv", json!(common.env));
+    set("eventMeshIDC", json!(common.idc));
+    set("eventMeshServerIp", json!(common.ip));
+    set("eventMeshWebhookOrigin", json!(common.webhook_origin));
     set("eventMeshServerSecurityEnable", json!(asks));
     set("eventMeshServerRegistryEnable", json!(false));
     set("eventMeshServerMaxEventSize", json!(common.max_event_chars));

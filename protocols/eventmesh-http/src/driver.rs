@@ -71,7 +71,7 @@ async fn answer(State(site): State<Arc<Site>>, request: Request) -> Response {
     let code = request.headers().get("code").cloned();
     let answer = site.answer(request).await.unwrap_or_else(|answer| answer);
     metrics::counter!("weft_eventmesh_http_requests_total", "retcode" => answer.code.label()).increment(1);
-    answer.into_response(code.as_ref(), now_ms())
+    answer.into_response(code.as_ref(), now_ms(), &site.parts.common)
 }
 
 impl Site {

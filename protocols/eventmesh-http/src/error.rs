@@ -8,7 +8,6 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::Serialize;
 use webhook::Refused;
-use webhook::push::HEADERS;
 
 /// A `retCode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +147,7 @@ impl Answer {
     /// Why a webhook was not subscribed.
     pub fn of_subscribe(refused: &Refused) -> Self {
         match refused {
-            Refused::Url(_) | Refused::Consent(_) | Refused::Name(_) => {
+            Refused::Url(_) | Refused::Consent(..) | Refused::Name(_) => {
                 Self::new(Code::Body, refused.to_string())
             }
             Refused::Rejected(reject) => Self::of(reject, Code::Subscribe),
@@ -165,8 +164,14 @@ impl Answer {
         }
     }
 
-    /// The response to a request that asked for `code`, given at `now_ms` (milliseconds since 1970).
-    pub(crate) fn into_response(self, code: Option<&HeaderValue>, now_ms: u64) -> Response {
+    /// The response to a request that asked for `code`, given at `now_ms` (milliseconds since 1970), with headers that tell who
+    /// Weft is.
+    pub(crate) fn into_response(
+        self,
+        code: Option<&HeaderValue>,
+        now_ms: u64,
+        common: &eventmesh::Options,
+    ) -> Response {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Page {
@@ -184,8 +189,10 @@ impl Answer {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        for (name, value) in HEADERS.iter().filter(|(name, _)| name.starts_with("eventmesh")) {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        for (name, value) in common.headers() {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
         }
         if let Some(code) = code {
             headers.insert(HeaderName::from_static("code"), code.clone());

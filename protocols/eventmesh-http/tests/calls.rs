@@ -45,7 +45,8 @@ impl Site {
         tasks.spawn(replies);
         let (clients, topics) = (Clients::default(), TopicList::default());
         let webhooks = webhook::Options { loopback: true, ..webhook::Options::default() };
-        let (hooks, posts) = Hooks::new(Arc::clone(&shared), clients.clone(), webhooks, drained).unwrap();
+        let of_hooks = Arc::clone(&shared);
+        let (hooks, posts) = Hooks::new(of_hooks, clients.clone(), webhooks, &common, drained).unwrap();
         tasks.spawn(posts);
         let parts = Parts { gate, hub: shared, requester, hooks, clients, topics, options, common };
         Self { hub, router: router(parts), _drain: drain, _tasks: tasks }

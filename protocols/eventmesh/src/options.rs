@@ -28,6 +28,17 @@ pub struct Options {
     /// requests that nobody answers fill `requests_max`.
     #[schemars(range(min = 1, max = 3_600_000))]
     pub request_ttl_max_ms: u32,
+    /// What Weft calls its cluster towards webhooks and clients of HTTP, as `eventMesh.server.cluster`. Default "weft".
+    pub cluster: String,
+    /// The same for its environment, as `eventMesh.server.env`. Default "weft".
+    pub env: String,
+    /// The same for its data centre, as `eventMesh.server.idc`. Default "DEFAULT".
+    pub idc: String,
+    /// The same for its address, as `eventMesh.server.hostIp`. Default "127.0.0.1".
+    pub ip: String,
+    /// As whom Weft asks webhooks whether it may post to them, as `eventMesh.server.webhook.origin`. Default
+    /// "eventmesh.DEFAULT". Webhooks that allow others only are refused.
+    pub webhook_origin: String,
 }
 
 impl Default for Options {
@@ -38,6 +49,11 @@ impl Default for Options {
             requests_max: 10_000,
             request_ttl_ms: 3000,
             request_ttl_max_ms: 60_000,
+            cluster: "weft".to_owned(),
+            env: "weft".to_owned(),
+            idc: "DEFAULT".to_owned(),
+            ip: "127.0.0.1".to_owned(),
+            webhook_origin: "eventmesh.DEFAULT".to_owned(),
         }
     }
 }
@@ -50,6 +66,34 @@ impl Options {
             Some(text) => text.trim().parse().ok()?,
         };
         Some(Duration::from_millis(wanted.clamp(1, u64::from(self.request_ttl_max_ms.max(1)))))
+    }
+
+    /// The headers that tell who Weft is.
+    pub fn headers(&self) -> [(&'static str, &str); 4] {
+        [
+            ("eventmeshcluster", &self.cluster),
+            ("eventmeship", &self.ip),
+            ("eventmeshenv", &self.env),
+            ("eventmeshidc", &self.idc),
+        ]
+    }
+
+    /// Whether all names can be headers; the key of the first that cannot.
+    ///
+    /// # Errors
+    /// It is empty, longer than 128 bytes, or has other characters than those of ASCII that can be seen.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let names = [
+            ("cluster", &self.cluster),
+            ("env", &self.env),
+            ("idc", &self.idc),
+            ("ip", &self.ip),
+            ("webhook_origin", &self.webhook_origin),
+        ];
+        let wrong = |name: &String| {
+            !(1..=128).contains(&name.len()) || !name.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        names.iter().find(|(_, name)| wrong(name)).map_or(Ok(()), |(key, _)| Err(*key))
     }
 
     /// Whether data of an event is not too long.
@@ -75,6 +119,15 @@ mod tests {
         assert_eq!(ms(Some("0")), Some(1));
         assert_eq!(ms(Some("soon")), None);
         assert_eq!(ms(Some("-1")), None);
+    }
+
+    #[test]
+    fn names_have_to_be_headers() {
+        assert_eq!(Options::default().check(), Ok(()));
+        for wrong in ["", "with space", "zażółć", "a\nb", &"x".repeat(129)] {
+            let options = Options { idc: wrong.to_owned(), ..Options::default() };
+            assert_eq!(options.check(), Err("idc"), "{wrong:?}");
+        }
     }
 
     #[test]

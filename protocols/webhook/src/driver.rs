@@ -35,6 +35,9 @@ struct Shared {
     clients: Clients,
     options: Options,
     secret: Option<Secret>,
+    /// Headers that all posts have.
+    headers: Vec<(&'static str, String)>,
+    origin: String,
     client: reqwest::Client,
     registry: Mutex<Registry>,
     /// To the task that serves them.
@@ -67,8 +70,8 @@ pub enum Refused {
     #[error(transparent)]
     Url(#[from] BadUrl),
     /// It does not want to get events from here.
-    #[error("unauthorized webhook URL: {0} answers OPTIONS with a WebHook-Allowed-Origin that is not {origin}", origin = push::ORIGIN)]
-    Consent(String),
+    #[error("unauthorized webhook URL: {0} answers OPTIONS with a WebHook-Allowed-Origin that is not {1}")]
+    Consent(String, String),
     /// A topic or the group cannot be used.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -79,7 +82,8 @@ pub enum Refused {
 
 impl Hooks {
     /// Webhooks for sessions of `hub`, and what has to run to serve them: it ends when `drain` turns true and what is under way
-    /// is answered, which takes no longer than one answer may take. Operators see who has them among `clients`.
+    /// is answered, which takes no longer than one answer may take. Operators see who has them among `clients`; `common` has
+    /// what Weft calls itself.
     ///
     /// # Errors
     /// The HTTP client cannot be made, or `secret_file` not be used.
@@ -87,6 +91,7 @@ impl Hooks {
         hub: Arc<dyn Hub>,
         clients: Clients,
         options: Options,
+        common: &eventmesh::Options,
         drain: watch::Receiver<bool>,
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), Reject> {
         let resolver = Arc::new(Checked { loopback: options.loopback });
@@ -100,8 +105,12 @@ impl Hooks {
             |error: reqwest::Error| Reject::new(RejectKind::Unavailable, format!("webhooks: {error}"));
         let (new, news) = mpsc::channel(64);
         let (client, secret) = (builder.build().map_err(failed)?, secret(&options)?);
-        let registry = Mutex::default();
-        let shared = Arc::new(Shared { hub, clients, options, secret, client, registry, new });
+        let (registry, origin) = (Mutex::default(), common.webhook_origin.clone());
+        let own = [(push::REQUEST_ORIGIN, &*origin)];
+        let headers = HEADERS.iter().copied().chain(common.headers()).chain(own);
+        let headers = headers.map(|(name, value)| (name, value.to_owned())).collect();
+        let shared =
+            Arc::new(Shared { hub, clients, options, secret, headers, origin, client, registry, new });
         Ok((Self(Arc::clone(&shared)), run(shared, news, drain)))
     }
 
@@ -125,8 +134,8 @@ impl Hooks {
         resolves(&target, shared.options.loopback).await?;
         let key = (wanted.group.to_owned(), target.url().to_string(), who.user.clone());
         let is_new = shared.registry.lock().find(&key).is_none();
-        if is_new && !consents(&shared.client, &target).await {
-            return Err(Refused::Consent(wanted.url.to_owned()));
+        if is_new && !consents(&shared.client, &target, &shared.origin).await {
+            return Err(Refused::Consent(wanted.url.to_owned(), shared.origin.clone()));
         }
         let hook = shared.hook(&key, target, who, wanted.write).await?;
         let most = usize::try_from(shared.options.topics_max).unwrap_or(usize::MAX);
@@ -429,12 +438,12 @@ fn secret(options: &Options) -> Result<Option<Secret>, Reject> {
 
 /// Asks a webhook whether it wants to get events (CloudEvents webhooks §4). One that does not answer is taken to: EventMesh's
 /// webhooks need not know of this.
-async fn consents(client: &reqwest::Client, target: &Target) -> bool {
+async fn consents(client: &reqwest::Client, target: &Target, origin: &str) -> bool {
     let asking = client.request(reqwest::Method::OPTIONS, target.url().clone());
-    let asking = asking.header(push::REQUEST_ORIGIN, push::ORIGIN).timeout(CONNECT).send();
+    let asking = asking.header(push::REQUEST_ORIGIN, origin).timeout(CONNECT).send();
     let Ok(answer) = asking.await else { return true };
     let allowed = answer.headers().get_all(push::ALLOWED_ORIGIN);
-    push::consents(allowed.iter().map(|value| value.to_str().unwrap_or_default()))
+    push::consents(allowed.iter().map(|value| value.to_str().unwrap_or_default()), origin)
 }
 
 /// Posts once. `stamp`: that of the event.
@@ -443,8 +452,8 @@ async fn post(shared: &Shared, hook: &Hook, push: Push, stamp: u64) -> Verdict {
     let body = push.body(now_ms(), random);
     let url = hook.target.url().clone();
     let mut request = shared.client.post(url).header(reqwest::header::CONTENT_TYPE, CONTENT_TYPE);
-    for (name, value) in HEADERS {
-        request = request.header(name, value);
+    for (name, value) in &shared.headers {
+        request = request.header(*name, value);
     }
     for (name, value) in &push.headers {
         // A value that no header can have is left out; it is in the form as well.

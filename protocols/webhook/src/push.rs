@@ -49,31 +49,21 @@ pub enum Verdict {
 /// The media type of [`Push::body`].
 pub const CONTENT_TYPE: &str = "application/x-www-form-urlencoded; charset=UTF-8";
 
-/// Headers that all have.
-pub const HEADERS: [(&str, &str); 7] = [
-    ("language", "JAVA"),
-    ("version", "1.0"),
-    ("eventmeshcluster", "weft"),
-    ("eventmeship", "127.0.0.1"),
-    ("eventmeshenv", "weft"),
-    ("eventmeshidc", "DEFAULT"),
-    (REQUEST_ORIGIN, ORIGIN),
-];
+/// Headers that all have, beside those that tell who Weft is.
+pub const HEADERS: [(&str, &str); 2] = [("language", "JAVA"), ("version", "1.0")];
 
 /// Header: who wants to post (CloudEvents webhooks §4.1.1).
 pub const REQUEST_ORIGIN: &str = "webhook-request-origin";
 /// Header of a webhook's answer to OPTIONS: who may post (CloudEvents webhooks §4.2.1).
 pub const ALLOWED_ORIGIN: &str = "webhook-allowed-origin";
-/// What Weft calls itself there.
-pub const ORIGIN: &str = "eventmesh.DEFAULT";
 
-/// Whether a webhook whose answer to OPTIONS has these [`ALLOWED_ORIGIN`]s lets Weft post to it. One that says nothing does: so
-/// it is with EventMesh, whose webhooks need not know of OPTIONS.
-pub fn consents<'a>(mut allowed: impl Iterator<Item = &'a str>) -> bool {
+/// Whether a webhook whose answer to OPTIONS has these [`ALLOWED_ORIGIN`]s lets `origin` post to it. One that says nothing does:
+/// so it is with EventMesh, whose webhooks need not know of OPTIONS.
+pub fn consents<'a>(mut allowed: impl Iterator<Item = &'a str>, origin: &str) -> bool {
     let mut any = false;
     let found = allowed.any(|origins| {
         any = true;
-        origins.split(',').any(|one| matches!(one.trim(), "*") || one.trim().eq_ignore_ascii_case(ORIGIN))
+        origins.split(',').any(|one| one.trim() == "*" || one.trim().eq_ignore_ascii_case(origin))
     });
     found || !any
 }
@@ -217,7 +207,7 @@ mod tests {
             (&["a.example"], false),
             (&[""], false),
         ] {
-            assert_eq!(consents(allowed.iter().copied()), want, "{allowed:?}");
+            assert_eq!(consents(allowed.iter().copied(), "eventmesh.DEFAULT"), want, "{allowed:?}");
         }
     }
 

@@ -116,7 +116,8 @@ impl Site {
         let (drain, drained) = watch::channel(false);
         let clients = Clients::default();
         let of_hooks = Arc::clone(&hub) as Arc<dyn Hub>;
-        let (hooks, posts) = Hooks::new(of_hooks, clients.clone(), options, drained).unwrap();
+        let names = eventmesh::Options { idc: "FT".to_owned(), ..eventmesh::Options::default() };
+        let (hooks, posts) = Hooks::new(of_hooks, clients.clone(), options, &names, drained).unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(posts);
         Self { hub, clients, hooks, drain, tasks }
@@ -183,6 +184,10 @@ async fn an_event_is_done_when_the_webhook_took_it() {
     let request = hook.got().remove(0);
     assert!(request.starts_with("POST /hook HTTP/1.1\r\n"), "{request}");
     assert!(request.contains("code: 105\r\n") && !request.contains("protocoltype"), "{request}");
+    for header in ["eventmeshidc: FT", "eventmeshcluster: weft", "webhook-request-origin: eventmesh.DEFAULT"]
+    {
+        assert!(request.contains(&format!("{header}\r\n")), "{header} in {request}");
+    }
     assert!(
         request.contains("content-type: application/x-www-form-urlencoded; charset=UTF-8\r\n"),
         "{request}"
@@ -251,7 +256,8 @@ async fn posts_are_signed_so_that_webhooks_know_them() {
     assert_eq!(ids[0], ids[1], "the same event");
     let missing = Options { secret_file: file, ..options() };
     let (_drain, drained) = watch::channel(false);
-    let error = Hooks::new(Arc::new(FakeHub::new()), Clients::default(), missing, drained).err().unwrap();
+    let (hub, names) = (Arc::new(FakeHub::new()), eventmesh::Options::default());
+    let error = Hooks::new(hub, Clients::default(), missing, &names, drained).err().unwrap();
     assert!(error.to_string().contains("webhook.secret_file"), "{error}");
 }
 
@@ -261,7 +267,7 @@ async fn a_webhook_of_others_is_not_posted_to() {
     let hook = Webhook::new().await;
     *hook.allowed.lock().unwrap() = "WebHook-Allowed-Origin: a.example\r\n".to_owned();
     let refused = site.subscribe("g", &hook.url, "c").await.unwrap_err();
-    assert!(matches!(&refused, Refused::Consent(url) if *url == hook.url), "{refused}");
+    assert!(matches!(&refused, Refused::Consent(url, _) if *url == hook.url), "{refused}");
     assert!(site.hub.sessions().is_empty());
     *hook.allowed.lock().unwrap() = "WebHook-Allowed-Origin: eventmesh.DEFAULT\r\n".to_owned();
     site.subscribe("g", &hook.url, "c").await.unwrap();

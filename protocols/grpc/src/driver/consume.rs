@@ -353,7 +353,7 @@ pub(super) async fn subscribe_webhook(site: &Site, headers: &HeaderMap, message:
             shown: (interest.caller.agent(&interest.group), site.source.address, PROTOCOL),
         };
         hooks.subscribe(who, wanted).await.map_err(|refused| match refused {
-            Refused::Url(_) | Refused::Consent(_) | Refused::Name(_) => {
+            Refused::Url(_) | Refused::Consent(..) | Refused::Name(_) => {
                 Answer::new(Code::Body, refused.to_string())
             }
             Refused::Rejected(reject) => failed(reject),

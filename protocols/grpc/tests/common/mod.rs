@@ -51,7 +51,8 @@ impl Site {
         let webhooks = webhook::Options { loopback: true, ..webhook::Options::default() };
         let clients = Clients::default();
         let of_hooks = Arc::clone(&shared);
-        let (hooks, posts) = Hooks::new(of_hooks, clients.clone(), webhooks, drain.subscribe()).unwrap();
+        let (hooks, posts) =
+            Hooks::new(of_hooks, clients.clone(), webhooks, &eventmesh, drain.subscribe()).unwrap();
         tasks.spawn(posts);
         let places = (hooks, clients.clone());
         let services = Services::new(shared, requester, places, options, eventmesh).await;
