@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use access::Access;
 use anyhow::Context as _;
-use config::Config;
+use config::{Config, Sources};
 use event::Health;
 use event::access::Gate;
 use event::admin::Admin;
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::admin::Front;
 use crate::connect::{self, Connectors};
 use crate::listen::{self, Http, Listening, Mqtt, Protocol, Stop};
+use crate::reload::Reload;
 use crate::upgrade::{self, Upgrades};
 use crate::{mesh, operate, sys, telemetry};
 
@@ -43,11 +44,11 @@ fn loopback(config: &Config) -> impl Iterator<Item = Arc<str>> {
 
 impl Bridge {
     /// Binds the listeners, opens the log, recovers, connects, and takes clients. The admin pages answer from the first
-    /// step on. Not cancel-safe: dropped, it ends as in a crash.
+    /// step on. `config` came from `sources`: routes follow them while it runs. Not cancel-safe: dropped, it ends as in a crash.
     ///
     /// # Errors
     /// One line that says what to do.
-    pub async fn build(config: Config, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+    pub async fn build(config: Config, sources: Sources, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let (drain, drained) = watch::channel(false);
         let patience = Duration::from_secs(u64::from(config.stop_timeout_s));
         let stop = Stop { drain: drained.clone(), patience };
@@ -74,6 +75,8 @@ impl Bridge {
 
         let interval = Duration::from_secs(u64::from(config.core.sys_interval_s));
         parts.spawn(sys::publish(Arc::clone(&core), metrics.clone(), interval, drained.clone()));
+        let reload = Reload::new(sources, config.clone(), Arc::clone(&core), health.clone());
+        parts.spawn(Arc::clone(&reload).watch(drained.clone()));
         let speak_mqtt = Arc::new(config.mqtt.options);
         let gate: Arc<dyn Gate> = Arc::new(access);
         let upgrades = Upgrades {
@@ -85,7 +88,7 @@ impl Bridge {
         };
         let events = http_front::router(Arc::clone(&gate), Arc::clone(&hub), options, drained.clone());
         let admin: Arc<dyn Admin> = Arc::clone(&core) as Arc<dyn Admin>;
-        let operate = operate::router(Arc::clone(&gate), admin);
+        let operate = operate::router(Arc::clone(&gate), admin, reload);
         front.open(events.merge(upgrade::router(upgrades)).merge(operate));
         let speak_mqtt =
             Protocol::Mqtt(Mqtt { gate: Arc::clone(&gate), hub: Arc::clone(&hub), options: speak_mqtt });

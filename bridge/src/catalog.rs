@@ -68,6 +68,7 @@ pub const METRICS: &[Metric] = &[
     counter("weft_access_reloads_total", "result", "Changed files of access control: taken, or broken and not taken"),
     counter("weft_bridge_connections_cut_total", "part", "Connections that were still busy when the time to stop was over"),
     counter("weft_bridge_panics_total", "part", "Tasks that ended in a panic; each closed one connection. More than 0 is a bug to report"),
+    counter("weft_config_reloads_total", "result", "Times that the configuration was read again: taken, or broken and not taken"),
     counter("weft_core_events_in_total", "", "Events that publishers handed to the core"),
     counter("weft_core_in_bytes_total", "", "Data of events that publishers handed to the core"),
     counter("weft_core_events_refused_total", "", "Publishes refused by the core, answered with a reason"),

@@ -19,6 +19,7 @@ mod operate;
 mod origins;
 mod passwd;
 mod process;
+mod reload;
 mod requests;
 mod shutdown;
 mod start;

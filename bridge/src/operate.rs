@@ -1,4 +1,4 @@
-//! `/admin/…`: sessions, subscriptions and retained events, as JSON in pages. Who asks has to be an administrator.
+//! `/admin/…`: sessions, subscriptions and retained events, as JSON in pages; and routes. Who asks has to be an administrator.
 
 #![expect(clippy::result_large_err, reason = "a refusal is the answer itself, and made once for a request")]
 
@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::admin::{administrator, answer, problem};
+use crate::reload::Reload;
 
 /// Sessions and retained events of one page, if the request does not say.
 const PAGE: usize = 100;
@@ -27,14 +28,15 @@ const PAGE_MAX: usize = 1000;
 
 type Core = Arc<dyn Admin>;
 
-/// The pages, for administrators only.
-pub(crate) fn router(gate: Arc<dyn Gate>, core: Core) -> Router {
+/// The pages, for administrators only, with those of `reload`.
+pub(crate) fn router(gate: Arc<dyn Gate>, core: Core, reload: Arc<Reload>) -> Router {
     Router::new()
         .route("/admin/sessions", get(sessions))
         .route("/admin/sessions/{client}", get(session).delete(end))
         .route("/admin/subscriptions", get(subscriptions))
         .route("/admin/retained", get(retained).delete(forget))
         .with_state(core)
+        .merge(reload.router())
         .layer(from_fn_with_state(gate, guard))
 }
 

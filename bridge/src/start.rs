@@ -48,22 +48,23 @@ pub(crate) fn print(text: &str) {
 }
 
 fn start(arguments: Start) -> anyhow::Result<ExitCode> {
-    let loaded = config::load(&sources(arguments))?;
+    let sources = sources(arguments);
+    let loaded = config::load(&sources)?;
     files(&loaded)?;
     telemetry::start_logs(&loaded.config.log)?;
     process::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("weft").build();
     let runtime = runtime.context("no threads to run on")?;
-    let outcome = runtime.block_on(run(loaded));
+    let outcome = runtime.block_on(run(loaded, sources));
     // What is left are threads that wait for a disk or a name server: they hold no acknowledged event.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-async fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
+async fn run(loaded: Loaded, sources: Sources) -> anyhow::Result<ExitCode> {
     let mut signals = StopSignals::listen()?;
     let metrics = telemetry::start_metrics()?;
-    let starting = Bridge::build(loaded.config, metrics);
+    let starting = Bridge::build(loaded.config, sources, metrics);
     let mut bridge = tokio::select! {
         biased;
         name = signals.next() => {

@@ -37,6 +37,10 @@ pub struct Config {
     /// then is cut off; no acknowledged event is lost by that.
     #[schemars(range(max = 600))]
     pub stop_timeout_s: u32,
+    /// How often the configuration file is looked at for changed routes, seconds. Default 2; 0..=3600; 0: only on SIGHUP and
+    /// `POST /admin/reload`. Routes are replaced as a whole while Weft runs; everything else holds from the next start on.
+    #[schemars(range(max = 3600))]
+    pub reload_s: u16,
     /// What Weft says about itself, on standard error.
     pub log: Log,
     /// MQTT 3.1.1 and 5 over TCP.
@@ -115,6 +119,7 @@ impl Default for Config {
             data: PathBuf::from("weft-data"),
             allow_anonymous: false,
             stop_timeout_s: 10,
+            reload_s: 2,
             log: Log::default(),
             mqtt: Listener::default(),
             http: Listener::default(),

@@ -107,6 +107,16 @@ impl Weft {
         self.setup.data.clone().unwrap_or_else(|| self.folder.path().join("data"))
     }
 
+    /// Writes its configuration file anew. What holds of it while it runs is its business.
+    pub fn configure(&self, toml: &str) {
+        let file = self.folder.path().join("weft.toml");
+        assert!(file.exists(), "it was started with a configuration file");
+        // As careful people do it: a look never finds half of it.
+        let part = file.with_extension("part");
+        std::fs::write(&part, toml).unwrap();
+        std::fs::rename(part, file).unwrap();
+    }
+
     /// Its process id. Panics if it is not running.
     pub fn id(&self) -> u32 {
         self.process.as_ref().and_then(Process::id).expect("weft runs")

@@ -142,6 +142,20 @@ impl Core {
         Ok((Arc::new(core), recovered))
     }
 
+    /// Replaces the routes as a whole: what is published from now on goes by these. What was published before keeps the
+    /// route it was given, and its answer.
+    ///
+    /// # Errors
+    /// A route that names a store that is not there; nothing changes then.
+    pub fn set_routes(&self, routes: &[RouteOptions]) -> Result<(), String> {
+        let names: Vec<String> = self.shared.remotes.iter().map(|(name, _)| name.clone()).collect();
+        let table = RouteTable::compile(routes, &names)?;
+        self.shared.table.store(Arc::new(table));
+        // Behind it: who sees the new number finds the new table.
+        self.shared.generation.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
     /// Refuses what comes, tells connections that Weft stops, and keeps a checkpoint. The store may be closed after it.
     pub async fn stop(&self) {
         let shared = &self.shared;

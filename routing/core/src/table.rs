@@ -80,8 +80,7 @@ impl RouteTable {
                 (None, rule.durability)
             } else {
                 let remote = remotes.iter().position(|name| *name == rule.store);
-                let remote =
-                    remote.ok_or_else(|| format!("route {}: no store {:?}", rule.topic, rule.store))?;
+                let remote = remote.ok_or_else(|| no_store(rule, remotes))?;
                 (Some(remote), Durability::Remote)
             };
             Ok((rule.topic.clone(), Route { remote, durability, when_full: rule.when_full }))
@@ -95,6 +94,14 @@ impl RouteTable {
         let default = Route { remote: None, durability: Durability::Synced, when_full: WhenFull::default() };
         rule.map_or(default, |(_, route)| *route)
     }
+}
+
+fn no_store(rule: &RouteOptions, remotes: &[String]) -> String {
+    let names: Vec<&str> = std::iter::once(EMBEDDED).chain(remotes.iter().map(String::as_str)).collect();
+    let (topic, store, names) = (&rule.topic, &rule.store, names.join(", "));
+    format!(
+        "route {topic}: store {store:?} is not open; a restart opens those that routes name (open: {names})"
+    )
 }
 
 #[cfg(test)]

@@ -343,6 +343,45 @@ async fn a_route_with_a_remote_store_is_answered_by_it_and_fed_by_its_consumer()
 }
 
 #[tokio::test]
+async fn routes_are_replaced_whole_and_what_was_published_keeps_its_own() {
+    let (remote, mut ends) = event::store::store(event::ByteLimit::mib(1), 16);
+    let (handle, feed) = MemoryStore::new().open();
+    let route = |store: &str| RouteOptions {
+        topic: TopicFilter::parse("a").unwrap(),
+        store: store.to_owned(),
+        durability: Durability::Synced,
+        when_full: WhenFull::Refuse,
+    };
+    let (core, _) =
+        Core::recover(options(), &[], handle, feed, vec![("main".to_owned(), remote)]).await.unwrap();
+    let mut from = attach(&core, "from", Duration::ZERO).await;
+    let mut to = attach(&core, "to", Duration::ZERO).await;
+    subscribe(&mut *to.link, "a", SubscribeOptions::new(AtLeastOnce)).await;
+    let mut say = |text: &str| settle(from.link.publish(vec![publish(event("a", text), AtLeastOnce)]));
+    say("here").await.whole().unwrap();
+
+    core.set_routes(&[route("main")]).unwrap();
+    let far = tokio::spawn(say("there"));
+    let mut appends = Vec::new();
+    assert!(ends.appends.next(&mut appends, 8).await);
+    // One of two is wrong: none holds.
+    let error = core.set_routes(&[route("embedded"), route("nowhere")]).unwrap_err();
+    assert!(error.contains("nowhere") && error.contains("main"), "{error}");
+    let far_again = tokio::spawn(say("there again"));
+    assert!(ends.appends.next(&mut appends, 8).await);
+
+    core.set_routes(&[]).unwrap();
+    say("here again").await.whole().unwrap();
+    // The store of the route that is no more answers what it was given.
+    for append in appends {
+        append.receipt.unwrap().resolve(event::hub::Outcome::Kept);
+    }
+    far.await.unwrap().whole().unwrap();
+    far_again.await.unwrap().whole().unwrap();
+    assert_eq!(texts(&take(&mut *to.link, 2).await), ["here", "here again"]);
+}
+
+#[tokio::test]
 async fn an_unknown_store_of_a_route_stops_the_start() {
     let (handle, feed) = MemoryStore::new().open();
     let route = RouteOptions {

@@ -1,0 +1,144 @@
+//! Reads the configuration again while Weft runs. Routes are replaced as a whole, or not at all; everything else that
+//! changed is named, and holds from the next start on.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::{get, post};
+use config::{Config, Sources};
+use event::Health;
+use http::StatusCode;
+use parking_lot::Mutex;
+use routing::Core;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::admin::{answer, problem};
+
+/// What `/ready` calls it.
+const PART: &str = "configuration";
+
+/// The way from a changed configuration to the routes of the core.
+pub(crate) struct Reload {
+    sources: Sources,
+    core: Arc<Core>,
+    health: Health,
+    /// What holds: as it was at the start, with the routes of now. Held while a change is made.
+    running: Mutex<Config>,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Taken {
+    /// Routes that hold now.
+    routes: usize,
+    /// Keys of the top level that changed and hold from the next start on.
+    after_restart: Vec<String>,
+}
+
+impl Reload {
+    pub(crate) fn new(sources: Sources, running: Config, core: Arc<Core>, health: Health) -> Arc<Self> {
+        Arc::new(Self { sources, core, health, running: Mutex::new(running) })
+    }
+
+    /// Reads the configuration and takes its routes. On an error, which says what is wrong where, nothing changes.
+    fn now(&self) -> Result<Taken, String> {
+        let mut running = self.running.lock();
+        let result = config::load(&self.sources).map_err(|mistake| mistake.to_string()).and_then(|loaded| {
+            self.core.set_routes(&loaded.config.routes)?;
+            Ok(loaded.config)
+        });
+        let outcome = match result {
+            Ok(config) => {
+                running.routes.clone_from(&config.routes);
+                let taken =
+                    Taken { routes: config.routes.len(), after_restart: differing(&running, &config) };
+                self.health.up(PART);
+                tracing::info!(routes = taken.routes, "configuration read again");
+                if !taken.after_restart.is_empty() {
+                    let keys = taken.after_restart.join(", ");
+                    tracing::warn!(%keys, "changed in the configuration, and holds after a restart");
+                }
+                Ok(taken)
+            }
+            Err(reason) => {
+                tracing::error!(%reason, "configuration not taken; the routes of before still hold");
+                self.health.down(PART, format!("{reason}; the routes of before still hold"));
+                Err(reason)
+            }
+        };
+        let result = if outcome.is_ok() { "taken" } else { "broken" };
+        metrics::counter!("weft_config_reloads_total", "result" => result).increment(1);
+        outcome
+    }
+
+    /// Reads the configuration again when its file has changed, or on SIGHUP, until `drain` turns true. Cancel-safe.
+    pub(crate) async fn watch(self: Arc<Self>, mut drain: watch::Receiver<bool>) {
+        let every = u64::from(self.running.lock().reload_s);
+        let mut looks = tokio::time::interval(Duration::from_secs(every.max(1)));
+        let mut hangup = signal(SignalKind::hangup()).ok();
+        let mut seen = self.look();
+        loop {
+            let asked = tokio::select! {
+                biased;
+                _ = drain.wait_for(|drain| *drain) => return,
+                Some(()) = async { hangup.as_mut()?.recv().await } => true,
+                _ = looks.tick(), if every > 0 => false,
+            };
+            let now = self.look();
+            if asked || now != seen {
+                seen = now;
+                let reload = Arc::clone(&self);
+                // What came of it was said where people look.
+                tokio::task::spawn_blocking(move || reload.now()).await.map(drop).unwrap_or(());
+            }
+        }
+    }
+
+    /// What tells whether the file is another one.
+    fn look(&self) -> Option<(SystemTime, u64)> {
+        let metadata = std::fs::metadata(self.sources.file.as_ref()?).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    }
+
+    /// `/admin/routes` and `/admin/reload`, behind the guard of the admin pages.
+    pub(crate) fn router(self: Arc<Self>) -> Router {
+        Router::new()
+            .route("/admin/routes", get(routes))
+            .route("/admin/reload", post(reload))
+            .with_state(self)
+    }
+}
+
+/// The keys of the top level that differ.
+fn differing(one: &Config, other: &Config) -> Vec<String> {
+    let table = |config| match serde_json::to_value(config) {
+        Ok(Value::Object(table)) => table,
+        Ok(_) | Err(_) => serde_json::Map::new(),
+    };
+    let (one, other) = (table(one), table(other));
+    one.into_iter().filter(|(key, value)| other.get(key) != Some(value)).map(|(key, _)| key).collect()
+}
+
+async fn routes(State(reload): State<Arc<Reload>>) -> Response {
+    let running = reload.running.lock();
+    let file = reload.sources.file.as_deref();
+    found(&json!({ "file": file, "routes": running.routes }))
+}
+
+async fn reload(State(reload): State<Arc<Reload>>) -> Response {
+    match tokio::task::spawn_blocking(move || reload.now()).await {
+        Ok(Ok(taken)) => found(&json!(taken)),
+        Ok(Err(reason)) => problem(StatusCode::UNPROCESSABLE_ENTITY, "configuration", &reason),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, "failed", &error.to_string()),
+    }
+}
+
+fn found(page: &Value) -> Response {
+    answer(StatusCode::OK, "application/json", format!("{page}\n"))
+}
