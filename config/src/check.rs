@@ -309,6 +309,9 @@ fn routes(config: &Config, written: &Written) -> Result<(), Mistake> {
             let hint = "write the filter alone: a route takes every event that it matches";
             return Err(written.mistake(&key.name("topic"), "a route cannot be a shared subscription", hint));
         }
+        if let Err(reason) = route.check() {
+            return Err(written.mistake(&key.name("filter"), reason, ""));
+        }
         if route.store == EMBEDDED {
             if route.durability == event::Durability::Remote {
                 let hint = "\"synced\" is the strongest promise of one machine";

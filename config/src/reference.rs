@@ -46,6 +46,7 @@ const EXAMPLES: &str = "
 
     [[route]]
     topic = 'orders/#'
+    filter = 'cel: data.total > 100'
     store = 'main'
 
     [bridge.plant]

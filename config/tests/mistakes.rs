@@ -131,6 +131,10 @@ fn a_route_names_a_store_and_a_filter_that_are_there() {
         "weft.toml:5: route[1].topic = \"$share/g/b\": a route cannot be",
     );
     starts(
+        &route("topic = \"b\"\nfilter = \"cel: data = 1\""),
+        "weft.toml:6: route[1].filter = \"cel: data = 1\": the cel filter is wrong: at character 6",
+    );
+    starts(
         &route("topic = \"b\"\ndurability = \"remote\""),
         "weft.toml:6: route[1].durability = \"remote\": the embedded log is not remote; ",
     );

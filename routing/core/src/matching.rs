@@ -16,7 +16,7 @@ use crate::select::Selection;
 use crate::session::Session;
 use crate::session::mailbox::{Item, Wanted};
 use crate::shared::{Shared, Subscription};
-use crate::table::Route;
+use crate::table::Ways;
 
 /// Who wants the events of a topic, and where it is kept.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(crate) struct Matched {
     pub(crate) replays: Vec<Arc<Replay>>,
     /// Somebody wants every event through the log.
     pub(crate) keep_all: bool,
-    pub(crate) route: Route,
+    pub(crate) ways: Ways,
 }
 
 /// One session that wants a topic.
@@ -192,8 +192,8 @@ fn look_up(shared: &Shared, topic: &TopicName) -> Matched {
     }
     let all = targets.iter().chain(selective.iter().map(|(target, _)| target));
     let keep_all = !replays.is_empty() || all.into_iter().any(|target| target.session.keep_all);
-    let route = shared.table.load().route(topic);
-    Matched { topic: Box::from(topic.as_str()), targets, selective, groups, replays, keep_all, route }
+    let ways = shared.table.load().ways(topic);
+    Matched { topic: Box::from(topic.as_str()), targets, selective, groups, replays, keep_all, ways }
 }
 
 /// A subscription that a topic hits: the session's key, the session, and how it wants the event.

@@ -102,7 +102,8 @@ impl Publisher {
                 sorted.refused.push((place, Reject::new(RejectKind::Busy, reason)));
                 continue;
             }
-            let remote = matched.route.remote.filter(|_| who.origin == Origin::Client);
+            let route = matched.ways.of(&publish.event, &shared.metrics.filter_errors);
+            let remote = route.remote.filter(|_| who.origin == Origin::Client);
             if let Some(remote) = remote {
                 sorted.add_remote(remote, place, &publish, marks);
                 continue;
@@ -110,7 +111,7 @@ impl Publisher {
             let live = publish.guarantee == Guarantee::AtMostOnce;
             if !live || publish.retain || matched.keep_all || marks.will.is_some() {
                 sorted.local.reserve(count - place);
-                sorted.add_local(place, &publish, marks, matched.route);
+                sorted.add_local(place, &publish, marks, route);
             }
             if live && !matched.is_empty() {
                 if !run_of.as_ref().is_some_and(|known| Arc::ptr_eq(known, &matched))

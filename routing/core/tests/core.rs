@@ -315,6 +315,7 @@ async fn a_route_with_a_remote_store_is_answered_by_it_and_fed_by_its_consumer()
     let (remote, mut ends) = event::store::store(event::ByteLimit::mib(1), 16);
     let (handle, feed) = MemoryStore::new().open();
     let route = |store: &str| RouteOptions {
+        filter: None,
         topic: TopicFilter::parse("far/#").unwrap(),
         store: store.to_owned(),
         durability: Durability::Synced,
@@ -347,6 +348,7 @@ async fn routes_are_replaced_whole_and_what_was_published_keeps_its_own() {
     let (remote, mut ends) = event::store::store(event::ByteLimit::mib(1), 16);
     let (handle, feed) = MemoryStore::new().open();
     let route = |store: &str| RouteOptions {
+        filter: None,
         topic: TopicFilter::parse("a").unwrap(),
         store: store.to_owned(),
         durability: Durability::Synced,
@@ -385,6 +387,7 @@ async fn routes_are_replaced_whole_and_what_was_published_keeps_its_own() {
 async fn an_unknown_store_of_a_route_stops_the_start() {
     let (handle, feed) = MemoryStore::new().open();
     let route = RouteOptions {
+        filter: None,
         topic: TopicFilter::parse("a").unwrap(),
         store: "nowhere".to_owned(),
         durability: Durability::Synced,
