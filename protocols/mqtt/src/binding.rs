@@ -165,8 +165,27 @@ fn structured(
     }
     let parts = incoming.into_parts(topic, arrival.stamp, arrival.now_ms, publisher);
     // Content type and format indicator of the packet speak of the envelope, not of the data in it.
-    let meta = Meta { content_type: None, utf8: false, ..meta };
+    let mut meta = Meta { content_type: None, utf8: false, ..meta };
+    // The packet may say again what the payload says (CE MQTT §3.2.3): nobody shall get it twice.
+    if meta.user.len() <= CLOUD_EVENT_PROPERTIES_MAX
+        && let Some(event) = &parts.meta
+    {
+        meta.user.retain(|(name, _)| !has_attribute(event, name));
+    }
     Ok(Event::new(with_properties(parts, meta, expires_ms)))
+}
+
+/// Whether a CloudEvent has the attribute of this name.
+fn has_attribute(event: &Meta, name: &str) -> bool {
+    let Some(attributes) = &event.attributes else { return false };
+    match name {
+        "specversion" | "id" | "source" | "type" => true,
+        "subject" => attributes.subject.is_some(),
+        "time" => attributes.time.is_some(),
+        "dataschema" => attributes.dataschema.is_some(),
+        "datacontenttype" => event.content_type.is_some(),
+        _ => attributes.extensions.iter().any(|(have, _)| &**have == name),
+    }
 }
 
 /// Binary mode: user properties with names of attributes are attributes (CE MQTT §3.1.3). A publish that only looks like
@@ -179,10 +198,12 @@ fn binary(topic: TopicName, found: Found, payload: Bytes, arrival: Arrival<'_>) 
     let mut valid = true;
     for (name, value) in &meta.user {
         let attribute = event::event::is_attribute_name(name) && &**name != "datacontenttype";
+        // As the example of §3.1.4 has it.
+        let again = &**name == "datacontenttype" && meta.content_type.as_ref() == Some(value);
         if attribute && !taken.contains(&&**name) {
             taken.push(name);
             valid &= draft.set(name.clone(), Value::String(value.clone())).is_ok();
-        } else {
+        } else if !again {
             rest.push((name.clone(), value.clone()));
         }
     }

@@ -172,6 +172,25 @@ fn a_structured_cloud_event_keeps_what_the_packet_says_beside_it() {
 }
 
 #[test]
+fn what_a_cloud_event_says_itself_goes_out_once() {
+    let again = [
+        Property::ContentType("application/cloudevents+json"),
+        Property::User("id", "7"),
+        Property::User("specversion", "1.0"),
+        Property::User("subject", "not said by the payload"),
+    ];
+    let out = outgoing(&incoming(V5, &again, JSON).unwrap(), 0);
+    assert_eq!(out.iter().filter(|one| one.starts_with(r#"User("id""#)).count(), 1, "{out:?}");
+    assert_eq!(out.last().unwrap(), r#"User("subject", "not said by the payload")"#);
+
+    for (said, kept) in [("text/plain", false), ("text/html", true)] {
+        let own = [Property::ContentType("text/plain"), Property::User("datacontenttype", said)];
+        let out = outgoing(&incoming(V5, &[&CLOUD_EVENT[..], &own].concat(), b"x").unwrap(), 0);
+        assert_eq!(out.iter().any(|one| one.contains("datacontenttype")), kept, "{out:?}");
+    }
+}
+
+#[test]
 fn other_json_of_3_1_1_is_plain() {
     for json in [
         &br#"{"a":1}"#[..],
