@@ -124,7 +124,8 @@ pub(super) fn is_built(name: &str) -> bool {
     sources.map(|file| file.unwrap().path()).all(|file| same(&file))
 }
 
-fn built(name: &str) -> PathBuf {
+/// Where `tests/real/build.sh` puts the program of this folder.
+pub(super) fn built(name: &str) -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
     cache.unwrap_or_else(home).join("weft-ci/clients").join(name)

@@ -11,6 +11,7 @@ mod eventmesh;
 mod mosquitto;
 mod paho;
 mod rocketmq;
+mod sdk;
 
 use std::process::{Command, Stdio};
 
@@ -22,6 +23,7 @@ pub use eventmesh::{EventMesh, eventmesh_cases};
 pub use mosquitto::{mosquitto_publisher, mosquitto_subscriber};
 pub use paho::paho_publisher;
 pub use rocketmq::{Received, RocketMq};
+pub use sdk::{Language, Sdk};
 
 /// A tool that is not part of a Rust toolchain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,10 @@ pub enum Tool {
     MqttJs,
     /// A JDK, Maven and the acceptance suite: EventMesh's SDK for Java.
     EventMesh,
+    /// Python with the CloudEvents SDK.
+    SdkPython,
+    /// Node and the CloudEvents SDK, built by `tests/real/build.sh`.
+    SdkJavaScript,
     /// The right to mount a small file system.
     Mount,
 }
@@ -63,6 +69,8 @@ impl Tool {
             Self::JavaClients => runs("java", &["-version"]) && conversation::is_built("java"),
             Self::MqttJs => runs("node", &["--version"]) && conversation::is_built("mqttjs"),
             Self::EventMesh => Self::Java.is_there() && eventmesh::is_there(),
+            Self::SdkPython => runs(&paho::python(), &["-c", "import cloudevents.core"]),
+            Self::SdkJavaScript => runs("node", &["--version"]) && conversation::is_built("sdk-javascript"),
             Self::Mount => runs("sh", &["-c", "test \"$(id -u)\" = 0 && unshare --mount true"]),
         }
     }
@@ -86,6 +94,12 @@ impl Tool {
             Self::MqttJs => "MQTT.js (apt-get install nodejs npm; tests/real/build.sh mqttjs)",
             Self::EventMesh => {
                 "EventMesh's SDK (apt-get install openjdk-17-jdk-headless maven; ../shared/eventmesh/acceptance)"
+            }
+            Self::SdkPython => {
+                "Python with the CloudEvents SDK (pip install 'cloudevents>=2,<3'; WEFT_TEST_PYTHON names the interpreter)"
+            }
+            Self::SdkJavaScript => {
+                "CloudEvents SDK for JavaScript (apt-get install nodejs npm; tests/real/build.sh sdk-javascript)"
             }
             Self::Mount => "root, to mount a small file system",
         }
