@@ -198,12 +198,10 @@ fn binary(topic: TopicName, found: Found, payload: Bytes, arrival: Arrival<'_>) 
     let mut valid = true;
     for (name, value) in &meta.user {
         let attribute = event::event::is_attribute_name(name) && &**name != "datacontenttype";
-        // As the example of §3.1.4 has it.
-        let again = &**name == "datacontenttype" && meta.content_type.as_ref() == Some(value);
         if attribute && !taken.contains(&&**name) {
             taken.push(name);
             valid &= draft.set(name.clone(), Value::String(value.clone())).is_ok();
-        } else if !again {
+        } else {
             rest.push((name.clone(), value.clone()));
         }
     }

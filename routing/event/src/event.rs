@@ -317,8 +317,14 @@ impl Event {
             if let Some(data) = &meta.correlation {
                 derived(CORRELATION_DATA, base64::engine::general_purpose::STANDARD.encode(data));
             }
-            if !meta.user.is_empty() {
-                derived(USER_PROPERTIES, user_properties(&meta.user));
+            // `datacontenttype` may stand among them as well (CE MQTT §3.1.4, example): the Content Type has said it.
+            let said = |name: &str, value: &str| {
+                let own = name == "datacontenttype" && self.content_type() == Some(value);
+                own && self.attributes().is_some()
+            };
+            let mut more = meta.user.iter().filter(|(name, value)| !said(name, value)).peekable();
+            if more.peek().is_some() {
+                derived(USER_PROPERTIES, user_properties(more));
             }
         }
         list
@@ -358,8 +364,8 @@ pub const CORRELATION_DATA: &str = "correlationdata";
 pub const USER_PROPERTIES: &str = "userproperties";
 
 /// User properties as the text of the extension [`USER_PROPERTIES`].
-pub(crate) fn user_properties(user: &[(ByteString, ByteString)]) -> String {
-    let pairs: Vec<(&str, &str)> = user.iter().map(|(name, value)| (&**name, &**value)).collect();
+pub(crate) fn user_properties<'a>(user: impl Iterator<Item = &'a (ByteString, ByteString)>) -> String {
+    let pairs: Vec<(&str, &str)> = user.map(|(name, value)| (&**name, &**value)).collect();
     serde_json::to_string(&pairs).unwrap_or_default()
 }
 

@@ -277,7 +277,7 @@ fn take_user(text: &str, meta: &mut Meta) -> bool {
         return false;
     }
     let user: Vec<_> = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-    let same = user_properties(&user) == text;
+    let same = user_properties(user.iter()) == text;
     if same {
         meta.user = user;
     }
