@@ -14,6 +14,18 @@ use tests::wire::{Connect, Property, Publish};
 const PYTHON: (Language, Tool) = (Language::Python, Tool::SdkPython);
 const JAVASCRIPT: (Language, Tool) = (Language::JavaScript, Tool::SdkJavaScript);
 
+const GO: (Language, Tool) = (Language::Go, Tool::SdkGo);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn go_publishes_also_in_batches_and_python_reads() {
+    exchange(GO, PYTHON).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn python_publishes_and_go_reads() {
+    exchange(PYTHON, GO).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python_publishes_and_javascript_reads() {
     exchange(PYTHON, JAVASCRIPT).await;
@@ -39,7 +51,11 @@ async fn exchange(writer: (Language, Tool), reader: (Language, Tool)) {
     let mut parser = Parser::new(move |event: tests::sse::ServerSentEvent| say.try_send(event.data).unwrap());
 
     let (mut out, mut back) = (Sdk::start(writer.0), Sdk::start(reader.0));
-    for mode in ["binary", "structured"] {
+    let modes: &[&str] = match writer.0 {
+        Language::Go => &["binary", "structured", "batched"],
+        Language::Python | Language::JavaScript => &["binary", "structured"],
+    };
+    for &mode in modes {
         for mut event in events(writer.0, mode) {
             let attributes = texts(&event["attributes"]);
             let wanted = (attributes, event.get("data").cloned(), event.get("data_base64").cloned());
@@ -78,7 +94,7 @@ async fn exchange(writer: (Language, Tool), reader: (Language, Tool)) {
 }
 
 /// JSON, text, bytes, and no data. In binary mode the SDK for JavaScript does not encode headers as the HTTP binding wants
-/// (CE HTTP §3.1.3.2): its events are of characters that need none of it. And without data both SDKs leave it to the HTTP
+/// (CE HTTP §3.1.3.2): their events are of characters that need none of it. And without data both SDKs leave it to the HTTP
 /// client, or to a default, to name a content type: that is only published in structured mode.
 fn events(writer: Language, mode: &str) -> Vec<Map<String, Value>> {
     let plain = writer == Language::JavaScript && mode == "binary";
@@ -104,7 +120,7 @@ fn events(writer: Language, mode: &str) -> Vec<Map<String, Value>> {
         event(2, Some("text/plain"), "data", "größe \"世界\"\nzweite".into()),
         event(3, Some("image/png"), "data_base64", STANDARD.encode(b"\x89PNG\r\n\0\xff").into()),
     ];
-    if mode == "structured" {
+    if mode != "binary" {
         events.push(event(4, None, "data", Value::Null));
     }
     events

@@ -52,6 +52,8 @@ pub enum Tool {
     SdkPython,
     /// Node and the CloudEvents SDK, built by `tests/real/build.sh`.
     SdkJavaScript,
+    /// The CloudEvents SDK for Go, built by `tests/real/build.sh`.
+    SdkGo,
     /// The right to mount a small file system.
     Mount,
 }
@@ -71,6 +73,7 @@ impl Tool {
             Self::EventMesh => Self::Java.is_there() && eventmesh::is_there(),
             Self::SdkPython => runs(&paho::python(), &["-c", "import cloudevents.core"]),
             Self::SdkJavaScript => runs("node", &["--version"]) && conversation::is_built("sdk-javascript"),
+            Self::SdkGo => conversation::is_built("sdk-go"),
             Self::Mount => runs("sh", &["-c", "test \"$(id -u)\" = 0 && unshare --mount true"]),
         }
     }
@@ -101,6 +104,7 @@ impl Tool {
             Self::SdkJavaScript => {
                 "CloudEvents SDK for JavaScript (apt-get install nodejs npm; tests/real/build.sh sdk-javascript)"
             }
+            Self::SdkGo => "CloudEvents SDK for Go (Go 1.24 or later; tests/real/build.sh sdk-go)",
             Self::Mount => "root, to mount a small file system",
         }
     }

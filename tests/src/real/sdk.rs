@@ -17,6 +17,8 @@ pub enum Language {
     Python,
     /// `cloudevents` of npm.
     JavaScript,
+    /// `cloudevents/sdk-go`.
+    Go,
 }
 
 /// A program with an SDK, until it is dropped.
@@ -45,6 +47,7 @@ impl Sdk {
                 command.arg(built("sdk-javascript").join("sdk.js"));
                 command
             }
+            Language::Go => Command::new(built("sdk-go").join("sdk")),
         };
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().expect("the program starts");
