@@ -1,4 +1,4 @@
-//! Filters over events, in two languages: CloudEvents SQL 1.0 ([`cesql`]), which sees attributes, and CEL ([`cel`]), which
+//! Filters over events, in two languages: CloudEvents SQL 1.0 ([`cesql`]), which sees attributes, and CEL (`cel`), which
 //! sees attributes and JSON data.
 //!
 //! A filter is compiled once and refused then if anything about it is wrong; what it costs to run is bounded. Nothing here
