@@ -153,6 +153,11 @@ pub(crate) fn problem(code: StatusCode, kind: &str, detail: &str) -> Response {
     answer(code, "application/problem+json", format!("{page}\n"))
 }
 
+/// A page, as JSON.
+pub(crate) fn found(page: &Value) -> Response {
+    answer(StatusCode::OK, "application/json", format!("{page}\n"))
+}
+
 pub(crate) fn answer(code: StatusCode, kind: &'static str, text: String) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = code;

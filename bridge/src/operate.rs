@@ -18,7 +18,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::admin::{administrator, answer, problem};
+use crate::admin::{administrator, found, problem};
 use crate::reload::Reload;
 
 /// Sessions and retained events of one page, if the request does not say.
@@ -274,10 +274,6 @@ fn qos(guarantee: Guarantee) -> u8 {
 fn query(asked: Asking) -> Result<Asked, Response> {
     let asked = asked.map_err(|error| problem(StatusCode::BAD_REQUEST, "query", &error.body_text()))?;
     Ok(asked.0)
-}
-
-fn found(page: &Value) -> Response {
-    answer(StatusCode::OK, "application/json", format!("{page}\n"))
 }
 
 fn wrong(error: event::TopicError) -> Response {

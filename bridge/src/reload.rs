@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::admin::{answer, problem};
+use crate::admin::{found, problem};
 
 /// What `/ready` calls it.
 const PART: &str = "configuration";
@@ -137,8 +137,4 @@ async fn reload(State(reload): State<Arc<Reload>>) -> Response {
         Ok(Err(reason)) => problem(StatusCode::UNPROCESSABLE_ENTITY, "configuration", &reason),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, "failed", &error.to_string()),
     }
-}
-
-fn found(page: &Value) -> Response {
-    answer(StatusCode::OK, "application/json", format!("{page}\n"))
 }

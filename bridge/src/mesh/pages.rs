@@ -22,7 +22,7 @@ use tokio::time::sleep;
 
 use super::clients::{self, Asked};
 use super::figures::Figures;
-use crate::admin::{administrator, answer, problem};
+use crate::admin::{administrator, answer, found, problem};
 
 /// What the pages show.
 #[derive(Clone)]
@@ -213,10 +213,6 @@ async fn body(request: Request) -> Result<Bytes, Response> {
         let detail = format!("the body has more than {BODY_MAX} bytes, or did not arrive whole");
         problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large", &detail)
     })
-}
-
-fn found(page: &Value) -> Response {
-    answer(StatusCode::OK, "application/json", format!("{page}\n"))
 }
 
 fn done() -> Response {
