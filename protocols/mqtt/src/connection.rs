@@ -161,6 +161,8 @@ pub struct Connection {
     request: Option<Box<Request>>,
     /// Of clients that have opened data streams.
     lanes: Option<Box<Lanes>>,
+    /// The session is another connection's.
+    superseded: bool,
 }
 
 #[derive(Debug)]
@@ -214,6 +216,7 @@ impl Connection {
             keeping: VecDeque::new(),
             request: None,
             lanes: None,
+            superseded: false,
         }
     }
 
@@ -321,6 +324,12 @@ impl Connection {
             Packet::Auth(auth) => self.handle_auth(auth)?,
             Packet::Disconnect(_) if !connected => self.end(false),
             _ if !connected => return Err(Violation::AuthFirst),
+            Packet::Publish(publish) if !self.superseded || publish.id.is_none() => {
+                self.handle_publish(publish, now)?;
+            }
+            Packet::Disconnect(disconnect) => self.handle_disconnect(disconnect)?,
+            // The session is another connection's: it will be asked again.
+            _ if self.superseded => {}
             Packet::Publish(publish) => self.handle_publish(publish, now)?,
             Packet::PubAck(ack) => self.handle_puback(ack)?,
             Packet::PubRec(ack) => self.handle_pubrec(ack)?,
@@ -332,7 +341,6 @@ impl Connection {
                 self.tally.other_out += 1;
                 encode::pingresp(self.output.buffer());
             }
-            Packet::Disconnect(disconnect) => self.handle_disconnect(disconnect)?,
         }
         self.debug_assert_invariants();
         Ok(())
@@ -393,6 +401,18 @@ impl Connection {
             Closed::QueueFull => self.disconnect(Reason::QuotaExceeded, None),
             Closed::Stopping => self.disconnect(Reason::ServerShuttingDown, None),
         }
+    }
+
+    /// Another connection has the session. What the client had sent before may still be given in, and then
+    /// [`Closed::TakenOver`] to [`Self::handle_closed`]: of that only QoS 0 publishes and DISCONNECT count, as nobody repeats
+    /// them. Everything else the client does again on its new connection.
+    pub fn handle_superseded(&mut self) {
+        self.superseded = true;
+    }
+
+    /// Whether [`Self::handle_superseded`] was called.
+    pub fn is_superseded(&self) -> bool {
+        self.superseded
     }
 
     /// Weft stops: nothing more is taken from the client; what was taken is answered, within a limit.

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use event::access::{Asking, Credentials, Exchange, Gate, Step};
-use event::hub::{Admission, Attached, Delivery, Granted, Hub, Link, Receipt};
+use event::hub::{Admission, Attached, Closed, Delivery, Granted, Hub, Link, Receipt};
 use event::{Allowance, ClientId, Pending, Principal, Reject, Source};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
@@ -107,6 +107,8 @@ struct Driver<S> {
     allowance: Allowance,
     /// The client sent more than it may: until then it is not read.
     paused_until: Option<Instant>,
+    /// How much is read of a client whose session another connection has.
+    last_bytes: usize,
     publishes: VecDeque<Receipt>,
     releases: VecDeque<Receipt>,
     received: VecDeque<Receipt>,
@@ -160,6 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             proving: None,
             allowance: Allowance::unlimited(),
             paused_until: None,
+            last_bytes: LINGER_BYTES,
             publishes: VecDeque::new(),
             releases: VecDeque::new(),
             received: VecDeque::new(),
@@ -244,11 +247,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     }
 
     fn poll_deliveries(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
+        if self.connection.is_superseded() {
+            return false;
+        }
         let (Some(link), Some(room)) = (&mut self.link, self.connection.room()) else { return false };
         match link.poll_deliveries(cx, room, &mut self.deliveries) {
             Poll::Pending => false,
             Poll::Ready(Ok(())) => {
                 self.connection.handle_deliveries(&mut self.deliveries, now);
+                true
+            }
+            Poll::Ready(Err(Closed::TakenOver)) => {
+                self.connection.handle_superseded();
                 true
             }
             Poll::Ready(Err(why)) => {
@@ -478,14 +488,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             return true;
         }
         let paused = self.paused_until.is_some();
+        let superseded = self.connection.is_superseded() && !matches!(self.held, Held::Room(_));
         if self.failed || paused || !self.burst.is_empty() || !self.connection.wants_packets() {
-            return false;
+            return superseded && self.close_superseded();
         }
         let (room, read) = poll_input(&mut self.stream, &mut self.input, self.chunk, cx);
         match read {
-            Poll::Pending => false,
+            Poll::Pending => superseded && self.close_superseded(),
+            Poll::Ready(Ok(read @ 1..)) if superseded && read > self.last_bytes => self.close_superseded(),
             Poll::Ready(Ok(read @ 1..)) => {
                 self.bytes_in = self.bytes_in.saturating_add(read);
+                self.last_bytes -= if superseded { read } else { 0 };
                 self.connection.handle_input(now.instant);
                 if read == room {
                     self.chunk = (self.chunk * 4).min(CHUNK_MAX);
@@ -499,6 +512,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 true
             }
         }
+    }
+
+    /// Ends the connection if it is open, once what had come before another one took its session is in the hub's hands.
+    fn close_superseded(&mut self) -> bool {
+        let open = self.connection.is_open();
+        self.connection.handle_closed(Closed::TakenOver);
+        open
     }
 
     /// Takes the complete packets off the input, of which `read` bytes came now, and gives them to the connection.

@@ -14,9 +14,9 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use common::*;
-use event::hub::{Close, Closed, Publish};
+use event::hub::{Attach, Close, Closed, Hub as _, Publish};
 use event::testing::{Answer, Call};
-use event::{ByteLimit, Reject, RejectKind};
+use event::{ByteLimit, Principal, Reject, RejectKind};
 use mqtt::codec::client::{AckKind, Hello};
 use mqtt::codec::{FilterOptions, Property, Version};
 use mqtt::{DeniedPublish, Options};
@@ -334,6 +334,40 @@ async fn client_ids_that_are_not_allowed_are_refused() {
             assert_eq!(peer.next().await, "END");
         }
     }
+}
+
+/// As of programs that connect, publish, leave, and connect again under the same name.
+#[tokio::test(start_paused = true)]
+async fn what_came_before_a_newer_connection_is_published() {
+    for version in BOTH {
+        let world = World::new();
+        let mut older = world.connect(version, "c").await;
+        let mut burst = publish(version, "t/0", b"zero", AtMostOnce, 0, false, &[]);
+        burst.unsplit(publish(version, "t/1", b"one", AtLeastOnce, 1, false, &[]));
+        burst.unsplit(subscribe(version, 2, &[("t", options(AtLeastOnce))], &[]));
+        burst.unsplit(publish(version, "t/2", b"two", AtMostOnce, 0, false, &[]));
+        older.send(&burst).await;
+        // Before the driver has seen a byte.
+        let newer = world.hub.attach(Principal::anonymous("c"), Attach::default()).await.unwrap();
+        let last = older.next().await;
+        assert_eq!(last, if version == V5 { "DISCONNECT 0x8e" } else { "END" });
+        let published = world.hub.published();
+        let shown: Vec<_> = published.iter().map(|publish| publish.event.topic().as_str()).collect();
+        assert_eq!(shown, ["t/0", "t/2"], "the rest is for the newer connection");
+        assert!(!world.hub.calls().iter().any(|call| matches!(call, Call::Subscribe { .. })));
+        drop(newer);
+    }
+}
+
+/// A client that sends without end does not keep its connection by that.
+#[tokio::test(start_paused = true)]
+async fn a_flood_does_not_outlast_a_newer_connection() {
+    let world = World::new();
+    let mut older = world.connect(V5, "c").await;
+    let _newer = world.hub.attach(Principal::anonymous("c"), Attach::default()).await.unwrap();
+    let burst = publish(V5, "t", &[0; 50_000], AtMostOnce, 0, false, &[]);
+    let flood = async { while older.stream.write_all(&burst).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(60), flood).await.expect("the stream is closed");
 }
 
 #[tokio::test(start_paused = true)]

@@ -335,6 +335,7 @@ impl Bench {
         match how % 6 {
             0 => self.connection.handle_eof(),
             1 => self.connection.handle_drain(self.now().instant),
+            2 if !self.connection.is_superseded() => self.connection.handle_superseded(),
             2 => self.connection.handle_closed(Closed::TakenOver),
             3 => self.connection.handle_closed(Closed::Ended),
             4 => self.connection.handle_written(0, self.now().instant),

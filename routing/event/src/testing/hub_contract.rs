@@ -235,7 +235,9 @@ async fn a_newer_connection_takes_the_session(hub: &dyn Hub) {
     let mut out = Vec::new();
     let closed = soon(next_deliveries(&mut *older.link, Room { numbered: 1, bytes: 1 }, &mut out)).await;
     assert_eq!(closed, Err(Closed::TakenOver));
+    older.say("a", "what was under way", AtMostOnce).await;
     drop(older);
+    assert_eq!(newer.texts(1).await, ["what was under way"]);
     newer.say("a", "x", AtLeastOnce).await;
     assert_eq!(newer.texts(1).await, ["x"]);
 }
