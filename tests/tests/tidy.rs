@@ -201,7 +201,7 @@ fn hold(files: impl Iterator<Item = PathBuf>, rule: fn(&[Line]) -> Vec<Fault>) {
 }
 
 /// Crates at the rim: sans-io parts and one driver.
-const LEAVES: [&str; 13] = [
+const LEAVES: [&str; 14] = [
     "routing/access",
     "protocols/mqtt",
     "protocols/websocket",
@@ -214,6 +214,7 @@ const LEAVES: [&str; 13] = [
     "protocols/tcp",
     "connectors/embedded",
     "connectors/remoting",
+    "connectors/defibus",
     "connectors/rocketmq",
 ];
 

@@ -9,16 +9,17 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 
 use crate::codec::take;
-use crate::{Command, EncodeError, FrameError};
+use crate::{Command, EncodeError, FrameError, Language};
 
-/// RocketMQ's number for clients in Rust.
+/// RocketMQ's numbers of languages.
 const RUST: u8 = 12;
+const OTHER: u8 = 7;
 
 pub(crate) fn decode(mut header: Bytes, body: Bytes) -> Result<Command, FrameError> {
     let early = FrameError::Binary("it ends too early");
     let Some(mut fixed) = take(&mut header, 13) else { return Err(early) };
     let code = i32::from(fixed.get_i16());
-    fixed.advance(1);
+    let language = if fixed.get_u8() == RUST { Language::Rust } else { Language::Other };
     let (version, opaque, flag) = (i32::from(fixed.get_i16()), fixed.get_i32(), fixed.get_i32());
     let remark = long_text(&mut header)?;
     let Some(mut map) = long(&mut header) else { return Err(early) };
@@ -31,13 +32,16 @@ pub(crate) fn decode(mut header: Bytes, body: Bytes) -> Result<Command, FrameErr
         fields.push((name, long_text(&mut map)?));
     }
     let remark = (!remark.is_empty()).then_some(remark);
-    Ok(Command { code, version, opaque, flag, remark, fields, body })
+    Ok(Command { code, language, version, opaque, flag, remark, fields, body })
 }
 
 pub(crate) fn encode(command: &Command, out: &mut BytesMut) -> Result<(), EncodeError> {
     let too_large = |len: usize| EncodeError::TooLarge { len, max: crate::FRAME_MAX };
     out.put_i16(i16::try_from(command.code).map_err(|_| EncodeError::Code(command.code))?);
-    out.put_u8(RUST);
+    out.put_u8(match command.language {
+        Language::Rust => RUST,
+        Language::Other => OTHER,
+    });
     // The version is what the sender names; one that does not fit cannot come from this client.
     out.put_i16(i16::try_from(command.version).unwrap_or(i16::MAX));
     out.put_i32(command.opaque);

@@ -189,6 +189,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Language;
 
     fn decode_whole(frame: &[u8]) -> Result<Option<Command>, FrameError> {
         Decoder::default().decode(&mut BytesMut::from(frame))
@@ -306,7 +307,7 @@ mod tests {
         ) {
             let fields = fields.into_iter().map(|(n, v)| (ByteString::from(n), ByteString::from(v))).collect();
             let remark = remark.map(ByteString::from);
-            let command = Command { code, version, opaque, flag, remark, fields, body: body.into() };
+            let command = Command { code, language: Language::default(), version, opaque, flag, remark, fields, body: body.into() };
             for encoding in [Encoding::Json, Encoding::Binary] {
                 let mut out = BytesMut::new();
                 encode(&command, encoding, &mut out).unwrap();

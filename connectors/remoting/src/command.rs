@@ -15,6 +15,8 @@ use bytestring::ByteString;
 pub struct Command {
     /// What is asked ([`crate::code::request`]) or answered ([`crate::code::response`]).
     pub code: i32,
+    /// What the sender is written in. Brokers of 4.4 know no Rust.
+    pub language: Language,
     /// The sender's version, an ordinal. Below 401 a name server answers with invalid JSON.
     pub version: i32,
     /// The request's number, repeated in its answer.
@@ -27,6 +29,16 @@ pub struct Command {
     pub fields: Vec<(ByteString, ByteString)>,
     /// The body; often a slice of what was read.
     pub body: Bytes,
+}
+
+/// What a client is written in, as far as it matters here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Language {
+    /// Rust: RocketMQ's number 12.
+    #[default]
+    Rust,
+    /// Any other: written as RocketMQ's number 7.
+    Other,
 }
 
 /// The version this client names: V4_9_7. Brokers of 4.9 and 5.x both take it for one that reads valid JSON.

@@ -1,5 +1,6 @@
 //! The JSON header.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -8,7 +9,9 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
-use crate::{Command, FrameError};
+use crate::{Command, FrameError, Language};
+
+const RUST: &str = "RUST";
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -16,8 +19,8 @@ struct Header {
     code: i32,
     #[serde(default)]
     flag: i32,
-    #[serde(default, skip_deserializing)]
-    language: &'static str,
+    #[serde(default)]
+    language: Cow<'static, str>,
     opaque: i32,
     #[serde(default)]
     version: i32,
@@ -37,6 +40,7 @@ pub(crate) fn decode(header: &Bytes, body: Bytes) -> Result<Command, FrameError>
         serde_json::from_slice(header).map_err(|error| FrameError::Json(error.to_string()))?;
     Ok(Command {
         code: header.code,
+        language: if header.language == RUST { Language::Rust } else { Language::Other },
         version: header.version,
         opaque: header.opaque,
         flag: header.flag,
@@ -50,7 +54,10 @@ pub(crate) fn encode(command: &Command, out: &mut BytesMut) {
     let header = Header {
         code: command.code,
         flag: command.flag,
-        language: "RUST",
+        language: Cow::Borrowed(match command.language {
+            Language::Rust => RUST,
+            Language::Other => "OTHER",
+        }),
         opaque: command.opaque,
         version: command.version,
         serialize_type: "JSON",

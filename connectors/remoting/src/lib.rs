@@ -4,6 +4,7 @@
 //! * [`Pending`] finds the request that an answer belongs to.
 //! * [`StoredMessage`] and [`encode_batch`] are the two ways messages travel in bodies.
 //! * [`properties`] are the strings in which a message carries its properties.
+//! * [`strict_json`] mends what older brokers write in bodies.
 //!
 //! All integers on the wire are big-endian. Nothing here knows sockets, clocks or events.
 
@@ -15,8 +16,10 @@ mod json;
 mod message;
 mod pending;
 pub mod properties;
+mod strict;
 
 pub use codec::{Decoder, EncodeError, Encoding, FRAME_MAX, FrameError, HEADER_MAX, Limits, encode};
-pub use command::Command;
+pub use command::{Command, Language};
 pub use message::{BatchEntry, MessageError, StoredMessage, decode_messages, encode_batch, sys_flag};
 pub use pending::Pending;
+pub use strict::strict_json;
