@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Copies the published jars of one RocketMQ version, once, through Maven, and compiles the clients of java/.
 #
-#   fetch.sh VERSION          5.3.3 or 4.9.7
+#   fetch.sh VERSION          5.3.3 or 4.9.7; or "defibus": the DeFiBus client 1.0.1 and RocketMQ 4.4.0, with the broker
+#                             that stands in for DeFiBus' (../shared/defibus/standin)
 #
 # Prints the folder on stdout: VERSION/lib holds the jars, VERSION/classes the clients. Everything else goes to stderr.
 # The folder's root is $RMQ_CACHE, else ${XDG_CACHE_HOME:-$HOME/.cache}/weft-rocketmq.
@@ -13,6 +14,18 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${RMQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/weft-rocketmq}
 home=$cache/$version
 
+sources=("$here"/java/*.java)
+maven=("-Drmq.version=$version")
+if [ "$version" = defibus ]; then
+  standin=$here/../../../shared/defibus/standin/StandIn.java
+  if [ ! -f "$standin" ]; then
+    printf 'fetch: needs %s\n' "$standin" >&2
+    exit 1
+  fi
+  sources=("$here"/defibus/*.java "$standin")
+  maven=("-Drmq.version=4.4.0" "-Pdefibus")
+fi
+
 say() { printf 'fetch: %s\n' "$*" >&2; }
 
 fetch_jars() {
@@ -20,7 +33,7 @@ fetch_jars() {
   local part=$home/.part.$$ log=$home/.log.$$
   mkdir -p "$part"
   say "copying the jars of RocketMQ $version to $home/lib (once, about 40 to 90 MB)"
-  if ! mvn -q -B -f "$here/pom.xml" "-Drmq.version=$version" dependency:copy-dependencies \
+  if ! mvn -q -B -f "$here/pom.xml" "${maven[@]}" dependency:copy-dependencies \
     "-DoutputDirectory=$part" -DincludeScope=runtime >"$log" 2>&1; then
     cat "$log" >&2
     rm -rf "$part" "$log"
@@ -35,10 +48,10 @@ fetch_jars() {
 
 compile_clients() {
   local source stale=
-  for source in "$here"/java/*.java; do
+  for source in "${sources[@]}"; do
     [ "$home/classes/$(basename "${source%.java}").class" -nt "$source" ] || stale=1
   done
-  [ -z "$stale" ] || javac -nowarn -cp "$home/lib/*" -d "$home/classes" "$here"/java/*.java >&2
+  [ -z "$stale" ] || javac -nowarn -cp "$home/lib/*" -d "$home/classes" "${sources[@]}" >&2
 }
 
 # The shim that keeps every listener on 127.0.0.1.

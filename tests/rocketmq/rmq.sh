@@ -10,7 +10,7 @@
 #   rmq.sh java DIR CLASS ARGS...  run a client of java/ (NAME_SERVER in ARGS: see DIR/env.sh)
 #
 # Options of `up`:
-#   --version V     5.3.3 (default) or 4.9.7
+#   --version V     5.3.3 (default), 4.9.7, or defibus: a broker of 4.4.0 that stands in for DeFiBus' (see fetch.sh)
 #   --acl           require access key rmqtest with secret key rmqtest-secret
 #   --set K=V       any line of broker.conf; may repeat, wins over the defaults
 #   --owner PID     take everything down when process PID is gone
@@ -87,7 +87,7 @@ answers() { case $(route TBW102) in *'"code":'*) return 0 ;; *) return 1 ;; esac
 
 # A broker registers a topic of its own name; the route names its address once the registration is through.
 registered() {
-  local r; r=$(route broker-0) || return 1
+  local r; r=$(route "$broker") || return 1
   case $r in *"0:\"$host:"* | *"\"0\":\"$host:"*) return 0 ;; *) return 1 ;; esac
 }
 
@@ -212,6 +212,11 @@ CONF
           ;;
       esac
     fi
+    if [ "$version" = defibus ]; then
+      # 4.4.0 spells them so.
+      printf '%s\n' brokerClusterName=GZ-defibus brokerName=broker-a \
+        mapedFileSizeCommitLog=16777216 mapedFileSizeConsumeQueue=120000
+    fi
     for setting in "${settings[@]}"; do echo "$setting"; done
   } >"$dir/conf/broker.conf"
   if [ -n "$acl" ]; then
@@ -219,7 +224,9 @@ CONF
       '    secretKey: rmqtest-secret' '    whiteRemoteAddress:' '    admin: true' >"$dir/home/conf/plain_acl.yml"
   fi
   jvm_flags broker -Xms96m -Xmx256m -XX:MaxDirectMemorySize=192m
-  printf '%s\0' "$java" "${flags[@]}" org.apache.rocketmq.broker.BrokerStartup -c "$dir/conf/broker.conf" \
+  local main=org.apache.rocketmq.broker.BrokerStartup
+  if [ "$version" = defibus ]; then main=StandIn; fi
+  printf '%s\0' "$java" "${flags[@]}" "$main" -c "$dir/conf/broker.conf" \
     >"$dir/run/broker.argv"
 }
 
@@ -237,6 +244,7 @@ cmd_up() {
       *) die "unknown option $1" ;;
     esac
   done
+  broker=$([ "$version" = defibus ] && echo broker-a || echo broker-0)
   jars=$(RMQ_CACHE=$cache "$here/fetch.sh" "$version")
   local try
   for try in 1 2 3; do # two test runs may pick the same ports at the same moment
@@ -282,6 +290,7 @@ load() {
   [ -f "$dir/env.sh" ] || die "nothing was started in $dir"
   # shellcheck disable=SC1091
   . "$dir/env.sh"
+  broker=$([ "$RMQ_VERSION" = defibus ] && echo broker-a || echo broker-0)
   version=$RMQ_VERSION port=$RMQ_PORT jars=$RMQ_JARS timeout=120
 }
 
