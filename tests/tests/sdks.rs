@@ -93,11 +93,11 @@ async fn exchange(writer: (Language, Tool), reader: (Language, Tool)) {
     }
 }
 
-/// JSON, text, bytes, and no data. In binary mode the SDK for JavaScript does not encode headers as the HTTP binding wants
-/// (CE HTTP §3.1.3.2): their events are of characters that need none of it. And without data both SDKs leave it to the HTTP
-/// client, or to a default, to name a content type: that is only published in structured mode.
+/// JSON, text, bytes, and no data. In binary mode the SDKs for JavaScript and Go do not encode headers as the HTTP binding
+/// wants (CE HTTP §3.1.3.2): their events are of characters that need none of it. And without data the SDKs leave it to the
+/// HTTP client, or to a default, to name a content type: that is only published in structured mode.
 fn events(writer: Language, mode: &str) -> Vec<Map<String, Value>> {
-    let plain = writer == Language::JavaScript && mode == "binary";
+    let plain = writer != Language::Python && mode == "binary";
     let (source, subject) =
         if plain { ("/sdk/a", "100 percent") } else { ("/sdk/a%20b", "größe 世界 \"100 %\"") };
     let event = |number: u32, content_type: Option<&str>, name: &str, data: Value| {
