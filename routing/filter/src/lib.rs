@@ -1,5 +1,5 @@
 //! Filters over events, in two languages: CloudEvents SQL 1.0 ([`cesql`]), which sees attributes, and CEL (`cel`), which
-//! sees attributes and JSON data.
+//! sees attributes and JSON data. And what makes new texts and data of an event: [`Template`] and [`Build`].
 //!
 //! A filter is compiled once and refused then if anything about it is wrong; what it costs to run is bounded. Nothing here
 //! knows a socket, a file or a clock: whether an event passes is a function of the event.
@@ -9,16 +9,21 @@
     reason = "a place takes a few of the many tokens, operations and kinds of values, and refuses the others alike"
 )]
 
+mod build;
 mod cel;
 pub mod cesql;
 mod data;
 mod error;
 mod fuel;
+mod template;
 mod view;
+mod write;
 
 use event::{Language, Select};
 
+pub use build::{BUILT_MAX, Build, NotBuilt};
 pub use error::FilterError;
+pub use template::{Filled, TEMPLATE_MAX, Template};
 pub use view::EventView;
 
 /// The longest text of a filter, in bytes.

@@ -38,6 +38,18 @@ impl Expression {
         }
     }
 
+    /// Reads an expression of any value.
+    pub(crate) fn value(text: &str) -> Result<Self, FilterError> {
+        parse::parse(text).map(Self)
+    }
+
+    /// Writes its value for an event as JSON; `None`: there is none, JSON cannot say it, or it cost too much.
+    pub(crate) fn write(&self, view: &EventView<'_>, out: &mut Vec<u8>) -> Option<()> {
+        let mut evaluation = Evaluation::new(view);
+        let value = evaluation.value(&self.0)?;
+        value.write(out, &mut evaluation.fuel)
+    }
+
     /// Its value for an event; `None`: there is none, or it is neither true nor false.
     pub(crate) fn is_true(&self, view: &EventView<'_>) -> Option<bool> {
         Evaluation::new(view).boolean(&self.0)

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::data::{Node, Place};
 use crate::fuel::Fuel;
+use crate::write;
 
 /// A value. Those of the data stay where they are.
 #[derive(Clone, Debug)]
@@ -58,6 +59,40 @@ impl<'a> Value<'a> {
             | Self::Text(_)
             | Self::Event => None,
         }
+    }
+
+    /// Writes it as JSON; `None`: JSON has no such value, or it is too costly.
+    pub(super) fn write(&self, out: &mut Vec<u8>, fuel: &mut Fuel) -> Option<()> {
+        fuel.take(1)?;
+        match self {
+            Self::Null => out.extend_from_slice(b"null"),
+            Self::Boolean(value) => write::boolean(out, *value),
+            Self::Integer(value) => write::number(out, *value),
+            Self::Unsigned(value) => write::number(out, *value),
+            Self::Double(value) if value.is_finite() => write::number(out, *value),
+            Self::Double(_) | Self::Event => return None,
+            Self::Text(text) => {
+                fuel.take(text.len() / 16)?;
+                write::text(out, text);
+            }
+            Self::List(list) => {
+                out.push(b'[');
+                for (at, item) in list.iter().enumerate() {
+                    if at > 0 {
+                        out.push(b',');
+                    }
+                    item.write(out, fuel)?;
+                }
+                out.push(b']');
+            }
+            // Once: a list of the same part many times over costs what it writes.
+            Self::Json(place) => {
+                let before = out.len();
+                write::place(out, *place);
+                fuel.take((out.len() - before) / 16)?;
+            }
+        }
+        Some(())
     }
 
     /// Whether it is a list of either kind.
