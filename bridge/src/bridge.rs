@@ -75,7 +75,8 @@ impl Bridge {
 
         let interval = Duration::from_secs(u64::from(config.core.sys_interval_s));
         parts.spawn(sys::publish(Arc::clone(&core), metrics.clone(), interval, drained.clone()));
-        let reload = Reload::new(sources, config.clone(), Arc::clone(&core), health.clone());
+        let stores = connectors.running();
+        let reload = Reload::new(sources, config.clone(), Arc::clone(&core), stores, health.clone());
         parts.spawn(Arc::clone(&reload).watch(drained.clone()));
         let speak_mqtt = Arc::new(config.mqtt.options);
         let gate: Arc<dyn Gate> = Arc::new(access);

@@ -82,6 +82,12 @@ pub const METRICS: &[Metric] = &[
         "",
         "Times that a filter could not be evaluated for an event, which then did not pass it",
     ),
+    counter("weft_core_events_made_total", "", "Events that routes made of published ones, beyond one for each"),
+    counter(
+        "weft_core_targets_skipped_total",
+        "reason",
+        "Targets of routes left out as their event could not be made: missing (it lacks something), topic, attribute, data",
+    ),
     counter("weft_core_events_delivered_total", "", "Events handed to connections of subscribers"),
     counter("weft_core_delivered_bytes_total", "", "Data of events handed to connections of subscribers"),
     counter("weft_core_events_acked_total", "", "Numbered deliveries that subscribers acknowledged"),

@@ -7,6 +7,8 @@ use config::Config;
 use event::Health;
 use event::hub::Hub;
 use event::store::{AppendQueue, Feed, Store, store};
+use parking_lot::Mutex;
+use rocketmq::ClusterOptions;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -16,7 +18,14 @@ pub(crate) struct Connectors {
     log: embedded::Handle,
     /// Remote stores that are open and not started: their consumers need the hub, which needs them.
     waiting: Vec<(String, AppendQueue)>,
-    tasks: Vec<JoinHandle<()>>,
+    running: Running,
+}
+
+/// Remote stores and bridges that run. A clone is the same ones.
+#[derive(Clone)]
+pub(crate) struct Running {
+    /// `None`: they are being ended, and none is started any more.
+    tasks: Arc<Mutex<Option<Vec<JoinHandle<()>>>>>,
     drain: watch::Sender<bool>,
 }
 
@@ -35,14 +44,14 @@ pub(crate) async fn open(config: &Config, health: &Health) -> anyhow::Result<(Co
     let opened = opening.await.context("opening the log")??;
     let mut remotes = Vec::new();
     let mut waiting = Vec::new();
-    let is_used = |name: &str| config.routes.iter().any(|route| route.store == name);
+    let is_used = |name: &str| config.routes.iter().any(|route| route.stores().any(|store| store == name));
     for (name, cluster) in config.rocketmq.iter().filter(|(name, _)| is_used(name)) {
         let (handle, ends) = store(cluster.waiting_max, REMOTE_BATCHES);
         remotes.push((name.clone(), handle));
         waiting.push((name.clone(), ends.appends));
     }
-    let connectors =
-        Connectors { log: opened.handle, waiting, tasks: Vec::new(), drain: watch::Sender::new(false) };
+    let running = Running { tasks: Arc::new(Mutex::new(Some(Vec::new()))), drain: watch::Sender::new(false) };
+    let connectors = Connectors { log: opened.handle, waiting, running };
     Ok((connectors, Stores { log: opened.store, feed: opened.feed, remotes }))
 }
 
@@ -56,15 +65,7 @@ impl Connectors {
     ) -> anyhow::Result<()> {
         for (name, appends) in self.waiting.drain(..) {
             let cluster = config.rocketmq.get(&name).with_context(|| format!("no cluster {name}"))?;
-            let task = rocketmq::spawn_store(
-                &name,
-                cluster,
-                appends,
-                Arc::clone(hub),
-                health,
-                self.drain.subscribe(),
-            );
-            self.tasks.push(task.with_context(|| format!("rocketmq.{name}"))?);
+            self.running.start_store(&name, cluster, appends, hub, health)?;
         }
         for (name, bridge) in &config.bridges {
             let cluster = config.rocketmq.get(&bridge.cluster);
@@ -75,18 +76,24 @@ impl Connectors {
                 cluster,
                 Arc::clone(hub),
                 health,
-                self.drain.subscribe(),
+                self.running.drain.subscribe(),
             );
-            self.tasks.push(task.with_context(|| format!("bridge.{name}"))?);
+            self.running.hold(task.with_context(|| format!("bridge.{name}"))?);
         }
         Ok(())
+    }
+
+    /// What runs, for who starts more.
+    pub(crate) fn running(&self) -> Running {
+        self.running.clone()
     }
 
     /// Lets stores and bridges finish what they began, until `deadline`; call it when no client is left.
     /// Not cancel-safe.
     pub(crate) async fn finish(&mut self, deadline: Instant) {
-        self.drain.send_replace(true);
-        for mut task in self.tasks.drain(..) {
+        self.running.drain.send_replace(true);
+        let tasks = self.running.tasks.lock().take();
+        for mut task in tasks.into_iter().flatten() {
             match timeout_at(deadline, &mut task).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "a connector failed"),
@@ -101,6 +108,42 @@ impl Connectors {
     /// Closes the log. Not cancel-safe: dropped, it closes all the same.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(move || self.log.close()).await.context("closing the log")
+    }
+}
+
+impl Running {
+    /// Opens a cluster as a store while Weft runs.
+    pub(crate) fn open_store(
+        &self,
+        name: &str,
+        cluster: &ClusterOptions,
+        hub: &Arc<dyn Hub>,
+        health: &Health,
+    ) -> anyhow::Result<Store> {
+        let (handle, ends) = store(cluster.waiting_max, REMOTE_BATCHES);
+        self.start_store(name, cluster, ends.appends, hub, health)?;
+        Ok(handle)
+    }
+
+    fn start_store(
+        &self,
+        name: &str,
+        cluster: &ClusterOptions,
+        appends: AppendQueue,
+        hub: &Arc<dyn Hub>,
+        health: &Health,
+    ) -> anyhow::Result<()> {
+        let drain = self.drain.subscribe();
+        let task = rocketmq::spawn_store(name, cluster, appends, Arc::clone(hub), health, drain);
+        self.hold(task.with_context(|| format!("rocketmq.{name}"))?);
+        Ok(())
+    }
+
+    fn hold(&self, task: JoinHandle<()>) {
+        match &mut *self.tasks.lock() {
+            Some(tasks) => tasks.push(task),
+            None => task.abort(),
+        }
     }
 }
 

@@ -10,6 +10,8 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use config::{Config, Sources};
 use event::Health;
+use event::hub::Hub;
+use event::store::Store;
 use http::StatusCode;
 use parking_lot::Mutex;
 use routing::Core;
@@ -19,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::{found, problem};
+use crate::connect::Running;
 
 /// What `/ready` calls it.
 const PART: &str = "configuration";
@@ -27,8 +30,11 @@ const PART: &str = "configuration";
 pub(crate) struct Reload {
     sources: Sources,
     core: Arc<Core>,
+    /// Where stores are opened that no route named before.
+    stores: Running,
     health: Health,
-    /// What holds: as it was at the start, with the routes of now. Held while a change is made.
+    /// What holds: as it was at the start, with the routes of now and the clusters opened for them. Held while a change is
+    /// made.
     running: Mutex<Config>,
 }
 
@@ -42,16 +48,23 @@ pub(crate) struct Taken {
 }
 
 impl Reload {
-    pub(crate) fn new(sources: Sources, running: Config, core: Arc<Core>, health: Health) -> Arc<Self> {
-        Arc::new(Self { sources, core, health, running: Mutex::new(running) })
+    pub(crate) fn new(
+        sources: Sources,
+        running: Config,
+        core: Arc<Core>,
+        stores: Running,
+        health: Health,
+    ) -> Arc<Self> {
+        Arc::new(Self { sources, core, stores, health, running: Mutex::new(running) })
     }
 
     /// Reads the configuration and takes its routes. On an error, which says what is wrong where, nothing changes.
     fn now(&self) -> Result<Taken, String> {
         let mut running = self.running.lock();
         let result = config::load(&self.sources).map_err(|mistake| mistake.to_string()).and_then(|loaded| {
-            self.core.set_routes(&loaded.config.routes)?;
-            Ok(loaded.config)
+            let config = loaded.config;
+            self.core.set_routes(&config.routes, |name| self.open(name, &config, &mut running))?;
+            Ok(config)
         });
         let outcome = match result {
             Ok(config) => {
@@ -75,6 +88,17 @@ impl Reload {
         let result = if outcome.is_ok() { "taken" } else { "broken" };
         metrics::counter!("weft_config_reloads_total", "result" => result).increment(1);
         outcome
+    }
+
+    /// Opens the cluster `name` of `config` as a store.
+    fn open(&self, name: &str, config: &Config, running: &mut Config) -> Result<Store, String> {
+        let cluster = config.rocketmq.get(name).ok_or_else(|| format!("there is no [rocketmq.{name}]"))?;
+        let hub: Arc<dyn Hub> = Arc::clone(&self.core) as Arc<dyn Hub>;
+        let opened = self.stores.open_store(name, cluster, &hub, &self.health);
+        let store = opened.map_err(|error| format!("{error:#}"))?;
+        running.rocketmq.insert(name.to_owned(), cluster.clone());
+        tracing::info!(store = name, "store opened");
+        Ok(store)
     }
 
     /// Reads the configuration again when its file has changed, or on SIGHUP, until `drain` turns true. Cancel-safe.

@@ -4,7 +4,7 @@ use access::Anonymous;
 use embedded::OpenError;
 use event::ByteLimit;
 use rocketmq::OptionsError;
-use routing::EMBEDDED;
+use routing::{EMBEDDED, RouteMistake};
 use transport::{ClientCertificates, ProxyProtocol, TlsOptions};
 
 use crate::listeners::{BUILT_IN, EVENTMESH};
@@ -309,16 +309,26 @@ fn routes(config: &Config, written: &Written) -> Result<(), Mistake> {
             let hint = "write the filter alone: a route takes every event that it matches";
             return Err(written.mistake(&key.name("topic"), "a route cannot be a shared subscription", hint));
         }
-        if let Err(reason) = route.check() {
-            return Err(written.mistake(&key.name("filter"), reason, ""));
+        if let Err(RouteMistake { target, key: (name, inner), reason }) = route.check() {
+            let table = target.map_or_else(|| key.clone(), |at| key.name("to").index(at));
+            let at = inner.iter().fold(table.name(name), |key, inner| key.name(inner));
+            return Err(written.mistake(&at, reason, ""));
         }
-        if route.store == EMBEDDED {
-            if route.durability == event::Durability::Remote {
-                let hint = "\"synced\" is the strongest promise of one machine";
-                return Err(written.mistake(&key.name("durability"), "the embedded log is not remote", hint));
+        if let Some(listener) = &route.listener
+            && !config.listeners().any(|(name, _)| name == listener)
+        {
+            let known: Vec<&str> = config.listeners().map(|(name, _)| name).collect();
+            let hint = format!("known: {}", known.join(", "));
+            return Err(written.mistake(&key.name("listener"), "there is no such listener", hint));
+        }
+        let own = [(key.name("store"), &route.store)];
+        let targets = route.to.iter().enumerate();
+        let targets =
+            targets.filter_map(|(at, to)| Some((key.name("to").index(at).name("store"), to.store.as_ref()?)));
+        for (at, store) in own.into_iter().chain(targets) {
+            if store != EMBEDDED && !config.rocketmq.contains_key(store) {
+                return Err(unknown_cluster(config, written, &at, &[EMBEDDED]));
             }
-        } else if !config.rocketmq.contains_key(&route.store) {
-            return Err(unknown_cluster(config, written, &key.name("store"), &[EMBEDDED]));
         }
     }
     Ok(())

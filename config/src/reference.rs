@@ -47,7 +47,20 @@ const EXAMPLES: &str = "
     [[route]]
     topic = 'orders/#'
     filter = 'cel: data.total > 100'
+    listener = 'plant'
+    copy = true
     store = 'main'
+    [[route.to]]
+    topic = 'large/{2}/{data.customer.region}'
+    store = 'embedded'
+    durability = 'written'
+    when_full = 'refuse'
+    key = '{data.customer.id}'
+    data = 'json: {\"order\": \"{data.id}\", \"total\": \"{data.total}\"}'
+    missing = 'skip'
+    drop = ['secret']
+    rename = { level = 'severity' }
+    set = { region = 'eu', was = '{topic}' }
 
     [bridge.plant]
     cluster = 'main'
@@ -90,20 +103,27 @@ pub fn reference() -> String {
 fn render(text: &mut String, schema: &Schema, toml: &str, prefix: &str) {
     let mut table = Key::default();
     let mut shown: Vec<String> = Vec::new();
+    // Keys that users name stay in the table that they are in: `set = { name = "value" }`.
+    let mut named: Option<(Key, Vec<&str>)> = None;
     for line in toml.lines().filter(|line| !line.is_empty()) {
         if line.starts_with('[') {
-            unset(text, schema, &table, &shown);
-            shown.clear();
-            table = Key::dotted(line.trim_matches(['[', ']']));
+            write_named(text, schema, named.take(), prefix, &mut shown);
+            let mut next = Key::dotted(line.trim_matches(['[', ']']));
             if line.starts_with("[[") {
-                table = table.index(0);
+                next = next.index(0);
             }
-            if schema.names(&table).is_empty() {
+            if schema.names(&next).is_empty() {
+                named = Some((next, Vec::new()));
                 continue;
             }
+            unset(text, schema, &table, &shown);
+            shown.clear();
+            table = next;
             text.push('\n');
             describe(text, schema, &table);
             text.push_str(&format!("{prefix}{line}\n"));
+        } else if let Some((_, list)) = &mut named {
+            list.push(line);
         } else if let Some((name, value)) = line.split_once(" = ") {
             shown.push(name.to_owned());
             if value == "[]" && schema.at(&table.name(name)).is_some_and(|node| node.is_list_of_tables()) {
@@ -113,7 +133,21 @@ fn render(text: &mut String, schema: &Schema, toml: &str, prefix: &str) {
             text.push_str(&format!("{prefix}{line}\n"));
         }
     }
+    write_named(text, schema, named, prefix, &mut shown);
     unset(text, schema, &table, &shown);
+}
+
+fn write_named(
+    text: &mut String,
+    schema: &Schema,
+    named: Option<(Key, Vec<&str>)>,
+    prefix: &str,
+    shown: &mut Vec<String>,
+) {
+    let Some((key, list)) = named.filter(|(_, list)| !list.is_empty()) else { return };
+    describe(text, schema, &key);
+    text.push_str(&format!("{prefix}{} = {{ {} }}\n", key.last(), list.join(", ")));
+    shown.push(key.last().to_owned());
 }
 
 /// The keys of `table` that have no default.

@@ -29,10 +29,11 @@ impl Schema {
         for step in &key.0 {
             let field = match step {
                 Step::Name(name) => {
-                    let named = node.target.get("properties").and_then(|list| list.get(name));
-                    named.or_else(|| {
-                        node.target.get("additionalProperties").filter(|value| value.is_object())
-                    })?
+                    // A table in a list of tables may be named without its place: `[[route.to]]`.
+                    let list = node.target.get("items").map(|items| self.follow(items));
+                    let table = list.unwrap_or(node.target);
+                    let named = table.get("properties").and_then(|list| list.get(name));
+                    named.or_else(|| table.get("additionalProperties").filter(|value| value.is_object()))?
                 }
                 Step::Index(_) => node.target.get("items")?,
             };

@@ -139,6 +139,23 @@ fn a_route_names_a_store_and_a_filter_that_are_there() {
         "weft.toml:6: route[1].durability = \"remote\": the embedded log is not remote; ",
     );
     starts(&route("store = \"embedded\""), "weft.toml:4: route[1]: missing field `topic`");
+    starts(
+        &route("topic = \"b\"\nlistener = \"plnt\""),
+        "weft.toml:6: route[1].listener = \"plnt\": there is no such listener; known: mqtt, http",
+    );
+    let target = |line: &str| route(&format!("topic = \"b\"\n[[route.to]]\n{line}"));
+    for (line, mistake) in [
+        ("store = \"mian\"", "to[0].store = \"mian\": there is no such store; known: embedded"),
+        ("topic = \"$SYS/{1}\"", "to[0].topic = \"$SYS/{1}\": at character 1: topics of $SYS"),
+        ("topic = \"a/{dta.x}\"", "to[0].topic = \"a/{dta.x}\": at character 4: \"dta.x\" is no place"),
+        ("set = { x = \"}\" }", "to[0].set.x = \"}\": at character 1: \"}\" closes no place"),
+        ("rename = { id = \"x\" }", "to[0].rename.id = \"x\": every event has id"),
+        ("data = \"cel: data +\"", "to[0].data = \"cel: data +\": at character 7"),
+        ("tpic = \"a\"", "to[0].tpic: there is no such key; did you mean route[1].to[0].topic?"),
+        ("missing = \"never\"", "to[0].missing = \"never\": unknown variant `never`"),
+    ] {
+        starts(&target(line), &format!("weft.toml:7: route[1].{mistake}"));
+    }
 }
 
 #[test]

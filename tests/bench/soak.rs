@@ -38,7 +38,7 @@ async fn main() {
         let mut readers = Vec::new();
         for (name, version, qos) in READERS {
             let connect = Connect { version, ..Connect::v5(name) }.persistent();
-            let plan = Subscribing { connect, filter: "soak/#".to_owned(), qos, flap: None };
+            let plan = Subscribing { connect, filter: "soak/#".to_owned(), qos, above: 0, flap: None };
             let mut reader = actors::subscribe(weft.mqtt, plan, ledger.clone());
             reader.ready().await;
             readers.push(reader);

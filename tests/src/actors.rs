@@ -37,6 +37,8 @@ pub struct Subscribing {
     pub filter: String,
     /// The QoS it asks for.
     pub qos: u8,
+    /// Levels that a route put before the topics: the books are kept without them.
+    pub above: usize,
     /// Cuts its own connection now and then, and stays away for a while.
     pub flap: Option<Rng>,
 }
@@ -256,7 +258,8 @@ impl Subscriber {
                     }
                     let (message, answer) = kept.receiver.handle(packet);
                     if let Some(message) = message {
-                        self.ledger.received(&who, &message.topic, &message.payload);
+                        let topic = message.topic.splitn(self.plan.above + 1, '/').last().unwrap_or_default();
+                        self.ledger.received(&who, topic, &message.payload);
                     }
                     client.send(&answer).await?;
                     left -= 1;

@@ -27,6 +27,7 @@ async fn nothing_acknowledged_is_lost_in_twelve_kills() {
             connect: Connect { version, ..Connect::v5(name) }.persistent(),
             filter: "crash/#".to_owned(),
             qos,
+            above: 0,
             flap: flap.map(Rng::new),
         };
         let mut subscriber = actors::subscribe(weft.mqtt, plan, ledger.clone());

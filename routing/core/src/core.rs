@@ -25,7 +25,7 @@ use crate::session::Session;
 use crate::session::link::SessionLink;
 use crate::session::mailbox::Totals;
 use crate::shared::{GROUP_KEYS, Shared, now_ms};
-use crate::table::RouteTable;
+use crate::table::{EMBEDDED, RouteTable};
 use crate::trie::Trie;
 use crate::turns::Turns;
 use crate::wills::{self, Standing};
@@ -78,7 +78,7 @@ impl Core {
         let mut shared = Shared {
             options,
             store,
-            remotes,
+            remotes: ArcSwap::from_pointee(remotes),
             table: ArcSwap::from_pointee(table),
             dispatched: Mutex::default(),
             registry: Mutex::default(),
@@ -143,13 +143,29 @@ impl Core {
     }
 
     /// Replaces the routes as a whole: what is published from now on goes by these. What was published before keeps the
-    /// route it was given, and its answer.
+    /// route it was given, and its answer. `open` opens a store that no route named so far, once all routes are known to be
+    /// right; it stays open.
     ///
     /// # Errors
-    /// A route that names a store that is not there; nothing changes then.
-    pub fn set_routes(&self, routes: &[RouteOptions]) -> Result<(), String> {
-        let names: Vec<String> = self.shared.remotes.iter().map(|(name, _)| name.clone()).collect();
+    /// A route that is wrong, or a store that cannot be opened; the routes of before hold then.
+    pub fn set_routes(
+        &self,
+        routes: &[RouteOptions],
+        mut open: impl FnMut(&str) -> Result<Store, String>,
+    ) -> Result<(), String> {
+        let mut remotes = Vec::clone(&self.shared.remotes.load());
+        let mut names: Vec<String> = remotes.iter().map(|(name, _)| name.clone()).collect();
+        for name in routes.iter().flat_map(RouteOptions::stores) {
+            if name != EMBEDDED && !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
         let table = RouteTable::compile(routes, &names)?;
+        for name in names.split_off(remotes.len()) {
+            let store = open(&name)?;
+            remotes.push((name, store));
+            self.shared.remotes.store(Arc::new(remotes.clone()));
+        }
         self.shared.table.store(Arc::new(table));
         // Behind it: who sees the new number finds the new table.
         self.shared.generation.fetch_add(1, Ordering::Release);

@@ -12,7 +12,7 @@ use event::{Guarantee, Select, TopicFilter, TopicName};
 use crate::checkpoint::Told;
 use crate::group::by_group;
 use crate::matching::{Matched, Matcher};
-use crate::notes::{Assignment, Change, EventNote, Note, Wish};
+use crate::notes::{Assignment, Change, EventNote, Note, Part, Wish};
 use crate::session::mailbox::{Item, Wanted};
 use crate::session::{Reply, Session};
 use crate::shared::{Asked, Shared};
@@ -26,6 +26,9 @@ pub(crate) struct Dispatcher {
     /// Events of one topic that follow each other: their subscribers are locked once for all of them.
     run: Vec<Item>,
     run_of: Option<Arc<Matched>>,
+    /// Events of a publish whose last one is still to come.
+    parts: Vec<(Position, Option<Event>, EventNote)>,
+    part: Option<Part>,
     /// At recovery: what a checkpoint has told already.
     told: Told,
     /// The highest stamp seen.
@@ -45,7 +48,16 @@ pub(crate) async fn run(mut dispatcher: Dispatcher, mut feed: Feed, checkpoint: 
 
 impl Dispatcher {
     pub(crate) fn new(shared: Arc<Shared>, told: Told) -> Self {
-        Self { shared, matcher: Matcher::default(), run: Vec::new(), run_of: None, told, stamp: 0 }
+        Self {
+            shared,
+            matcher: Matcher::default(),
+            run: Vec::new(),
+            run_of: None,
+            parts: Vec::new(),
+            part: None,
+            told,
+            stamp: 0,
+        }
     }
 
     /// Dispatches a batch and resolves its receipts. Gives the position up to which all is done.
@@ -83,7 +95,12 @@ impl Dispatcher {
     }
 
     fn apply(&mut self, record: Committed, replay: bool) {
-        match Note::decode(&record.note) {
+        let note = Note::decode(&record.note);
+        if !matches!(note, Some(Note::Part(..))) {
+            self.parts.clear();
+        }
+        match note {
+            Some(Note::Part(part, note)) => self.part(part, record.position, record.event, note),
             Some(Note::Event(note)) => self.event(record.position, record.event, note),
             Some(Note::Change(change)) => {
                 self.flush();
@@ -93,6 +110,27 @@ impl Dispatcher {
                 position = record.position.0,
                 "a record has a note that cannot be read; skipped"
             ),
+        }
+    }
+
+    /// Takes one of the events of a publish, and all of them with the last one. A log that ends before that, and goes on with
+    /// other records after a crash, never had it: the publisher was not answered, and repeats them all. One that lost an earlier
+    /// one to rot has the others.
+    fn part(&mut self, part: Part, position: Position, event: Option<Event>, note: EventNote) {
+        let goes_on = self.part.is_some_and(|known| known.count == part.count && known.place < part.place);
+        if !goes_on {
+            self.parts.clear();
+        }
+        self.part = Some(part);
+        self.parts.push((position, event, note));
+        if part.is_last() {
+            for (position, event, note) in std::mem::take(&mut self.parts) {
+                self.event(position, event, note);
+                if position <= self.told.highest {
+                    // Who has seen a record is asked for each one.
+                    self.flush();
+                }
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use event::hub::{RetainedWanted, SubscribeOptions};
 use event::store::Position;
 use event::{ClientId, Guarantee, Language, Select, TopicFilter};
 
-use crate::notes::{Assignment, Change, EventNote, Note, Wish};
+use crate::notes::{Assignment, Change, EventNote, Note, Part, Wish};
 use crate::replay::{ReplayId, Step};
 
 fn event_notes() -> Vec<Note> {
@@ -94,11 +94,14 @@ fn hex(bytes: &[u8]) -> String {
 fn notes_are_written_and_read_as_ever() {
     let mut notes = event_notes();
     notes.extend(changes().into_iter().map(Note::Change));
+    let last = EventNote { id: Some((1, 2)), ..EventNote::new(Guarantee::ExactlyOnce) };
+    notes.push(Note::Part(Part { place: 258, count: 259 }, last));
     let mut text = String::new();
     for note in &notes {
         let bytes = match note {
             Note::Event(note) => note.encode(),
             Note::Change(change) => change.encode(),
+            Note::Part(part, note) => part.mark(&note.encode()),
         };
         assert_eq!(Note::decode(&bytes).as_ref(), Some(note));
         writeln!(text, "{} {note:?}", hex(&bytes)).unwrap();

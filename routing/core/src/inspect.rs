@@ -41,6 +41,18 @@ pub fn describe(note: &[u8]) -> Described {
         },
         Some(Note::Change(change)) => Described { what: What::State, text: of_change(&change) },
         Some(Note::Event(note)) => of_event(&note),
+        Some(Note::Part(part, note)) => {
+            let Described { what, text } = of_event(&note);
+            let number = format!("event {} of {} of one publish", u32::from(part.place) + 1, part.count);
+            Described {
+                what,
+                text: [text, number]
+                    .into_iter()
+                    .filter(|text| !text.is_empty())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            }
+        }
     }
 }
 

@@ -34,4 +34,4 @@ mod wills;
 pub use crate::core::{Core, Recovered};
 pub use group::Strategy;
 pub use options::{FilterOptions, Options, QueueFull, ReplayOptions, SharedOptions};
-pub use table::{EMBEDDED, RouteFilter, RouteOptions};
+pub use table::{EMBEDDED, Missing, RouteFilter, RouteMistake, RouteOptions, TargetOptions};

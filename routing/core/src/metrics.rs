@@ -3,6 +3,7 @@
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
 use crate::session::mailbox::Offered;
+use crate::table::Reason;
 
 /// Handles of the core's metrics.
 pub(crate) struct Metrics {
@@ -15,6 +16,8 @@ pub(crate) struct Metrics {
     pub(crate) refused: Counter,
     pub(crate) filtered: Counter,
     pub(crate) filter_errors: Counter,
+    pub(crate) made: Counter,
+    skipped: [Counter; 4],
     pub(crate) dropped_live: Counter,
     pub(crate) dropped_queue: Counter,
     pub(crate) dropped_remote: Counter,
@@ -35,6 +38,7 @@ impl Metrics {
     /// Registers all of them.
     pub(crate) fn new() -> Self {
         const DROPPED: &str = "weft_core_events_dropped_total";
+        const SKIPPED: &str = "weft_core_targets_skipped_total";
         describe_counter!("weft_core_events_in_total", "Events that publishers handed to the core");
         describe_counter!("weft_core_events_delivered_total", "Events handed to connections of subscribers");
         describe_counter!(
@@ -57,6 +61,11 @@ impl Metrics {
             "weft_core_filter_errors_total",
             "Times that a filter could not be evaluated for an event, which then did not pass it"
         );
+        describe_counter!(
+            "weft_core_events_made_total",
+            "Events that routes made of published ones, beyond one for each"
+        );
+        describe_counter!(SKIPPED, "Targets of routes that were left out, as their event could not be made");
         describe_counter!(
             DROPPED,
             "Deliveries dropped: a reader too slow, a queue full, a store too slow, a record gone"
@@ -83,6 +92,8 @@ impl Metrics {
             refused: counter!("weft_core_events_refused_total"),
             filtered: counter!("weft_core_events_filtered_total"),
             filter_errors: counter!("weft_core_filter_errors_total"),
+            made: counter!("weft_core_events_made_total"),
+            skipped: Reason::ALL.map(|reason| counter!(SKIPPED, "reason" => reason.as_str())),
             dropped_live: counter!(DROPPED, "reason" => "slow_reader"),
             dropped_queue: counter!(DROPPED, "reason" => "queue_full"),
             dropped_remote: counter!(DROPPED, "reason" => "store_busy"),
@@ -97,6 +108,13 @@ impl Metrics {
             retained: gauge!("weft_core_retained_events"),
             backlog: gauge!("weft_core_backlog_events"),
             memory: gauge!("weft_core_memory_bytes"),
+        }
+    }
+
+    /// Counts a target that was left out.
+    pub(crate) fn skipped(&self, reason: Reason) {
+        if let Some(counter) = self.skipped.get(reason as usize) {
+            counter.increment(1);
         }
     }
 

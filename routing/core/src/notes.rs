@@ -6,7 +6,11 @@
 //! ```text
 //! 0x01 flags [id: u16 session: u64] [moved from: u64] [will: u64]   an event; all little-endian
 //! 0x02 postcard(Change)                                              a change of state
+//! 0x03 place: u16 count: u16 flags …                                 as 0x01: one of several events that come of one publish
 //! ```
+//!
+//! Events that come of one publish stand behind each other. They count once the last of them is there: a crash may have cut
+//! them off, and then nobody was told that they are kept.
 //!
 //! | bit of flags | meaning |
 //! |---|---|
@@ -28,6 +32,7 @@ use crate::replay::{ReplayId, Step};
 
 const EVENT: u8 = 1;
 const CHANGE: u8 = 2;
+const PART: u8 = 3;
 
 const RETAIN: u8 = 1 << 2;
 const LIVE_DONE: u8 = 1 << 3;
@@ -146,6 +151,36 @@ pub(crate) struct Assignment {
 pub(crate) enum Note {
     Event(EventNote),
     Change(Change),
+    Part(Part, EventNote),
+}
+
+/// Which of the events of one publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// From 0 on.
+    pub(crate) place: u16,
+    /// How many there are.
+    pub(crate) count: u16,
+}
+
+impl Part {
+    /// The note of an event, as that of a part.
+    pub(crate) fn mark(self, note: &[u8]) -> Bytes {
+        let mut out = BytesMut::with_capacity(note.len() + 4);
+        out.put_u8(PART);
+        out.put_u16_le(self.place);
+        out.put_u16_le(self.count);
+        out.put_slice(note.get(1..).unwrap_or_default());
+        out.freeze()
+    }
+
+    pub(crate) fn is_last(self) -> bool {
+        self.place.checked_add(1) == Some(self.count)
+    }
+
+    fn decode(rest: &mut &[u8]) -> Option<Self> {
+        Some(Self { place: u16::from_le_bytes(take(rest)?), count: u16::from_le_bytes(take(rest)?) })
+    }
 }
 
 impl EventNote {
@@ -247,6 +282,10 @@ impl Note {
         match bytes.split_first()? {
             (&EVENT, rest) => EventNote::decode(rest).map(Self::Event),
             (&CHANGE, rest) => postcard::from_bytes(rest).ok().map(Self::Change),
+            (&PART, mut rest) => {
+                let part = Part::decode(&mut rest)?;
+                EventNote::decode(rest).map(|note| Self::Part(part, note))
+            }
             _ => None,
         }
     }
@@ -297,7 +336,9 @@ mod tests {
         let change = Change::Acked { session: 3, sent: 9, ranges: ranges(&[1, 2, 3, 7, 9, 10]) };
         assert_eq!(change, Change::Acked { session: 3, sent: 9, ranges: vec![(1, 3), (7, 1), (9, 2)] });
         assert_eq!(Note::decode(&change.encode()), Some(Note::Change(change)));
-        for nonsense in [&[][..], &[9], &[1], &[1, 3], &[1, HAS_ID, 1], &[2, 99]] {
+        for nonsense in
+            [&[][..], &[9], &[1], &[1, 3], &[1, HAS_ID, 1], &[2, 99], &[3, 0, 0, 2], &[3, 0, 0, 2, 0]]
+        {
             assert_eq!(Note::decode(nonsense), None);
         }
     }

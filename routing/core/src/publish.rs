@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use event::hub::{Admission, Outcome, Publish, Receipt};
 use event::store::{Append, Entry, Store, WhenFull};
-use event::{Durability, Guarantee, Origin, Principal, Reject, RejectKind};
+use event::{Durability, Event, Guarantee, Origin, Principal, Reject, RejectKind};
 
 use crate::matching::{Matched, Matcher};
-use crate::notes::EventNote;
+use crate::notes::{EventNote, Part};
 use crate::rights::denied;
 use crate::session::Session;
 use crate::session::mailbox::Item;
 use crate::shared::Shared;
-use crate::table::Route;
+use crate::table::{Came, Leg, Legs, Route};
 
 /// One publisher's way in.
 #[derive(Debug, Default)]
@@ -41,18 +41,24 @@ struct Share {
     durability: Option<Durability>,
     /// A batch takes the bolder of the wishes of its events.
     when_full: WhenFull,
-    /// For a remote store: what the embedded log has to remember once the remote has the event.
-    after: Vec<(usize, Entry)>,
 }
 
-/// What a store answers, for which places of the batch, and what the log has to remember after a yes.
-type Answer = (Receipt, Vec<usize>, Vec<(usize, Entry)>);
+/// What a store answers, and for which places of the batch.
+type Answer = (Receipt, Vec<usize>);
 
 /// A batch, sorted by where it goes.
+#[derive(Default)]
 struct Sorted {
     local: Share,
     remote: Vec<(usize, Share)>,
+    /// What the embedded log has to remember once every store has its events of that place.
+    after: Vec<(usize, Entry)>,
     refused: Vec<(usize, Reject)>,
+    /// Items of one topic that follow each other, for its subscribers that need no log.
+    run: Vec<Item>,
+    run_of: Option<Arc<Matched>>,
+    /// Publishes that are left of the batch.
+    left: usize,
     /// Readers that are behind with what was just put into their live lane.
     behind: Vec<Arc<Session>>,
 }
@@ -86,48 +92,83 @@ impl Publisher {
         marks: Marks<'_>,
         batch: Vec<Publish>,
     ) -> Sorted {
-        let mut sorted =
-            Sorted { local: Share::default(), remote: Vec::new(), refused: Vec::new(), behind: Vec::new() };
+        let mut sorted = Sorted::default();
         let count = batch.len();
-        let mut run: Vec<Item> = Vec::new();
-        let mut run_of: Option<Arc<Matched>> = None;
+        let listener = who.peer.as_ref().map(|(_, listener)| &**listener);
         for (place, publish) in batch.into_iter().enumerate() {
             let (matched, allowed) = self.matcher.find(shared, &who.rights, publish.event.topic());
             if !allowed {
                 sorted.refused.push((place, denied("not allowed to publish to this topic")));
                 continue;
             }
-            if publish.retain && !shared.has_room_to_retain(&publish.event) {
-                let reason = "the limit of retained events is reached; raise core.retained_events or core.retained_bytes";
-                sorted.refused.push((place, Reject::new(RejectKind::Busy, reason)));
-                continue;
-            }
-            let route = matched.ways.of(&publish.event, &shared.metrics.filter_errors);
-            let remote = route.remote.filter(|_| who.origin == Origin::Client);
-            if let Some(remote) = remote {
-                sorted.add_remote(remote, place, &publish, marks);
-                continue;
-            }
-            let live = publish.guarantee == Guarantee::AtMostOnce;
-            if !live || publish.retain || matched.keep_all || marks.will.is_some() {
-                sorted.local.reserve(count - place);
-                sorted.add_local(place, &publish, marks, route);
-            }
-            if live && !matched.is_empty() {
-                if !run_of.as_ref().is_some_and(|known| Arc::ptr_eq(known, &matched))
-                    && let Some(known) = run_of.replace(matched)
-                {
-                    sorted.offer_live(shared, &known, &mut run);
+            sorted.left = count - place;
+            let one = match who.origin {
+                Origin::Client => matched.ways.only(),
+                Origin::Store => Some(matched.ways.home(&publish.event, &shared.metrics)),
+            };
+            if let Some(route) = one {
+                match may_retain(shared, &publish) {
+                    Ok(()) => sorted.add(shared, matched, place, publish, marks, route),
+                    Err(reject) => sorted.refused.push((place, reject)),
                 }
-                let Publish { event, guarantee, retain, id: _ } = publish;
-                run.push(Item { event, guarantee, retain, position: None, live_done: false });
+                continue;
+            }
+            let clears = publish.retain && publish.event.data().is_empty();
+            let legs = matched.ways.legs(&publish.event, Came { listener, clears }, &shared.metrics);
+            match legs.and_then(|legs| legs_may_retain(shared, &publish, legs)) {
+                Ok(legs) => self.add_legs(shared, &mut sorted, who, (place, &publish), marks, legs),
+                Err(reject) => sorted.refused.push((place, reject)),
             }
         }
-        if let Some(known) = run_of {
-            sorted.offer_live(shared, &known, &mut run);
-        }
+        sorted.offer_live(shared);
         sorted
     }
+
+    /// Adds what came of one publish. If a remote store has some of it, its marks wait for that: until then a publisher that
+    /// repeats it is not told that it is known.
+    fn add_legs(
+        &mut self,
+        shared: &Shared,
+        sorted: &mut Sorted,
+        who: &Principal,
+        (place, publish): (usize, &Publish),
+        marks: Marks<'_>,
+        legs: Legs,
+    ) {
+        shared.metrics.made.increment((legs.len() as u64).saturating_sub(1));
+        let last = legs.len().saturating_sub(1);
+        let apart = last > 0 && legs.iter().any(|leg| leg.route.remote.is_some());
+        let first = sorted.local.entries.len();
+        for (at, Leg { event, route, .. }) in legs.into_iter().enumerate() {
+            // Whether this publisher may publish there plays no part: who wrote the route said that it goes there.
+            let (matched, _) = self.matcher.find(shared, &who.rights, event.topic());
+            let leg = Publish { event, ..publish.clone() };
+            let marks = if at == last && !apart { marks } else { Marks::default() };
+            sorted.add(shared, matched, place, leg, marks, route);
+        }
+        sorted.local.join_from(first);
+        if apart {
+            sorted.after.extend(marks.entry(publish, None).map(|entry| (place, entry)));
+        }
+    }
+}
+
+/// Whether there is room for a publish that is to be retained.
+fn may_retain(shared: &Shared, publish: &Publish) -> Result<(), Reject> {
+    if !publish.retain || shared.has_room_to_retain(&publish.event) {
+        return Ok(());
+    }
+    let reason = "the limit of retained events is reached; raise core.retained_events or core.retained_bytes";
+    Err(Reject::new(RejectKind::Busy, reason))
+}
+
+fn legs_may_retain(shared: &Shared, publish: &Publish, legs: Legs) -> Result<Legs, Reject> {
+    if publish.retain {
+        for leg in &legs {
+            may_retain(shared, &Publish { event: leg.event.clone(), ..publish.clone() })?;
+        }
+    }
+    Ok(legs)
 }
 
 impl Marks<'_> {
@@ -136,9 +177,48 @@ impl Marks<'_> {
         let session = self.session.filter(|session| session.durable);
         publish.id.zip(session.map(|session| session.key))
     }
+
+    /// What the log has to remember of a publish that it does not keep, if there is something. `retained`: the event, if it
+    /// is the last of its topic.
+    fn entry(self, publish: &Publish, retained: Option<Event>) -> Option<Entry> {
+        let id = self.id(publish);
+        let needed = retained.is_some() || id.is_some() || self.will.is_some();
+        let retain = retained.is_some();
+        let note =
+            EventNote { retain, state_only: true, id, will: self.will, ..EventNote::new(publish.guarantee) };
+        needed.then(|| Entry { event: retained, note: note.encode() })
+    }
 }
 
 impl Sorted {
+    /// Adds an event to what goes to its store, and to its live subscribers.
+    fn add(
+        &mut self,
+        shared: &Shared,
+        matched: Arc<Matched>,
+        place: usize,
+        publish: Publish,
+        marks: Marks<'_>,
+        route: Route,
+    ) {
+        if let Some(remote) = route.remote {
+            self.add_remote(remote, place, &publish, marks);
+            return;
+        }
+        let live = publish.guarantee == Guarantee::AtMostOnce;
+        if !live || publish.retain || matched.keep_all || marks.will.is_some() {
+            self.add_local(place, &publish, marks, route);
+        }
+        if live && !matched.is_empty() {
+            if !self.run_of.as_ref().is_some_and(|known| Arc::ptr_eq(known, &matched)) {
+                self.offer_live(shared);
+                self.run_of = Some(matched);
+            }
+            let Publish { event, guarantee, retain, id: _ } = publish;
+            self.run.push(Item { event, guarantee, retain, position: None, live_done: false });
+        }
+    }
+
     fn add_local(&mut self, place: usize, publish: &Publish, marks: Marks<'_>, route: Route) {
         let mut note = EventNote::new(publish.guarantee);
         note.retain = publish.retain;
@@ -146,6 +226,7 @@ impl Sorted {
         note.id = marks.id(publish);
         note.will = marks.will;
         let answered = publish.guarantee != Guarantee::AtMostOnce || publish.retain;
+        self.local.reserve_for(self.left);
         self.local.push(place, Entry { event: Some(publish.event.clone()), note: note.encode() });
         self.local.when_full = self.local.when_full.max(route.when_full);
         if answered {
@@ -162,37 +243,30 @@ impl Sorted {
         if publish.guarantee != Guarantee::AtMostOnce {
             share.durability = Some(Durability::Remote);
         }
-        // The remote holds the event; retained state, ids of publishers and the end of wills are kept here.
-        let id = marks.id(publish);
-        if publish.retain || id.is_some() || marks.will.is_some() {
-            let note = EventNote {
-                retain: publish.retain,
-                state_only: true,
-                id,
-                will: marks.will,
-                ..EventNote::new(publish.guarantee)
-            };
-            let event = publish.retain.then(|| publish.event.clone());
-            share.after.push((place, Entry { event, note: note.encode() }));
-        }
         let note = EventNote::new(publish.guarantee).encode();
         share.push(place, Entry { event: Some(publish.event.clone()), note });
+        // The remote holds the event; retained state, ids of publishers and the end of wills are kept here.
+        let retained = publish.retain.then(|| publish.event.clone());
+        self.after.extend(marks.entry(publish, retained).map(|entry| (place, entry)));
     }
 
-    fn offer_live(&mut self, shared: &Shared, matched: &Matched, run: &mut Vec<Item>) {
+    /// Hands the run to its subscribers.
+    fn offer_live(&mut self, shared: &Shared) {
+        let Self { run, run_of, behind, .. } = self;
+        let Some(matched) = run_of.take() else { return };
         let Some(publisher) = run.first().map(|item| Arc::clone(item.event.publisher())) else { return };
         matched.each(&publisher, |session, wanted| {
             if session.offer_live(run.iter(), wanted, shared) {
-                self.behind.push(Arc::clone(session));
+                behind.push(Arc::clone(session));
             }
         });
         matched.each_selective(run, |session, wanted, item| {
             if session.offer_live(std::iter::once(item), wanted, shared) {
-                self.behind.push(Arc::clone(session));
+                behind.push(Arc::clone(session));
             }
         });
         for group in &matched.groups {
-            group.offer_live(run, shared, &mut self.behind);
+            group.offer_live(run, shared, behind);
         }
         run.clear();
     }
@@ -200,7 +274,7 @@ impl Sorted {
 
 impl Share {
     /// Room for so many entries, if it has none yet: most batches go to one store as a whole.
-    fn reserve(&mut self, count: usize) {
+    fn reserve_for(&mut self, count: usize) {
         if self.entries.is_empty() {
             self.entries.reserve_exact(count);
             self.places.reserve_exact(count);
@@ -210,6 +284,16 @@ impl Share {
     fn push(&mut self, place: usize, entry: Entry) {
         self.entries.push(entry);
         self.places.push(place);
+    }
+
+    /// Marks the entries from `first` on as those of one publish: all of them count, or none does.
+    fn join_from(&mut self, first: usize) {
+        let entries = self.entries.get_mut(first..).unwrap_or_default();
+        if let Some(count) = u16::try_from(entries.len()).ok().filter(|count| *count > 1) {
+            for (entry, place) in entries.iter_mut().zip(0..) {
+                entry.note = Part { place, count }.mark(&entry.note);
+            }
+        }
     }
 
     /// The batch for the store, and the receipt if somebody waits for it.
@@ -225,13 +309,13 @@ impl Share {
 }
 
 fn admit(shared: &Arc<Shared>, sorted: Sorted) -> Admission {
-    let Sorted { local, remote, refused, behind: _ } = sorted;
+    let Sorted { local, remote, after, refused, .. } = sorted;
     let refusals = refused.len() as u64;
     if refusals > 0 {
         shared.metrics.refused.increment(refusals);
     }
     if !remote.is_empty() {
-        return admit_remote(shared, local, remote, refused);
+        return admit_remote(shared, local, remote, after, refused);
     }
     let answer = |receipt: Option<Receipt>, refused: Vec<(usize, Reject)>| match receipt {
         Some(receipt) if refused.is_empty() => receipt,
@@ -260,6 +344,7 @@ fn admit_remote(
     shared: &Arc<Shared>,
     local: Share,
     remote: Vec<(usize, Share)>,
+    after: Vec<(usize, Entry)>,
     refused: Vec<(usize, Reject)>,
 ) -> Admission {
     let shared = Arc::clone(shared);
@@ -268,42 +353,42 @@ fn admit_remote(
         if !local.entries.is_empty() {
             let (append, receipt, places) = local.into_append();
             shared.store.append(append).await;
-            receipts.extend(receipt.map(|receipt| (receipt, places, Vec::new())));
+            receipts.extend(receipt.map(|receipt| (receipt, places)));
         }
-        for (index, mut share) in remote {
-            let Some((_, store)) = shared.remotes.get(index) else { continue };
-            let after = std::mem::take(&mut share.after);
+        let remotes = shared.remotes.load_full();
+        for (index, share) in remote {
+            let Some((_, store)) = remotes.get(index) else { continue };
             let (append, receipt, places) = share.into_append();
             match receipt {
                 Some(receipt) => {
                     store.append(append).await;
-                    receipts.push((receipt, places, after));
+                    receipts.push((receipt, places));
                 }
                 // Nobody waits for it: at the limit it is dropped and counted.
                 None => {
                     if let Err(append) = store.try_append(append) {
                         shared.metrics.dropped_remote.increment(append.entries.len() as u64);
                     }
-                    let after = after.into_iter().map(|(_, entry)| entry).collect::<Vec<_>>();
-                    if !after.is_empty() {
-                        shared.store.append(Append::unanswered(after)).await;
-                    }
                 }
             }
         }
+        if receipts.is_empty() {
+            let after: Vec<Entry> = after.into_iter().map(|(_, entry)| entry).collect();
+            if !after.is_empty() {
+                shared.store.append(Append::unanswered(after)).await;
+            }
+            return Receipt::ready(join(Outcome::Kept, refused));
+        }
         Receipt::joined(async move {
             let mut refused = refused;
-            for (receipt, places, after) in receipts {
-                let outcome = receipt.await;
-                let kept_after = after.into_iter().filter(|(place, _)| {
-                    places.iter().position(|known| known == place).is_some_and(|at| outcome.of(at).is_ok())
-                });
-                let (after_places, entries): (Vec<usize>, Vec<Entry>) = kept_after.unzip();
+            for (receipt, places) in receipts {
+                refused.extend(refusals_at(&receipt.await, &places));
+            }
+            let kept = after.into_iter().filter(|(place, _)| !refused.iter().any(|(at, _)| at == place));
+            let (places, entries): (Vec<usize>, Vec<Entry>) = kept.unzip();
+            if !entries.is_empty() {
+                let outcome = append_and_wait(&shared.store, entries).await;
                 refused.extend(refusals_at(&outcome, &places));
-                if !entries.is_empty() {
-                    let outcome = append_and_wait(&shared.store, entries).await;
-                    refused.extend(refusals_at(&outcome, &after_places));
-                }
             }
             join(Outcome::Kept, refused)
         })

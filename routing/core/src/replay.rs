@@ -170,7 +170,10 @@ impl Replay {
                 break;
             }
             step.up_to = position;
-            let (Some(event), Some(Note::Event(note))) = (event, Note::decode(&note)) else { continue };
+            let (Some(event), Some(Note::Event(note) | Note::Part(_, note))) = (event, Note::decode(&note))
+            else {
+                continue;
+            };
             // Without a promise it was kept for others, or since the replay began, for it.
             let shown = note.guarantee != Guarantee::AtMostOnce || position > self.id.as_of;
             if note.state_only || !shown || event.is_expired(now_ms) {

@@ -70,8 +70,8 @@ pub(crate) const GROUP_KEYS: u64 = 1 << 63;
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) store: Store,
-    /// Remote stores with their names, in the order of the route table.
-    pub(crate) remotes: Vec<(String, Store)>,
+    /// Remote stores with their names, in the order of the route table. They grow at the end only.
+    pub(crate) remotes: ArcSwap<Vec<(String, Store)>>,
     pub(crate) table: ArcSwap<RouteTable>,
     /// Held while a batch is dispatched; the position up to which that was done. Who holds it sees no half of a batch.
     pub(crate) dispatched: Mutex<Position>,

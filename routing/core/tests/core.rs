@@ -5,7 +5,6 @@ mod support;
 use std::time::Duration;
 
 use event::hub::{Attach, Close, Closed, Hub, Publish, RetainedWanted, Room, SubscribeOptions, Will};
-use event::store::WhenFull;
 use event::testing::{MemoryStore, next_deliveries};
 use event::{Durability, Guarantee, Origin, Principal, Reject, RejectKind, TopicFilter};
 use routing::{Core, Options, QueueFull, RouteOptions};
@@ -315,11 +314,8 @@ async fn a_route_with_a_remote_store_is_answered_by_it_and_fed_by_its_consumer()
     let (remote, mut ends) = event::store::store(event::ByteLimit::mib(1), 16);
     let (handle, feed) = MemoryStore::new().open();
     let route = |store: &str| RouteOptions {
-        filter: None,
-        topic: TopicFilter::parse("far/#").unwrap(),
         store: store.to_owned(),
-        durability: Durability::Synced,
-        when_full: WhenFull::Refuse,
+        ..RouteOptions::new(TopicFilter::parse("far/#").unwrap())
     };
     let (core, _) =
         Core::recover(options(), &[route("main")], handle, feed, vec![("main".to_owned(), remote)])
@@ -343,16 +339,17 @@ async fn a_route_with_a_remote_store_is_answered_by_it_and_fed_by_its_consumer()
     assert_eq!(texts(&take(&mut *to.link, 1).await), ["x"]);
 }
 
+fn no_other(name: &str) -> Result<event::store::Store, String> {
+    Err(format!("no store {name}"))
+}
+
 #[tokio::test]
 async fn routes_are_replaced_whole_and_what_was_published_keeps_its_own() {
     let (remote, mut ends) = event::store::store(event::ByteLimit::mib(1), 16);
     let (handle, feed) = MemoryStore::new().open();
     let route = |store: &str| RouteOptions {
-        filter: None,
-        topic: TopicFilter::parse("a").unwrap(),
         store: store.to_owned(),
-        durability: Durability::Synced,
-        when_full: WhenFull::Refuse,
+        ..RouteOptions::new(TopicFilter::parse("a").unwrap())
     };
     let (core, _) =
         Core::recover(options(), &[], handle, feed, vec![("main".to_owned(), remote)]).await.unwrap();
@@ -362,17 +359,17 @@ async fn routes_are_replaced_whole_and_what_was_published_keeps_its_own() {
     let mut say = |text: &str| settle(from.link.publish(vec![publish(event("a", text), AtLeastOnce)]));
     say("here").await.whole().unwrap();
 
-    core.set_routes(&[route("main")]).unwrap();
+    core.set_routes(&[route("main")], no_other).unwrap();
     let far = tokio::spawn(say("there"));
     let mut appends = Vec::new();
     assert!(ends.appends.next(&mut appends, 8).await);
     // One of two is wrong: none holds.
-    let error = core.set_routes(&[route("embedded"), route("nowhere")]).unwrap_err();
-    assert!(error.contains("nowhere") && error.contains("main"), "{error}");
+    let error = core.set_routes(&[route("embedded"), route("nowhere")], no_other).unwrap_err();
+    assert_eq!(error, "no store nowhere");
     let far_again = tokio::spawn(say("there again"));
     assert!(ends.appends.next(&mut appends, 8).await);
 
-    core.set_routes(&[]).unwrap();
+    core.set_routes(&[], no_other).unwrap();
     say("here again").await.whole().unwrap();
     // The store of the route that is no more answers what it was given.
     for append in appends {
@@ -386,13 +383,8 @@ async fn routes_are_replaced_whole_and_what_was_published_keeps_its_own() {
 #[tokio::test]
 async fn an_unknown_store_of_a_route_stops_the_start() {
     let (handle, feed) = MemoryStore::new().open();
-    let route = RouteOptions {
-        filter: None,
-        topic: TopicFilter::parse("a").unwrap(),
-        store: "nowhere".to_owned(),
-        durability: Durability::Synced,
-        when_full: WhenFull::Refuse,
-    };
+    let route =
+        RouteOptions { store: "nowhere".to_owned(), ..RouteOptions::new(TopicFilter::parse("a").unwrap()) };
     let error = Core::recover(options(), &[route], handle, feed, Vec::new()).await.err().unwrap();
     assert!(error.reason.contains("nowhere"));
 }
