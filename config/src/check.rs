@@ -284,7 +284,9 @@ fn bridges(config: &Config, written: &Written) -> Result<(), Mistake> {
         if !config.rocketmq.contains_key(&bridge.cluster) {
             return Err(unknown_cluster(config, written, &key.name("cluster"), &[]));
         }
-        bridge.check(name).map_err(|error| rocketmq_mistake(written, &key, &error))?;
+        if let Some(cluster) = config.rocketmq.get(&bridge.cluster) {
+            bridge.check(name, cluster).map_err(|error| rocketmq_mistake(written, &key, &error))?;
+        }
     }
     Ok(())
 }
@@ -294,8 +296,12 @@ fn rocketmq_mistake(written: &Written, table: &Key, error: &OptionsError) -> Mis
         OptionsError::NoNameServer | OptionsError::NameServer(_) => "name_servers",
         OptionsError::HalfCredentials => "access_key",
         OptionsError::SecretKey { .. } => "secret_key_file",
-        OptionsError::Name { key, .. } | OptionsError::Range { key, .. } => key,
-        OptionsError::Template(_) => "in",
+        OptionsError::Name { key, .. }
+        | OptionsError::Plain { key, .. }
+        | OptionsError::Range { key, .. } => key,
+        OptionsError::Template(_) | OptionsError::TwoRules(_) | OptionsError::Filter(_) => "in",
+        OptionsError::NoNode => "broadcast",
+        OptionsError::Ca { .. } => "tls_ca_file",
         OptionsError::NoRules => return written.mistake(table, error.to_string(), ""),
     };
     let key = name.split('.').fold(table.clone(), |key, part| key.name(part));

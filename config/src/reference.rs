@@ -37,8 +37,12 @@ const EXAMPLES: &str = "
 
     [rocketmq.main]
     name_servers = ['127.0.0.1:9876']
+    node = 'a'
     access_key = 'weft'
     secret_key_file = '/etc/weft/rocketmq.key'
+    tls_ca_file = '/etc/weft/rocketmq-ca.pem'
+    namespace = 'plant'
+    compress_above = '4 KiB'
 
     [[store.retain]]
     topic = 'audit/#'
@@ -70,6 +74,7 @@ const EXAMPLES: &str = "
     topic = 'Sensors'
     [[bridge.plant.in]]
     topic = 'Commands'
+    tags = 'stop || go'
     to = 'commands/{tags}'
 ";
 

@@ -8,6 +8,8 @@ pub mod request {
     pub const QUERY_CONSUMER_OFFSET: i32 = 14;
     /// Says how far a group has consumed a queue.
     pub const UPDATE_CONSUMER_OFFSET: i32 = 15;
+    /// Asks for the first message of a queue that was stored at a time or later.
+    pub const SEARCH_OFFSET_BY_TIMESTAMP: i32 = 29;
     /// Asks for the end of a queue.
     pub const GET_MAX_OFFSET: i32 = 30;
     /// Asks for the start of a queue.
@@ -16,8 +18,16 @@ pub mod request {
     pub const HEART_BEAT: i32 = 34;
     /// Says goodbye.
     pub const UNREGISTER_CLIENT: i32 = 35;
+    /// Gives a message back that could not be consumed: it comes again later, or becomes a dead letter.
+    pub const CONSUMER_SEND_MSG_BACK: i32 = 36;
+    /// Asks who consumes as a group.
+    pub const GET_CONSUMER_LIST_BY_GROUP: i32 = 38;
     /// Broker to client: the members of a group changed.
     pub const NOTIFY_CONSUMER_IDS_CHANGED: i32 = 40;
+    /// Asks for the locks of queues, for one member of a group.
+    pub const LOCK_BATCH_MQ: i32 = 41;
+    /// Gives the locks of queues back.
+    pub const UNLOCK_BATCH_MQ: i32 = 42;
     /// Asks a name server which brokers hold a topic.
     pub const GET_ROUTE_BY_TOPIC: i32 = 105;
     /// Broker to client: set consumer offsets.

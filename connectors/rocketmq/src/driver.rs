@@ -1,12 +1,15 @@
 //! The tasks of a bridge and of a store. This file and those of its folder are the only ones that await.
 
+mod arrivals;
 mod bridge;
 mod client;
 mod connection;
 mod consumer;
+mod queue;
 mod sender;
 mod store;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use event::hub::Hub;
@@ -17,11 +20,13 @@ use tokio::task::JoinHandle;
 
 use self::bridge::Outlet;
 use self::client::{Client, Identity};
-use self::consumer::Consumer;
+use self::consumer::{Consumer, Manner, Rule};
 use self::store::Intake;
 use crate::condition::Condition;
+use crate::options::RETRIES;
+use crate::subscription::{Subscription, Wanted};
 use crate::template::Template;
-use crate::{BridgeOptions, ClusterOptions, OptionsError};
+use crate::{BridgeOptions, ClusterOptions, InRule, OptionsError};
 
 /// Starts the bridge `name` on `cluster`: the session `$bridge/rocketmq/{name}`, and the part `rocketmq/{name}` of
 /// `health`. It works until `drain` turns true; then it finishes what is out, commits, and its task ends.
@@ -33,14 +38,20 @@ pub fn spawn_bridge(
     health: &Health,
     drain: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, OptionsError> {
-    bridge.check(name)?;
+    bridge.check(name, cluster)?;
     let part = format!("rocketmq/{name}");
+    let group = cluster.wrap(&bridge.group(name, cluster));
+    let subscription = |rule: &InRule| Subscription {
+        topic: cluster.wrap(&rule.topic),
+        wanted: Wanted::of(rule.tags.as_deref(), rule.sql.as_deref()),
+    };
     let identity = Identity {
         part: part.clone(),
-        producer: bridge.group(name),
-        group: bridge.group(name),
-        out: bridge.out.iter().map(|rule| rule.topic.clone()).collect(),
-        inward: bridge.inward.iter().map(|rule| rule.topic.clone()).collect(),
+        producer: group.clone(),
+        out: bridge.out.iter().map(|rule| cluster.wrap(&rule.topic)).collect(),
+        inward: with_retries(bridge.inward.iter().map(subscription).collect(), &group),
+        group,
+        start: bridge.start,
     };
     let condition = Condition::new(part, health.clone());
     let client = Arc::new(Client::new(cluster.clone(), identity, condition)?);
@@ -49,12 +60,18 @@ pub fn spawn_bridge(
         client: Arc::clone(&client),
         hub: Arc::clone(&hub),
         who: who.clone(),
-        rules: bridge.out.iter().map(|rule| (rule.clone(), Arc::from(&*rule.topic))).collect(),
+        rules: bridge.out.iter().map(|rule| (rule.clone(), cluster.wrap(&rule.topic).into())).collect(),
     };
     let template = |to: &str| Template::parse(to).ok_or_else(|| OptionsError::Template(to.to_owned()));
-    let rules = bridge.inward.iter().map(|rule| Ok((rule.topic.clone(), template(&rule.to)?)));
-    let rules = rules.collect::<Result<Vec<_>, OptionsError>>()?;
-    let consumer = Consumer { client: Arc::clone(&client), hub, who, own: false, rules };
+    let rules = bridge.inward.iter().map(|rule| {
+        let becomes = Rule { topic: rule.topic.as_str().into(), to: template(&rule.to)? };
+        Ok((cluster.wrap(&rule.topic), becomes))
+    });
+    let rules = rules.collect::<Result<BTreeMap<_, _>, OptionsError>>()?;
+    let manner =
+        Manner { own: false, alone: bridge.broadcast, ordered: bridge.ordered, retries: bridge.retries };
+    let pulled = watch::Sender::new(0);
+    let consumer = Consumer { client: Arc::clone(&client), hub, who, rules, manner, pulled };
     Ok(tokio::spawn(async move {
         let out = async {
             if !outlet.rules.is_empty() {
@@ -80,23 +97,36 @@ pub fn spawn_store(
 ) -> Result<JoinHandle<()>, OptionsError> {
     let part = format!("rocketmq/{name}/store");
     let store = &cluster.store;
+    let (topic, group) = (cluster.wrap(&store.topic), cluster.wrap(&cluster.of_node(&store.group)));
+    let all = Subscription { topic: topic.clone(), wanted: Wanted::All };
     let identity = Identity {
         part: part.clone(),
-        producer: store.group.clone(),
-        group: store.group.clone(),
-        out: [store.topic.clone()].into(),
-        inward: vec![store.topic.clone()],
+        producer: group.clone(),
+        out: [topic.clone()].into(),
+        inward: with_retries(vec![all], &group),
+        group,
+        start: store.start,
     };
     let condition = Condition::new(part, health.clone());
     let client = Arc::new(Client::new(cluster.clone(), identity, condition)?);
-    let intake = Intake { client: Arc::clone(&client), appends, topic: Arc::from(&*store.topic) };
+    let intake = Intake { client: Arc::clone(&client), appends, topic: Arc::from(&*topic) };
     let who =
         Principal { origin: Origin::Store, ..Principal::anonymous(&*format!("$store/rocketmq/{name}")) };
-    let rules = vec![(store.topic.clone(), Template::origin())];
-    let consumer = Consumer { client: Arc::clone(&client), hub, who, own: true, rules };
+    let rules = [(topic, Rule { topic: store.topic.as_str().into(), to: Template::origin() })].into();
+    let manner = Manner { own: true, alone: true, ordered: false, retries: RETRIES };
+    let pulled = watch::Sender::new(0);
+    let consumer = Consumer { client: Arc::clone(&client), hub, who, rules, manner, pulled };
     Ok(tokio::spawn(async move {
         work(&client, intake.run(drain.clone()), consumer.run(drain.clone())).await;
     }))
+}
+
+/// Who consumes anything gets again what its group gave back.
+fn with_retries(mut subscriptions: Vec<Subscription>, group: &str) -> Vec<Subscription> {
+    if !subscriptions.is_empty() {
+        subscriptions.push(Subscription::of_retries(group));
+    }
+    subscriptions
 }
 
 /// Runs both ways side by side, watches brokers meanwhile, and says goodbye to them.

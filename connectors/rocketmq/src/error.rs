@@ -36,6 +36,33 @@ pub enum OptionsError {
         "to is {0:?}; write a topic with {{topic}}, {{tags}}, {{keys}} or {{origin}} in it, and no wildcard"
     )]
     Template(String),
+    /// Two rules consume one topic; a group has one subscription of it.
+    #[error("two rules of in have topic {0:?}; give the topic one rule, or each a bridge of its own")]
+    TwoRules(String),
+    /// A rule with two filters, or an empty one.
+    #[error("the rule for {0:?} has to have tags or sql or neither, and what it has must not be empty")]
+    Filter(String),
+    /// `broadcast` without a node.
+    #[error("broadcast needs a name for this Weft: give the cluster a node")]
+    NoNode,
+    /// A node or namespace that is no name.
+    #[error("{key} is {name:?}; write letters, digits, '_' and '-', at most {max} of them")]
+    Plain {
+        /// Which key.
+        key: &'static str,
+        /// Its value.
+        name: String,
+        /// How long it may be.
+        max: usize,
+    },
+    /// The CAs cannot be read.
+    #[error("tls_ca_file {path:?}: {reason}")]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A key out of its range.
     #[error("{key} is {value}; it has to be {range}")]
     Range {
@@ -83,9 +110,12 @@ pub(crate) enum CallError {
     /// No broker takes or holds the topic, and none creates it.
     #[error("no broker that is up holds topic {0} or creates it (autoCreateTopicEnable)")]
     NoTopic(String),
-    /// The brokers of the topic allow no writing.
-    #[error("topic {0} has no queue that may be written")]
+    /// The brokers of the topic allow no writing, or the queue is gone.
+    #[error("topic {0} has no such queue")]
     NoQueue(String),
+    /// Another member of the group has the lock of the queue.
+    #[error("a queue of {0} is locked by another member")]
+    Locked(String),
 }
 
 /// The event cannot be a RocketMQ message, now or later.

@@ -11,19 +11,28 @@
 //!
 //! `driver` awaits; everything else is sans-io.
 
+mod allot;
+mod avoid;
 mod binding;
 mod condition;
+mod deflate;
 mod driver;
 mod error;
 mod inflate;
+mod lease;
 mod metrics;
+mod namespace;
 mod options;
 mod outbox;
 mod request;
 mod route;
 mod sign;
+mod start;
+mod subscription;
 mod template;
+mod tls;
 
 pub use driver::{spawn_bridge, spawn_store};
 pub use error::OptionsError;
 pub use options::{BridgeOptions, ClusterOptions, InRule, OutRule, StoreOptions, Unconfirmed};
+pub use start::{Start, StartError};

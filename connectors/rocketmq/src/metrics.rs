@@ -16,8 +16,14 @@ pub(crate) struct Counters {
     pub(crate) received: Counter,
     /// Messages that can never be published here.
     pub(crate) unusable: Counter,
+    /// Messages given back, to come again or as dead letters.
+    pub(crate) returned: Counter,
     /// Bytes that wait to be sent.
     pub(crate) waiting: Gauge,
+    /// Bytes that were pulled and are not kept here yet.
+    pub(crate) pulled: Gauge,
+    /// Queues that are consumed here.
+    pub(crate) queues: Gauge,
 }
 
 impl Counters {
@@ -31,7 +37,10 @@ impl Counters {
             refused: counter!("weft_rocketmq_refused_events_total", "part" => part.clone()),
             received: counter!("weft_rocketmq_received_events_total", "part" => part.clone()),
             unusable: counter!("weft_rocketmq_unusable_messages_total", "part" => part.clone()),
-            waiting: gauge!("weft_rocketmq_waiting_bytes", "part" => part),
+            returned: counter!("weft_rocketmq_returned_messages_total", "part" => part.clone()),
+            waiting: gauge!("weft_rocketmq_waiting_bytes", "part" => part.clone()),
+            pulled: gauge!("weft_rocketmq_pulled_bytes", "part" => part.clone()),
+            queues: gauge!("weft_rocketmq_consumed_queues", "part" => part),
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Settings of clusters, of RocketMQ as a store, and of bridges.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use event::{ByteLimit, TopicFilter};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::OptionsError;
+use crate::namespace::wrap;
 use crate::template::Template;
+use crate::{OptionsError, Start};
 
 /// A RocketMQ cluster: how to reach it, and how to use it as the store of routes that name it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -15,10 +17,20 @@ use crate::template::Template;
 pub struct ClusterOptions {
     /// Name servers as "host:port"; the first that answers is asked. Default ["127.0.0.1:9876"]; at least one.
     pub name_servers: Vec<String>,
+    /// Name of this Weft among those that share the cluster. Default none: it shares it with no other. Letters, digits, '_'
+    /// and '-'; at most 32. Where each Weft has to get everything (a store, a bridge with `broadcast`), it is added to the
+    /// consumer group, as in "weft-store-NODE". One that changes begins as a new group does.
+    pub node: Option<String>,
     /// Access key, if the brokers ask for one (ACL). Default none. Goes with `secret_key_file`.
     pub access_key: Option<String>,
     /// File that holds the secret key; white space around it is ignored. Default none.
     pub secret_key_file: Option<PathBuf>,
+    /// PEM file of the CAs that signed the certificates of name servers and brokers. With it, connections use TLS, and
+    /// certificates have to be for the addresses that name servers give. Default none: no TLS.
+    pub tls_ca_file: Option<PathBuf>,
+    /// Namespace of all topics and groups of this cluster, as `setNamespace` has it in RocketMQ's own clients: "ns" makes
+    /// "ns%Topic" of a topic. Default none. Letters, digits, '_' and '-'; at most 32.
+    pub namespace: Option<String>,
     /// Milliseconds for a connection to be made. Default 1000; 100..=60000. Too short: slow networks never connect.
     #[schemars(range(min = 100, max = 60000))]
     pub connect_ms: u32,
@@ -34,9 +46,17 @@ pub struct ClusterOptions {
     /// "1 KiB". Must be below the brokers' maxMessageSize, else they refuse what is larger and events go one by one.
     #[schemars(with = "String")]
     pub batch_max: ByteLimit,
+    /// Bodies above this are sent compressed (zlib), each in a request of its own. Default none: nothing is compressed.
+    /// RocketMQ's own producers compress above "4 KiB". At least "1 KiB".
+    #[schemars(with = "Option<String>")]
+    pub compress_above: Option<ByteLimit>,
     /// Bytes of events that wait here to be sent; beyond it nothing is taken over. Default "8 MiB"; at least "64 KiB".
     #[schemars(with = "String")]
     pub waiting_max: ByteLimit,
+    /// Bytes of messages that were pulled and are not kept here yet, for each bridge or store; beyond it nothing is pulled.
+    /// Default "16 MiB"; at least "1 MiB". Pulls that are out by then may bring 256 KiB, or one message, for each queue.
+    #[schemars(with = "String")]
+    pub pulled_max: ByteLimit,
     /// What to do when a broker stored an event but cannot say that disk and replicas have it (codes 10, 11 and 12):
     /// "resend" until it can, which leaves repeats with the same UNIQ_KEY, or "accept". Default "resend".
     pub unconfirmed: Unconfirmed,
@@ -61,8 +81,13 @@ pub enum Unconfirmed {
 pub struct StoreOptions {
     /// RocketMQ topic that holds the events; their own topics are in the property WEFT_TOPIC. Default "Weft".
     pub topic: String,
-    /// Consumer group of this Weft; another Weft on the same cluster needs another. Default "weft-store".
+    /// Consumer group by which this Weft gets the events for its subscribers. Default "weft-store". Each Weft has to get all
+    /// of them: if several share the cluster, give each a `node`, which is added to the group.
     pub group: String,
+    /// Where a group begins that is new: "first" (all that RocketMQ still has), "last", or a time such as
+    /// "2026-11-24T08:00:00Z". Default "first". With "last", events of the first moments may be missed.
+    #[schemars(with = "String")]
+    pub start: Start,
     /// Milliseconds an event may wait for RocketMQ; then its publisher is told that the store is unavailable. Default
     /// 10000; 1000..=600000. Too short: a restart of a broker is seen by publishers.
     #[schemars(range(min = 1000, max = 600000))]
@@ -70,13 +95,29 @@ pub struct StoreOptions {
 }
 
 /// A bridge between topics here and RocketMQ. Its name is part of its session: renaming it forgets its backlog.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BridgeOptions {
     /// Name of the `[rocketmq.NAME]` to use.
     pub cluster: String,
-    /// Consumer group of `in`. Default "weft-bridge-" and the bridge's name. Another Weft needs another group.
+    /// Consumer group of `in`. Default "weft-bridge-" and the bridge's name. Its members, other Wefts or RocketMQ's own
+    /// clients, share the queues; all of them need the same `in` rules.
     pub group: Option<String>,
+    /// Whether each Weft gets all messages of `in`, by a group of its own: `group` with the cluster's `node` added. Default
+    /// false: the members of the group share them.
+    pub broadcast: bool,
+    /// Whether a queue is consumed by one member at a time, by locks that brokers give (as orderly consumers do): no
+    /// message overtakes another, also when queues change hands. Default false. A message that is refused holds up its
+    /// queue while it is tried again each second, `retries` times.
+    pub ordered: bool,
+    /// Where a group begins that is new: "first", "last", or a time such as "2026-11-24T08:00:00Z". Default "first". A
+    /// broker of 4.9 always begins with the first message of a topic that is still young.
+    #[schemars(with = "String")]
+    pub start: Start,
+    /// How often a message comes again that is refused here, after pauses that grow (10 s to 2 h); then it becomes a dead
+    /// letter in %DLQ%GROUP. Default 16; 0..=100. What can never be published is a dead letter at once.
+    #[schemars(range(max = 100))]
+    pub retries: u16,
     /// What goes to RocketMQ. An event goes by the first rule that matches its topic.
     pub out: Vec<OutRule>,
     /// What comes from RocketMQ.
@@ -99,8 +140,15 @@ pub struct OutRule {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InRule {
-    /// RocketMQ topic.
+    /// RocketMQ topic. Each in one rule only.
     pub topic: String,
+    /// Only messages with one of these tags, such as "stop || go"; brokers leave out all others. Default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<String>,
+    /// Only messages for which this is true, in RocketMQ's SQL92 over their properties, such as "region = 'eu' AND n > 3".
+    /// Default all. Brokers need `enablePropertyFilter=true`. Not with `tags`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
     /// Topic here, such as "commands/{tags}". Replaced: {topic}, {tags} and {keys} of the message, and {origin}, the
     /// topic it had in the Weft it comes from (else its RocketMQ topic). '+' and '#' in what is put in become '_'.
     pub to: String,
@@ -108,18 +156,26 @@ pub struct InRule {
 
 const TOPIC_MAX: usize = 127;
 const GROUP_MAX: usize = 120;
+const NODE_MAX: usize = 32;
+/// How often RocketMQ's own consumers get a message again.
+pub(crate) const RETRIES: u16 = 16;
 
 impl Default for ClusterOptions {
     fn default() -> Self {
         Self {
             name_servers: vec!["127.0.0.1:9876".to_owned()],
+            node: None,
             access_key: None,
             secret_key_file: None,
+            tls_ca_file: None,
+            namespace: None,
             connect_ms: 1000,
             request_ms: 5000,
             message_max: ByteLimit::mib(4),
             batch_max: ByteLimit::kib(256),
+            compress_above: None,
             waiting_max: ByteLimit::mib(8),
+            pulled_max: ByteLimit::mib(16),
             unconfirmed: Unconfirmed::default(),
             store: StoreOptions::default(),
         }
@@ -128,7 +184,27 @@ impl Default for ClusterOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { topic: "Weft".to_owned(), group: "weft-store".to_owned(), deadline_ms: 10_000 }
+        Self {
+            topic: "Weft".to_owned(),
+            group: "weft-store".to_owned(),
+            start: Start::First,
+            deadline_ms: 10_000,
+        }
+    }
+}
+
+impl Default for BridgeOptions {
+    fn default() -> Self {
+        Self {
+            cluster: String::new(),
+            group: None,
+            broadcast: false,
+            ordered: false,
+            start: Start::First,
+            retries: RETRIES,
+            out: Vec::new(),
+            inward: Vec::new(),
+        }
     }
 }
 
@@ -152,32 +228,65 @@ impl ClusterOptions {
         in_range("message_max", self.message_max.0, 1, 15 << 20, "at most \"15 MiB\"")?;
         in_range("batch_max", self.batch_max.0, 1 << 10, 15 << 20, "\"1 KiB\" to \"15 MiB\"")?;
         in_range("waiting_max", self.waiting_max.0, 64 << 10, u64::MAX, "at least \"64 KiB\"")?;
+        in_range("pulled_max", self.pulled_max.0, 1 << 20, u64::MAX, "at least \"1 MiB\"")?;
+        if let Some(limit) = self.compress_above {
+            in_range("compress_above", limit.0, 1 << 10, u64::MAX, "at least \"1 KiB\"")?;
+        }
+        for (key, name) in [("node", &self.node), ("namespace", &self.namespace)] {
+            let wrong = |name: &str| name.contains(['|', '%']) || check_name(key, name, NODE_MAX).is_err();
+            if let Some(name) = name.as_deref().filter(|name| wrong(name)) {
+                return Err(OptionsError::Plain { key, name: name.to_owned(), max: NODE_MAX });
+            }
+        }
         in_range("store.deadline_ms", self.store.deadline_ms.into(), 1000, 600_000, "1000..=600000")?;
-        check_name("store.topic", &self.store.topic, TOPIC_MAX)?;
-        check_name("store.group", &self.store.group, GROUP_MAX)
+        check_name("store.topic", &self.wrap(&self.store.topic), TOPIC_MAX)?;
+        check_name("store.group", &self.wrap(&self.of_node(&self.store.group)), GROUP_MAX)
+    }
+
+    /// What brokers call a topic or group.
+    pub(crate) fn wrap(&self, name: &str) -> String {
+        wrap(self.namespace.as_deref(), name)
+    }
+
+    /// The group by which this node gets everything.
+    pub(crate) fn of_node(&self, group: &str) -> String {
+        self.node.as_ref().map_or_else(|| group.to_owned(), |node| format!("{group}-{node}"))
     }
 }
 
 impl BridgeOptions {
-    /// Whether it makes sense for a bridge of this name.
-    pub fn check(&self, name: &str) -> Result<(), OptionsError> {
+    /// Whether it makes sense for a bridge of this name on `cluster`.
+    pub fn check(&self, name: &str, cluster: &ClusterOptions) -> Result<(), OptionsError> {
         if self.out.is_empty() && self.inward.is_empty() {
             return Err(OptionsError::NoRules);
         }
-        check_name("group", &self.group(name), GROUP_MAX)?;
-        for rule in &self.out {
-            check_name("out.topic", &rule.topic, TOPIC_MAX)?;
+        if self.broadcast && cluster.node.is_none() {
+            return Err(OptionsError::NoNode);
         }
+        check_name("group", &cluster.wrap(&self.group(name, cluster)), GROUP_MAX)?;
+        in_range("retries", self.retries.into(), 0, 100, "0..=100")?;
+        for rule in &self.out {
+            check_name("out.topic", &cluster.wrap(&rule.topic), TOPIC_MAX)?;
+        }
+        let mut topics = BTreeSet::new();
         for rule in &self.inward {
-            check_name("in.topic", &rule.topic, TOPIC_MAX)?;
+            check_name("in.topic", &cluster.wrap(&rule.topic), TOPIC_MAX)?;
+            if !topics.insert(&rule.topic) {
+                return Err(OptionsError::TwoRules(rule.topic.clone()));
+            }
+            let filled = |text: &Option<String>| text.as_ref().is_none_or(|text| !text.trim().is_empty());
+            if (rule.tags.is_some() && rule.sql.is_some()) || !filled(&rule.tags) || !filled(&rule.sql) {
+                return Err(OptionsError::Filter(rule.topic.clone()));
+            }
             Template::parse(&rule.to).ok_or_else(|| OptionsError::Template(rule.to.clone()))?;
         }
         Ok(())
     }
 
     /// The consumer group of a bridge of this name.
-    pub(crate) fn group(&self, name: &str) -> String {
-        self.group.clone().unwrap_or_else(|| format!("weft-bridge-{name}"))
+    pub(crate) fn group(&self, name: &str, cluster: &ClusterOptions) -> String {
+        let group = self.group.clone().unwrap_or_else(|| format!("weft-bridge-{name}"));
+        if self.broadcast { cluster.of_node(&group) } else { group }
     }
 }
 
@@ -206,10 +315,14 @@ mod tests {
     fn bridge(filter: &str, topic: &str, to: &str) -> BridgeOptions {
         BridgeOptions {
             cluster: "main".into(),
-            group: None,
             out: vec![OutRule { filter: TopicFilter::parse(filter).unwrap(), topic: topic.into() }],
-            inward: vec![InRule { topic: "Commands".into(), to: to.into() }],
+            inward: vec![rule(to)],
+            ..BridgeOptions::default()
         }
+    }
+
+    fn rule(to: &str) -> InRule {
+        InRule { topic: "Commands".into(), tags: None, sql: None, to: to.into() }
     }
 
     #[test]
@@ -224,6 +337,8 @@ mod tests {
             (ClusterOptions { request_ms: 1, ..good() }, "500..=60000"),
             (ClusterOptions { message_max: ByteLimit::mib(16), ..good() }, "15 MiB"),
             (ClusterOptions { store: store("a/b"), ..good() }, "store.topic"),
+            (ClusterOptions { node: Some("a|b".into()), ..good() }, "node is \"a|b\""),
+            (ClusterOptions { pulled_max: ByteLimit::kib(1), ..good() }, "1 MiB"),
         ] {
             let error = options.check().unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
@@ -232,7 +347,10 @@ mod tests {
 
     #[test]
     fn mistakes_of_a_bridge_are_named() {
-        assert!(bridge("a/#", "A", "a/{tags}").check("b").is_ok());
+        let cluster = ClusterOptions::default();
+        assert!(bridge("a/#", "A", "a/{tags}").check("b", &cluster).is_ok());
+        let good = || bridge("a/#", "A", "a");
+        let inward = |rules: &[InRule]| BridgeOptions { inward: rules.to_vec(), ..good() };
         for (options, name, part) in [
             (bridge("a/#", "a/b", "a"), "b", "out.topic"),
             (bridge("a/#", &"x".repeat(128), "a"), "b", "127"),
@@ -240,9 +358,29 @@ mod tests {
             (bridge("a/#", "A", "a/#"), "b", "wildcard"),
             (bridge("a/#", "A", "a"), "b c", "group"),
             (BridgeOptions::default(), "b", "neither out nor in"),
+            (BridgeOptions { broadcast: true, ..good() }, "b", "node"),
+            (BridgeOptions { retries: 101, ..good() }, "b", "0..=100"),
+            (inward(&[rule("a"), rule("b")]), "b", "two rules"),
+            (
+                inward(&[InRule { tags: Some("a".into()), sql: Some("b".into()), ..rule("a") }]),
+                "b",
+                "tags or sql",
+            ),
+            (inward(&[InRule { tags: Some(" ".into()), ..rule("a") }]), "b", "tags or sql"),
         ] {
-            let error = options.check(name).unwrap_err().to_string();
+            let error = options.check(name, &cluster).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn nodes_that_get_everything_have_groups_of_their_own() {
+        let cluster = ClusterOptions { node: Some("n1".into()), ..ClusterOptions::default() };
+        assert_eq!(cluster.of_node(&cluster.store.group), "weft-store-n1");
+        let bridge = bridge("a/#", "A", "a");
+        assert_eq!(bridge.group("b", &cluster), "weft-bridge-b");
+        let broadcast = BridgeOptions { broadcast: true, ..bridge };
+        assert!(broadcast.check("b", &cluster).is_ok());
+        assert_eq!(broadcast.group("b", &cluster), "weft-bridge-b-n1");
     }
 }

@@ -22,6 +22,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Outbox<T> {
     lanes: BTreeMap<Lane, Queue<T>>,
     batch_bytes: usize,
+    alone_above: usize,
     bytes: usize,
     count: usize,
 }
@@ -58,9 +59,10 @@ struct Queue<T> {
 }
 
 impl<T> Outbox<T> {
-    /// With requests of at most `batch_bytes`; a larger message goes alone.
-    pub(crate) fn new(batch_bytes: usize) -> Self {
-        Self { lanes: BTreeMap::new(), batch_bytes, bytes: 0, count: 0 }
+    /// With requests of at most `batch_bytes`; a larger message goes alone, and so does one with a body above
+    /// `alone_above`.
+    pub(crate) fn new(batch_bytes: usize, alone_above: usize) -> Self {
+        Self { lanes: BTreeMap::new(), batch_bytes, alone_above, bytes: 0, count: 0 }
     }
 
     /// Appends to a lane.
@@ -90,17 +92,21 @@ impl<T> Outbox<T> {
     /// The next request: a lane whose turn it is, and its messages. It is out until [`Self::sent`], [`Self::failed`] or
     /// [`Self::refused`].
     pub(crate) fn next_request(&mut self, now: Instant) -> Option<(Lane, Vec<BatchEntry>)> {
-        let batch_bytes = self.batch_bytes;
+        let (batch_bytes, alone_above) = (self.batch_bytes, self.alone_above);
         let ready = |queue: &Queue<T>| queue.out == 0 && queue.ready_at.is_none_or(|at| at <= now);
         let (lane, queue) = self.lanes.iter_mut().find(|(_, queue)| ready(queue))?;
         let most = if queue.single > 0 { 1 } else { BATCH_MESSAGES };
         let (mut messages, mut bytes) = (Vec::new(), 0);
         for item in queue.items.iter().take(most) {
             bytes += item.message.len();
-            if !messages.is_empty() && bytes > batch_bytes {
+            let alone = item.message.body.len() > alone_above;
+            if !messages.is_empty() && (alone || bytes > batch_bytes) {
                 break;
             }
             messages.push(item.message.clone());
+            if alone {
+                break;
+            }
         }
         queue.out = messages.len();
         Some((lane.clone(), messages))
@@ -207,7 +213,7 @@ mod tests {
 
     #[test]
     fn one_request_of_a_lane_is_out_and_the_rest_joins_the_next() {
-        let (now, mut outbox) = (Instant::now(), Outbox::new(1000));
+        let (now, mut outbox) = (Instant::now(), Outbox::new(1000, usize::MAX));
         outbox.push(lane(0), item(1, None));
         assert_eq!(bodies(&outbox.next_request(now).unwrap().1), [1]);
         outbox.push(lane(0), item(2, None));
@@ -223,7 +229,7 @@ mod tests {
 
     #[test]
     fn requests_have_a_limit_and_a_large_message_goes_alone() {
-        let (now, mut outbox) = (Instant::now(), Outbox::new(50));
+        let (now, mut outbox) = (Instant::now(), Outbox::new(50, usize::MAX));
         for ticket in 1..=3 {
             outbox.push(lane(0), item(ticket, None));
         }
@@ -237,7 +243,7 @@ mod tests {
 
     #[test]
     fn what_failed_goes_again_before_what_is_behind_it() {
-        let (mut now, mut outbox) = (Instant::now(), Outbox::new(1000));
+        let (mut now, mut outbox) = (Instant::now(), Outbox::new(1000, usize::MAX));
         outbox.push(lane(0), item(1, None));
         outbox.next_request(now).unwrap();
         outbox.push(lane(0), item(2, None));
@@ -254,8 +260,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_be_compressed_goes_alone() {
+        let (now, mut outbox) = (Instant::now(), Outbox::new(1000, 1));
+        for ticket in [1, 2, 33, 4, 5] {
+            outbox.push(lane(0), item(ticket, None));
+        }
+        let mut requests = Vec::new();
+        while let Some((lane, messages)) = outbox.next_request(now) {
+            requests.push(bodies(&messages));
+            outbox.sent(&lane);
+        }
+        assert_eq!(requests, [vec![1, 2], vec![33], vec![4, 5]]);
+    }
+
+    #[test]
     fn a_refused_message_is_found_and_nothing_else_is_lost() {
-        let (now, mut outbox) = (Instant::now(), Outbox::new(1000));
+        let (now, mut outbox) = (Instant::now(), Outbox::new(1000, usize::MAX));
         for ticket in 1..=4 {
             outbox.push(lane(0), item(ticket, None));
         }
@@ -272,7 +292,7 @@ mod tests {
 
     #[test]
     fn what_is_late_is_given_back_unless_it_is_out() {
-        let (now, mut outbox) = (Instant::now(), Outbox::new(25));
+        let (now, mut outbox) = (Instant::now(), Outbox::new(25, usize::MAX));
         let soon = now + Duration::from_millis(10);
         outbox.push(lane(0), item(1, Some(soon)));
         outbox.push(lane(0), item(2, Some(soon)));
@@ -289,7 +309,7 @@ mod tests {
         /// Whatever fails, each lane's messages are done once and in order.
         #[test]
         fn order_holds(steps in proptest::collection::vec((0..6_u8, 0..3_u64), 1..300)) {
-            let (mut now, mut outbox) = (Instant::now(), Outbox::new(100));
+            let (mut now, mut outbox) = (Instant::now(), Outbox::new(100, usize::MAX));
             let mut next = 0;
             let mut done: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
             let mut out: Vec<Lane> = Vec::new();

@@ -14,6 +14,8 @@ pub(crate) struct Route {
     pub(crate) readable: Vec<Queue>,
     /// The topic is not there yet: the first message creates it.
     pub(crate) to_be_created: bool,
+    /// The addresses of each broker, by their ids: 0 is the master, others are its replicas.
+    brokers: BTreeMap<Arc<str>, BTreeMap<i64, Arc<str>>>,
 }
 
 /// One queue.
@@ -23,7 +25,7 @@ pub(crate) struct Queue {
     pub(crate) broker: Arc<str>,
     /// Its number at that broker.
     pub(crate) id: i32,
-    /// The address of the broker's master.
+    /// The address of the broker's master; of a replica, if there is no master now.
     pub(crate) addr: Arc<str>,
 }
 
@@ -60,14 +62,21 @@ struct BrokerData {
     broker_addrs: BTreeMap<String, Arc<str>>,
 }
 
+const MASTER: i64 = 0;
+
 impl Route {
     /// Reads a name server's answer.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
         let data: Data = serde_json::from_slice(json)?;
         let mut route = Self::default();
+        for BrokerData { broker_name, broker_addrs } in data.broker_datas {
+            let addrs = broker_addrs.into_iter().filter_map(|(id, addr)| Some((id.parse().ok()?, addr)));
+            route.brokers.insert(broker_name, addrs.collect());
+        }
         for queues in &data.queue_datas {
-            let broker = data.broker_datas.iter().find(|broker| broker.broker_name == queues.broker_name);
-            let Some(addr) = broker.and_then(|broker| broker.broker_addrs.get("0")) else { continue };
+            // Queues without a master can be read: members of a group have to agree on which there are.
+            let addrs = route.brokers.get(&queues.broker_name);
+            let Some((id, addr)) = addrs.and_then(|addrs| addrs.first_key_value()) else { continue };
             let list = |count: i32, allowed: i32| {
                 let count = if queues.perm & allowed == 0 { 0 } else { count.min(QUEUES_MAX) };
                 (0..count).map(|id| Queue {
@@ -76,7 +85,9 @@ impl Route {
                     addr: Arc::clone(addr),
                 })
             };
-            route.writable.extend(list(queues.write_queue_nums, WRITE));
+            if *id == MASTER {
+                route.writable.extend(list(queues.write_queue_nums, WRITE));
+            }
             route.readable.extend(list(queues.read_queue_nums, READ));
         }
         route.writable.sort();
@@ -92,7 +103,12 @@ impl Route {
         self
     }
 
-    /// The addresses of its brokers.
+    /// The address of a broker's replica, if there is one of this id.
+    pub(crate) fn replica(&self, broker: &str, id: i64) -> Option<&Arc<str>> {
+        self.brokers.get(broker)?.get(&id)
+    }
+
+    /// The addresses of its queues.
     pub(crate) fn addrs(&self) -> impl Iterator<Item = &Arc<str>> {
         self.writable.iter().chain(&self.readable).map(|queue| &queue.addr)
     }
@@ -120,7 +136,11 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(show(&route.writable), ["b0@127.0.0.1:2", "b1@127.0.0.1:2"]);
-        assert_eq!(show(&route.readable), ["a0@127.0.0.1:1", "b0@127.0.0.1:2"]);
+        let readable = show(&route.readable);
+        assert_eq!(readable[..2], ["a0@127.0.0.1:1", "b0@127.0.0.1:2"]);
+        assert_eq!((readable.len(), &*readable[9]), (10, "orphan7@127.0.0.1:4"));
+        assert_eq!(route.replica("b", 1).map(|addr| &**addr), Some("127.0.0.1:3"));
+        assert_eq!(route.replica("b", 2).or(route.replica("c", 0)), None);
         let new = route.of_new_topic();
         assert_eq!((new.writable.len(), new.readable.len(), new.to_be_created), (2, 0, true));
     }

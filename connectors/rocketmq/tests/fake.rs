@@ -16,7 +16,7 @@ use event::{
     ByteLimit, Durability, Event, Guarantee, Health, Parts, Principal, Reject, RejectKind, TopicFilter,
     TopicName,
 };
-use remoting::code::response;
+use remoting::code::{request, response};
 use rocketmq::{
     BridgeOptions, ClusterOptions, InRule, OutRule, StoreOptions, Unconfirmed, spawn_bridge, spawn_store,
 };
@@ -185,15 +185,133 @@ async fn an_offset_is_committed_when_the_hub_has_kept_what_is_before_it() {
 }
 
 #[tokio::test]
-async fn a_message_that_the_hub_denies_does_not_stop_the_others() {
+async fn what_the_hub_denies_is_given_back_and_does_not_stop_the_others() {
+    let broker = FakeBroker::start().await;
+    for body in ["one", "two", "three"] {
+        broker.store(body);
+    }
+    let hub = FakeHub::new();
+    hub.answer_next(testing::Answer::Refused(Reject::new(RejectKind::Denied, "not now")));
+    hub.answer_next(testing::Answer::Refused(Reject::new(RejectKind::Malformed, "never")));
+    let running = Running::bridge_of(hub, &cluster(&broker));
+    running.until_published(3).await;
+    broker.until_committed(3).await;
+    // Level 0: it comes again when the broker thinks fit; -1: it is a dead letter.
+    assert_eq!(broker.until_returned(2).await, [(1000, 0), (1001, -1)]);
+}
+
+#[tokio::test]
+async fn in_order_a_denied_message_is_tried_again_before_those_behind_it() {
     let broker = FakeBroker::start().await;
     broker.store("one");
     broker.store("two");
     let hub = FakeHub::new();
-    hub.answer_next(testing::Answer::Refused(Reject::new(RejectKind::Denied, "no")));
-    let running = Running::bridge_of(hub, &cluster(&broker));
+    for _ in 0..2 {
+        hub.answer_next(testing::Answer::Refused(Reject::new(RejectKind::Denied, "no")));
+    }
+    let change = BridgeOptions { ordered: true, retries: 1, ..BridgeOptions::default() };
+    let running = Running::bridge_like(hub, &cluster(&broker), change);
+    running.until_published(3).await;
+    assert_eq!(running.bodies(), ["one", "one", "two"]);
+    assert_eq!(broker.until_returned(1).await, [(1000, -1)]);
+}
+
+#[tokio::test]
+async fn a_queue_is_given_up_when_another_member_comes_and_taken_when_it_leaves() {
+    let broker = FakeBroker::start().await;
+    broker.join("a");
+    let running = Running::bridge(&cluster(&broker));
+    // "a" is before "weft": the first of the two queues is its own.
+    broker.store_in(1, "ours");
+    running.until_published(1).await;
+    broker.store_in(0, "its");
+    broker.store_in(1, "ours again");
     running.until_published(2).await;
+    assert_eq!(running.bodies(), ["ours", "ours again"]);
+    broker.part("a");
+    running.until_published(3).await;
+    broker.until_committed(1).await;
+
+    // What is on its way is finished and committed before the queue is let go.
+    running.hub.answer_next(testing::Answer::Late);
+    broker.store_in(0, "last");
+    running.until_published(4).await;
+    broker.join("b");
+    running.hub.release_late();
+    broker.until_asked(request::UPDATE_CONSUMER_OFFSET).await;
     broker.until_committed(2).await;
+}
+
+#[tokio::test]
+async fn a_store_takes_every_queue_and_tells_of_others_in_its_group() {
+    let broker = FakeBroker::start().await;
+    broker.join("a");
+    let (_store, running) = Running::store(&cluster(&broker));
+    broker.store_in(0, "one");
+    broker.store_in(1, "two");
+    running.until_published(2).await;
+    running.until_health(|reason| reason.is_some_and(|reason| reason.contains("node of its own"))).await;
+    broker.part("a");
+    running.until_health(|reason| reason.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_queue_is_consumed_in_order_under_its_lock_only() {
+    let broker = FakeBroker::start().await;
+    broker.lock_queues(true);
+    broker.store("one");
+    let change = BridgeOptions { ordered: true, ..BridgeOptions::default() };
+    let running = Running::bridge_like(FakeHub::new(), &cluster(&broker), change);
+    broker.until_asked(request::LOCK_BATCH_MQ).await;
+    running.until_health(|reason| reason.is_none()).await;
+    assert_eq!(running.bodies(), [""; 0]);
+    broker.lock_queues(false);
+    running.until_published(1).await;
+    broker.until_committed(1).await;
+    running.stop.send(true).unwrap();
+    broker.until_asked(request::UNLOCK_BATCH_MQ).await;
+}
+
+#[tokio::test]
+async fn nothing_is_pulled_while_too_much_is_not_kept() {
+    let broker = FakeBroker::start().await;
+    let hub = FakeHub::new();
+    hub.answer_next(testing::Answer::Late);
+    let limited = ClusterOptions { pulled_max: ByteLimit::mib(1), ..cluster(&broker) };
+    let running = Running::bridge_of(hub, &limited);
+    broker.store_in(0, &"x".repeat(2 << 20));
+    running.until_published(1).await;
+    // Longer than a pull that is out already is held.
+    timeout(Duration::from_millis(500), std::future::pending::<()>()).await.unwrap_err();
+    let pulls = broker.asked().iter().filter(|code| **code == request::PULL_MESSAGE).count();
+    broker.store_in(1, "small");
+    timeout(Duration::from_millis(300), std::future::pending::<()>()).await.unwrap_err();
+    assert_eq!(broker.asked().iter().filter(|code| **code == request::PULL_MESSAGE).count(), pulls);
+    running.hub.release_late();
+    running.until_published(2).await;
+}
+
+#[tokio::test]
+async fn pulls_go_to_the_replica_that_a_broker_suggests() {
+    let (master, replica) = (FakeBroker::start().await, FakeBroker::start().await);
+    master.suggest(replica.addr);
+    replica.suggest(replica.addr);
+    master.store("from the master");
+    let running = Running::bridge(&cluster(&master));
+    running.until_published(1).await;
+    replica.until_asked(request::PULL_MESSAGE).await;
+    // The replica has what its master had.
+    replica.store("from the master");
+    replica.store("from the replica");
+    running.until_published(2).await;
+    assert_eq!(running.bodies(), ["from the master", "from the replica"]);
+    // Offsets are the master's affair.
+    master.until_committed(2).await;
+    // One that is gone is left for the master.
+    drop(replica);
+    master.store("from the replica");
+    master.store("from the master again");
+    running.until_published(3).await;
 }
 
 #[tokio::test]
@@ -241,11 +359,15 @@ impl Running {
     }
 
     fn bridge_of(hub: FakeHub, cluster: &ClusterOptions) -> Self {
+        Self::bridge_like(hub, cluster, BridgeOptions::default())
+    }
+
+    fn bridge_like(hub: FakeHub, cluster: &ClusterOptions, change: BridgeOptions) -> Self {
         let bridge = BridgeOptions {
             cluster: "main".into(),
-            group: None,
             out: vec![OutRule { filter: TopicFilter::parse("out/#").unwrap(), topic: "Out".into() }],
-            inward: vec![InRule { topic: "In".into(), to: "in".into() }],
+            inward: vec![InRule { topic: "In".into(), tags: None, sql: None, to: "in".into() }],
+            ..change
         };
         let (health, (stop, drain)) = (Health::default(), watch::channel(false));
         let task = spawn_bridge("b", &bridge, cluster, Arc::new(hub.clone()), &health, drain).unwrap();
@@ -259,6 +381,12 @@ impl Running {
     async fn until_published(&self, batches: usize) {
         let count = |calls: &[Call]| calls.iter().filter(|call| matches!(call, Call::Publish { .. })).count();
         self.until(|calls| count(calls) >= batches).await;
+    }
+
+    /// What was published, in order.
+    fn bodies(&self) -> Vec<String> {
+        let text = |publish: &Publish| String::from_utf8(publish.event.data().to_vec()).unwrap();
+        self.hub.published().iter().map(text).collect()
     }
 
     async fn until_acked(&self, count: usize) {

@@ -22,6 +22,9 @@ use tokio::time::timeout;
 #[path = "../../../tests/rocketmq/fixture.rs"]
 mod fixture;
 
+#[path = "real/consuming.rs"]
+mod consuming;
+
 use fixture::{Node, RocketMq};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,12 +54,15 @@ async fn everything(version: &str) {
     if !RocketMq::is_available() {
         return;
     }
-    let rocketmq = RocketMq::start(version, &[]);
+    // What is given back comes again after a second, not ten and more.
+    let delays = format!("messageDelayLevel={}", ["1s"; 18].join(" "));
+    let rocketmq = RocketMq::start(version, &["--set", &delays, "--set", "enablePropertyFilter=true"]);
     a_bridge_sends_in_order(&rocketmq).await;
     a_bridge_brings_in_what_java_sends(&rocketmq).await;
     a_consumer_goes_on_where_it_stopped(&rocketmq).await;
     a_store_answers_and_feeds(&rocketmq).await;
     what_rocketmq_refuses_is_dropped_alone(&rocketmq).await;
+    consuming::everything(&rocketmq, version).await;
     an_outage_is_seen_and_waited_out(&rocketmq).await;
     a_silent_broker_is_seen(&rocketmq).await;
 }
@@ -273,16 +279,18 @@ impl Running {
             filter: TopicFilter::parse(*filter).unwrap(),
             topic: (*topic).to_owned(),
         });
-        let inward =
-            inward.iter().map(|(topic, to)| InRule { topic: (*topic).to_owned(), to: (*to).to_owned() });
         let options = BridgeOptions {
             cluster: "main".into(),
-            group: None,
             out: out.collect(),
-            inward: inward.collect(),
+            inward: inward.iter().map(|(topic, to)| in_rule(topic, to)).collect(),
+            ..BridgeOptions::default()
         };
+        Self::launch(cluster, name, &options)
+    }
+
+    fn launch(cluster: &ClusterOptions, name: &str, options: &BridgeOptions) -> Self {
         let (hub, health, (stop, drain)) = (FakeHub::new(), Health::default(), watch::channel(false));
-        let task = spawn_bridge(name, &options, cluster, Arc::new(hub.clone()), &health, drain).unwrap();
+        let task = spawn_bridge(name, options, cluster, Arc::new(hub.clone()), &health, drain).unwrap();
         Self { hub, health, client: format!("$bridge/rocketmq/{name}"), stop, task }
     }
 
@@ -335,6 +343,10 @@ impl Running {
         self.stop.send(true).unwrap();
         timeout(PATIENCE, self.task).await.unwrap().unwrap();
     }
+}
+
+fn in_rule(topic: &str, to: &str) -> InRule {
+    InRule { topic: topic.to_owned(), tags: None, sql: None, to: to.to_owned() }
 }
 
 fn cluster(rocketmq: &RocketMq) -> ClusterOptions {

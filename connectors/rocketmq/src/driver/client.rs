@@ -1,7 +1,9 @@
 //! What the senders and consumers of one bridge or store share: connections, routes, heartbeats, and whether brokers
 //! answer.
 
+use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -10,17 +12,22 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use remoting::Command;
 use remoting::code::response;
+use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_rustls::TlsConnector;
 
-use super::connection::Connection;
+use super::connection::{Connection, Signals};
+use crate::avoid::Avoid;
 use crate::condition::Condition;
 use crate::error::CallError;
 use crate::metrics::Counters;
+use crate::request::Member;
 use crate::route::Route;
 use crate::sign::Signer;
-use crate::{ClusterOptions, OptionsError, request};
+use crate::subscription::{RETRY, Subscription};
+use crate::{ClusterOptions, OptionsError, Start, request, tls};
 
 /// How often brokers are asked whether they are there. With [`PROBE_LIMIT`] it makes an outage known within 1.5 s.
 const PROBE: Duration = Duration::from_millis(500);
@@ -43,8 +50,10 @@ pub(super) struct Identity {
     pub(super) group: String,
     /// Topics it sends to.
     pub(super) out: BTreeSet<String>,
-    /// Topics it consumes.
-    pub(super) inward: Vec<String>,
+    /// What it consumes.
+    pub(super) inward: Vec<Subscription>,
+    /// Where its group begins if it is new.
+    pub(super) start: Start,
 }
 
 /// A client of one cluster. Its tasks end with it.
@@ -57,10 +66,13 @@ pub(super) struct Client {
     pub(super) sub_version: u64,
     /// Told when brokers answer again.
     pub(super) recovered: Notify,
-    /// Told when a connection is lost.
-    lost: Arc<Notify>,
-    id: String,
+    /// What connections tell.
+    pub(super) signals: Arc<Signals>,
+    /// Its name at brokers; no other client has it.
+    pub(super) id: String,
     signer: Option<Signer>,
+    tls: Option<TlsConnector>,
+    avoid: Mutex<Avoid>,
     connections: Mutex<BTreeMap<Arc<str>, Arc<Slot>>>,
     routes: Mutex<BTreeMap<String, Known>>,
     tasks: Mutex<JoinSet<()>>,
@@ -92,14 +104,16 @@ impl Client {
         let now_ms = now_ms();
         Ok(Self {
             signer: Signer::of(&options)?,
-            id: format!("weft@{}@{}@{now_ms}", identity.part, std::process::id()),
+            tls: tls::settings(&options)?.map(TlsConnector::from),
+            avoid: Mutex::default(),
+            id: unique_id(&identity.part, now_ms),
             counters: Counters::of(&identity.part),
             options,
             identity,
             condition,
             sub_version: now_ms,
             recovered: Notify::new(),
-            lost: Arc::new(Notify::new()),
+            signals: Arc::default(),
             connections: Mutex::default(),
             routes: Mutex::default(),
             tasks: Mutex::default(),
@@ -109,6 +123,11 @@ impl Client {
     /// The usual limit of a request.
     pub(super) fn limit(&self) -> Duration {
         Duration::from_millis(self.options.request_ms.into())
+    }
+
+    /// Which brokers are better not sent to for a while.
+    pub(super) fn avoided(&self) -> MutexGuard<'_, Avoid> {
+        locked(&self.avoid)
     }
 
     /// Asks a broker; the answer may have any code. After a time-out the connection is given up. Cancel-safe.
@@ -153,6 +172,24 @@ impl Client {
         }
     }
 
+    /// Who consumes as our group, as a broker of `topic` knows it. Cancel-safe.
+    pub(super) async fn members(&self, topic: &str) -> Result<Vec<String>, CallError> {
+        let route = self.route(topic).await?;
+        let none = || CallError::NoTopic(topic.to_owned());
+        let addr = &route.readable.first().ok_or_else(none)?.addr;
+        let answer = self.ask_well(addr, request::members(&self.identity.group)).await?;
+        #[derive(Deserialize)]
+        struct Members {
+            #[serde(default, rename = "consumerIdList")]
+            list: Vec<String>,
+        }
+        let bad = |error: serde_json::Error| CallError::BadAnswer {
+            addr: addr.to_string(),
+            reason: error.to_string(),
+        };
+        serde_json::from_slice(&answer.body).map(|members: Members| members.list).map_err(bad)
+    }
+
     /// Keeps routes fresh and brokers aware of this client, and writes down whether they answer. Never ends.
     pub(super) async fn watch(&self) {
         let mut tick = interval(PROBE);
@@ -173,7 +210,7 @@ impl Client {
             }
             tokio::select! {
                 biased;
-                () = self.lost.notified() => sleep(BREATH).await,
+                () = self.signals.lost.notified() => sleep(BREATH).await,
                 _ = tick.tick() => {}
             }
         }
@@ -209,10 +246,12 @@ impl Client {
         beats.and(routes)
     }
 
-    /// Asks for routes that are old, doubted or not known. Only a topic without any route is a failure.
+    /// Asks for routes that are old, doubted or not known. Only a topic without any route is a failure; the retry topic of a
+    /// group is made by brokers when they hear of the group.
     async fn refresh_routes(&self) -> Result<(), CallError> {
         let mut result = Ok(());
-        for topic in self.identity.out.iter().chain(&self.identity.inward) {
+        let inward = self.identity.inward.iter().map(|subscription| &subscription.topic);
+        for topic in self.identity.out.iter().chain(inward) {
             let fresh = |known: &Known| {
                 !known.doubted && !known.route.to_be_created && known.at.elapsed() < ROUTE_AGE
             };
@@ -224,7 +263,10 @@ impl Client {
                 ms: PROBE_LIMIT.as_millis(),
             };
             let found = timeout(PROBE_LIMIT, self.refresh_route(topic)).await.unwrap_or_else(|_| Err(late()));
-            result = result.and(found.map(drop));
+            match found {
+                Err(CallError::NoTopic(_)) if topic.starts_with(RETRY) => {}
+                found => result = result.and(found.map(drop)),
+            }
         }
         result
     }
@@ -276,8 +318,15 @@ impl Client {
     }
 
     fn heartbeat(&self) -> Command {
-        let Identity { producer, group, inward, .. } = &self.identity;
-        request::heartbeat(&self.id, producer, group, inward, self.sub_version)
+        let Identity { producer, group, inward, start, .. } = &self.identity;
+        request::heartbeat(&Member {
+            client: &self.id,
+            producer,
+            group,
+            subscriptions: inward,
+            version: self.sub_version,
+            start: *start,
+        })
     }
 
     /// `Ok(None)`: name servers answer that there is no such topic.
@@ -322,7 +371,8 @@ impl Client {
         }
         *place = None;
         let limit = Duration::from_millis(self.options.connect_ms.into());
-        let (connection, work) = Connection::open(addr, limit, Arc::clone(&self.lost)).await?;
+        let (connection, work) =
+            Connection::open(addr, limit, self.tls.as_ref(), Arc::clone(&self.signals)).await?;
         {
             let mut tasks = locked(&self.tasks);
             while tasks.try_join_next().is_some() {}
@@ -352,6 +402,12 @@ impl Client {
 enum Peer {
     NameServer,
     Broker,
+}
+
+/// A name that no other client has, on this machine or another: members of a group are told apart by it.
+fn unique_id(part: &str, now_ms: u64) -> String {
+    let random = RandomState::new().build_hasher().finish();
+    format!("weft@{part}@{}@{now_ms}@{random:016x}", std::process::id())
 }
 
 /// Milliseconds since 1970.

@@ -1,16 +1,20 @@
 //! One TCP connection to a name server or broker, shared by all that ask it something: requests go out without waiting
 //! for answers, and answers find their request by its number.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use remoting::code::response;
+use remoting::code::{request, response};
 use remoting::{Command, Decoder, Encoding, Pending, encode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tracing::debug;
 
 use crate::error::CallError;
@@ -30,6 +34,15 @@ struct Request {
     answer: oneshot::Sender<Result<Command, CallError>>,
 }
 
+/// What a connection tells on its own.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    /// A connection is lost.
+    pub(super) lost: Notify,
+    /// A broker says that the members of our group changed.
+    pub(super) members: Notify,
+}
+
 /// Requests that wait to be written. Callers beyond it wait.
 const QUEUE: usize = 64;
 /// Bytes that wait to be written, beyond which no further request is taken.
@@ -38,18 +51,18 @@ const OUTPUT_MAX: usize = 1 << 20;
 const SWEEP: Duration = Duration::from_secs(10);
 
 impl Connection {
-    /// Connects within `limit`. The future that is returned does the connection's work; it ends with it and tells
-    /// `lost`. Cancel-safe.
+    /// Connects within `limit`, with TLS if there is a connector for it. The future that is returned does the
+    /// connection's work; it ends with it and tells `signals`. Cancel-safe.
     pub(super) async fn open(
         addr: &Arc<str>,
         limit: Duration,
-        lost: Arc<Notify>,
+        tls: Option<&TlsConnector>,
+        signals: Arc<Signals>,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), CallError> {
         let fail = |reason: String| CallError::Connect { addr: addr.to_string(), reason };
-        let stream = timeout(limit, TcpStream::connect(&**addr))
+        let stream = timeout(limit, connect(addr, tls))
             .await
             .map_err(|_| fail(format!("no answer in {} ms", limit.as_millis())))?
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
             .map_err(|error| fail(error.to_string()))?;
         let (sender, requests) = mpsc::channel(QUEUE);
         let closing = Arc::new(Notify::new());
@@ -59,11 +72,22 @@ impl Connection {
             started: Instant::now(),
             input: BytesMut::new(),
             output: BytesMut::new(),
+            unflushed: false,
+            signals: Arc::clone(&signals),
         };
         let ending = Arc::clone(&closing);
         let work = async move {
-            io.run(stream, requests, &ending).await;
-            lost.notify_one();
+            match stream {
+                Stream::Plain(mut stream) => {
+                    let (reader, writer) = stream.split();
+                    io.run(reader, writer, requests, &ending).await;
+                }
+                Stream::Tls(stream) => {
+                    let (reader, writer) = tokio::io::split(stream);
+                    io.run(reader, writer, requests, &ending).await;
+                }
+            }
+            signals.lost.notify_one();
         };
         Ok((Self { addr: Arc::clone(addr), requests: sender, closing }, work))
     }
@@ -92,6 +116,20 @@ impl Connection {
     }
 }
 
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+async fn connect(addr: &str, tls: Option<&TlsConnector>) -> io::Result<Stream> {
+    let stream = TcpStream::connect(addr).await?;
+    stream.set_nodelay(true)?;
+    let Some(tls) = tls else { return Ok(Stream::Plain(stream)) };
+    let host = addr.rsplit_once(':').map_or(addr, |(host, _)| host).trim_matches(['[', ']']);
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    Ok(Stream::Tls(Box::new(tls.connect(name, stream).await?)))
+}
+
 /// The working half.
 struct Io {
     addr: Arc<str>,
@@ -99,21 +137,33 @@ struct Io {
     started: Instant,
     input: BytesMut,
     output: BytesMut,
+    /// TLS may hold what was written.
+    unflushed: bool,
+    signals: Arc<Signals>,
 }
 
 impl Io {
     /// Works until the peer, the last handle or [`Connection::close`] ends it. Dropping `self` tells all that wait.
-    async fn run(mut self, mut stream: TcpStream, mut requests: mpsc::Receiver<Request>, closing: &Notify) {
-        let (mut reader, mut writer) = stream.split();
+    async fn run(
+        mut self,
+        mut reader: impl AsyncRead + Unpin,
+        mut writer: impl AsyncWrite + Unpin,
+        mut requests: mpsc::Receiver<Request>,
+        closing: &Notify,
+    ) {
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = closing.notified() => return,
-                written = writer.write(&self.output), if !self.output.is_empty() => match written {
+                written = put(&mut writer, &self.output), if self.unflushed || !self.output.is_empty() => match written {
+                    Ok(0) if self.output.is_empty() => self.unflushed = false,
                     Ok(0) | Err(_) => return,
-                    Ok(count) => self.output.advance(count),
+                    Ok(count) => {
+                        self.output.advance(count);
+                        self.unflushed = true;
+                    }
                 },
                 request = requests.recv(), if self.output.len() < OUTPUT_MAX => match request {
                     Some(request) => self.take(request, &mut requests),
@@ -161,7 +211,7 @@ impl Io {
                         answer.send(Ok(command)).unwrap_or(());
                     }
                 }
-                Ok(Some(command)) => self.refuse(&command),
+                Ok(Some(command)) => self.handle_request(&command),
                 Ok(None) => return true,
                 Err(error) => {
                     debug!(addr = &*self.addr, %error, "not a frame");
@@ -171,13 +221,23 @@ impl Io {
         }
     }
 
-    /// Brokers ask clients to reset offsets or to tell of themselves; nothing of it is needed here.
-    fn refuse(&mut self, request: &Command) {
+    /// Brokers tell that a group's members changed. They ask clients to reset offsets or to tell of themselves as well;
+    /// that is refused.
+    fn handle_request(&mut self, request: &Command) {
+        if request.code == request::NOTIFY_CONSUMER_IDS_CHANGED {
+            self.signals.members.notify_one();
+            return;
+        }
         if !request.is_oneway() {
             let answer = Command::answer(request, response::REQUEST_CODE_NOT_SUPPORTED);
             encode(&answer, Encoding::Json, &mut self.output).unwrap_or(());
         }
     }
+}
+
+/// Writes some of `output`; if there is none, what the writer still holds. Cancel-safe.
+async fn put(writer: &mut (impl AsyncWrite + Unpin), output: &[u8]) -> io::Result<usize> {
+    if output.is_empty() { writer.flush().await.map(|()| 0) } else { writer.write(output).await }
 }
 
 fn millis(started: Instant, at: Instant) -> u64 {

@@ -9,14 +9,17 @@ use std::time::Instant;
 use event::TopicName;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use remoting::BatchEntry;
 use remoting::code::response;
+use remoting::sys_flag::COMPRESSED;
+use remoting::{BatchEntry, Command};
 use tokio::time::sleep_until;
 use tracing::{debug, warn};
 
 use super::client::{Client, code_error, now_ms};
+use crate::deflate::deflate;
 use crate::error::{CallError, Unfit};
 use crate::outbox::{Item, LANES, Lane, Outbox};
+use crate::route::Queue;
 use crate::{Unconfirmed, request};
 
 /// Sends messages and gives their tickets back.
@@ -54,7 +57,8 @@ const COUNT_MAX: usize = 8192;
 
 impl<T> Sender<T> {
     pub(super) fn new(client: Arc<Client>) -> Self {
-        let outbox = Outbox::new(client.options.batch_max.as_usize());
+        let alone_above = client.options.compress_above.map_or(usize::MAX, |limit| limit.as_usize());
+        let outbox = Outbox::new(client.options.batch_max.as_usize(), alone_above);
         Self { client, outbox, flights: FuturesUnordered::new() }
     }
 
@@ -149,22 +153,58 @@ async fn send(client: Arc<Client>, lane: Lane, messages: Vec<BatchEntry>) -> (La
 
 async fn try_send(client: &Client, lane: &Lane, messages: &[BatchEntry]) -> Result<Verdict, CallError> {
     let route = client.route(&lane.topic).await?;
-    let queues = route.writable.len();
-    let place = usize::try_from(lane.number).ok().and_then(|number| number.checked_rem(queues));
-    let queue = place.and_then(|place| route.writable.get(place));
+    let begun = tokio::time::Instant::now();
+    let queue = client.avoided().choose(&route.writable, lane.number, begun.into_std()).cloned();
     let queue = queue.ok_or_else(|| CallError::NoQueue(lane.topic.to_string()))?;
-    let command = request::send(&client.identity.producer, &lane.topic, queue, now_ms(), messages);
-    let answer = client.ask(&queue.addr, command, client.limit()).await?;
+    let small = compressed(client, messages).await;
+    let payload = match &small {
+        Some(small) => (COMPRESSED, std::slice::from_ref(small)),
+        None => (0, messages),
+    };
+    let command = request::send(&client.identity.producer, &lane.topic, &queue, now_ms(), payload);
+    let answer = client.ask(&queue.addr, command, client.limit()).await;
+    let now = tokio::time::Instant::now();
+    match verdict(client, &queue, messages.len(), answer) {
+        Ok(verdict) => {
+            client.avoided().answered(&queue.broker, now - begun, now.into_std());
+            Ok(verdict)
+        }
+        Err(error) => {
+            client.avoided().failed(&queue.broker, now.into_std());
+            Err(error)
+        }
+    }
+}
+
+fn verdict(
+    client: &Client,
+    queue: &Queue,
+    count: usize,
+    answer: Result<Command, CallError>,
+) -> Result<Verdict, CallError> {
+    let answer = answer?;
     match answer.code {
-        response::SUCCESS => Ok(Verdict::Sent(messages.len())),
+        response::SUCCESS => Ok(Verdict::Sent(count)),
         response::FLUSH_DISK_TIMEOUT | response::SLAVE_NOT_AVAILABLE | response::FLUSH_SLAVE_TIMEOUT
             if client.options.unconfirmed == Unconfirmed::Accept =>
         {
-            Ok(Verdict::Sent(messages.len()))
+            Ok(Verdict::Sent(count))
         }
         response::MESSAGE_ILLEGAL => Ok(Verdict::Illegal(code_error(&queue.addr, &answer).to_string())),
         _ => Err(code_error(&queue.addr, &answer)),
     }
+}
+
+/// A single message above the limit, compressed, if that makes it shorter.
+async fn compressed(client: &Client, messages: &[BatchEntry]) -> Option<BatchEntry> {
+    let limit = client.options.compress_above?.as_usize();
+    let [BatchEntry { body, properties }] = messages else { return None };
+    if body.len() <= limit {
+        return None;
+    }
+    let plain = body.clone();
+    let small = tokio::task::spawn_blocking(move || deflate(&plain)).await.ok()??;
+    Some(BatchEntry { body: small, properties: properties.clone() })
 }
 
 /// Whether somebody has to do something about it. A busy broker comes round by itself; one that does not answer is seen
@@ -176,6 +216,7 @@ fn is_trouble(error: &CallError) -> bool {
         CallError::Connect { .. }
         | CallError::Lost { .. }
         | CallError::TimedOut { .. }
+        | CallError::Locked(_)
         | CallError::BadAnswer { .. } => false,
     }
 }

@@ -1,6 +1,6 @@
 //! A name server and broker on one port of loopback that answers as the test says.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use remoting::code::{request, response};
 use remoting::{Command, Decoder, Encoding, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -19,6 +19,8 @@ pub(crate) struct FakeBroker {
     pub(crate) addr: SocketAddr,
     state: Arc<Mutex<State>>,
     changed: watch::Sender<u64>,
+    /// Tells all connections that members changed.
+    notices: broadcast::Sender<()>,
     _tasks: JoinSet<()>,
 }
 
@@ -42,11 +44,23 @@ struct State {
     sends: Vec<Vec<String>>,
     /// Offsets that were committed.
     commits: Vec<i64>,
-    /// What the queue holds, as stored messages.
-    queue: Vec<Bytes>,
+    /// What the queues hold, as stored messages.
+    queues: [Vec<Bytes>; QUEUES],
     released: u64,
+    /// Clients that sent a heartbeat, and others that the test put into the group.
+    members: BTreeSet<String>,
+    /// Messages that were given back: offset and delay level.
+    returned: Vec<(i64, i64)>,
+    /// Somebody else has the locks of the queues.
+    locked: bool,
+    /// Requests that came, by their code, without heartbeats and routes.
+    asked: Vec<i32>,
+    /// A replica, and clients are told to read there.
+    replica: Option<SocketAddr>,
 }
 
+/// Queues of every topic here.
+pub(crate) const QUEUES: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl FakeBroker {
@@ -56,14 +70,21 @@ impl FakeBroker {
         let state = Arc::<Mutex<State>>::default();
         let changed = watch::channel(0).0;
         let mut tasks = JoinSet::new();
-        let (shared, change) = (Arc::clone(&state), changed.clone());
+        let notices = broadcast::channel(16).0;
+        let (shared, change, notice) = (Arc::clone(&state), changed.clone(), notices.clone());
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, addr, Arc::clone(&shared), change.clone()));
+                connections.spawn(serve(
+                    stream,
+                    addr,
+                    Arc::clone(&shared),
+                    change.clone(),
+                    notice.subscribe(),
+                ));
             }
         });
-        Self { addr, state, changed, _tasks: tasks }
+        Self { addr, state, changed, notices, _tasks: tasks }
     }
 
     /// How the next send is answered; call again for the one after it. Others are answered with success.
@@ -82,11 +103,56 @@ impl FakeBroker {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// Puts a message into the queue, before any pull.
+    /// Puts a message into the first queue.
     pub(crate) fn store(&self, body: &str) {
-        let mut state = self.lock();
-        let offset = state.queue.len() as i64;
-        state.queue.push(stored(offset, body));
+        self.store_in(0, body);
+    }
+
+    /// Puts a message into a queue.
+    pub(crate) fn store_in(&self, queue: usize, body: &str) {
+        {
+            let mut state = self.lock();
+            let offset = state.queues[queue].len() as i64;
+            state.queues[queue].push(stored(offset, body));
+        }
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Another client is in the group; members are told so.
+    pub(crate) fn join(&self, member: &str) {
+        self.lock().members.insert(member.to_owned());
+        self.notices.send(()).ok();
+    }
+
+    /// It left; members are told so.
+    pub(crate) fn part(&self, member: &str) {
+        self.lock().members.remove(member);
+        self.notices.send(()).ok();
+    }
+
+    /// Another client has the locks of all queues, or gives them back.
+    pub(crate) fn lock_queues(&self, locked: bool) {
+        self.lock().locked = locked;
+    }
+
+    /// Pulls are answered with the wish that the next ones go to `replica`.
+    pub(crate) fn suggest(&self, replica: SocketAddr) {
+        self.lock().replica = Some(replica);
+    }
+
+    /// Requests so far, by their code, without heartbeats and questions for routes.
+    pub(crate) fn asked(&self) -> Vec<i32> {
+        self.lock().asked.clone()
+    }
+
+    /// Waits until a request of this code came.
+    pub(crate) async fn until_asked(&self, code: i32) {
+        self.until(|state| state.asked.contains(&code).then_some(())).await;
+    }
+
+    /// Waits until `count` messages were given back: their physical offset and the level of their delay.
+    pub(crate) async fn until_returned(&self, count: usize) -> Vec<(i64, i64)> {
+        self.until(|state| (state.returned.len() >= count).then(|| state.returned.clone())).await
     }
 
     /// Waits until `count` sends came, and tells their bodies.
@@ -124,27 +190,56 @@ impl FakeBroker {
 }
 
 async fn serve(
-    mut stream: TcpStream,
+    stream: TcpStream,
     addr: SocketAddr,
     state: Arc<Mutex<State>>,
     changed: watch::Sender<u64>,
+    mut notices: broadcast::Receiver<()>,
 ) {
+    let (mut reader, mut writer) = stream.into_split();
+    let (answers, mut ready) = mpsc::channel(64);
+    let mut pulls = JoinSet::new();
     let mut input = BytesMut::new();
     loop {
         while let Some(command) = Decoder::default().decode(&mut input).unwrap() {
-            let Some(mut answer) = answer(&command, addr, &state, &changed).await else { return };
-            answer.opaque = command.opaque;
-            let mut output = BytesMut::new();
-            encode(&answer, Encoding::Json, &mut output).unwrap();
-            changed.send_modify(|count| *count += 1);
-            if stream.write_all(&output).await.is_err() {
-                return;
+            // A held pull does not hold up what is behind it.
+            let (state, changed, answers) = (Arc::clone(&state), changed.clone(), answers.clone());
+            let work = async move {
+                let answer = answer(&command, addr, &state, &changed).await.map(|mut answer| {
+                    answer.opaque = command.opaque;
+                    answer
+                });
+                changed.send_modify(|count| *count += 1);
+                answers.send(answer).await.ok();
+            };
+            pulls.spawn(work);
+        }
+        tokio::select! {
+            answer = ready.recv() => {
+                let Some(Some(answer)) = answer else { return };
+                if writer.write_all(&frame(&answer)).await.is_err() {
+                    return;
+                }
+            }
+            _ = notices.recv() => {
+                let notice = Command::request(request::NOTIFY_CONSUMER_IDS_CHANGED).oneway();
+                if writer.write_all(&frame(&notice)).await.is_err() {
+                    return;
+                }
+            }
+            read = reader.read_buf(&mut input) => {
+                if !matches!(read, Ok(1..)) {
+                    return;
+                }
             }
         }
-        if !matches!(stream.read_buf(&mut input).await, Ok(1..)) {
-            return;
-        }
     }
+}
+
+fn frame(command: &Command) -> BytesMut {
+    let mut output = BytesMut::new();
+    encode(command, Encoding::Json, &mut output).unwrap();
+    output
 }
 
 /// `None`: close the connection.
@@ -155,11 +250,17 @@ async fn answer(
     changed: &watch::Sender<u64>,
 ) -> Option<Command> {
     let with = |code| Command::answer(command, code);
+    if ![request::HEART_BEAT, request::GET_ROUTE_BY_TOPIC].contains(&command.code) {
+        state.lock().unwrap().asked.push(command.code);
+    }
     match command.code {
         request::GET_ROUTE_BY_TOPIC if state.lock().unwrap().no_topics => {
             Some(with(response::TOPIC_NOT_EXIST))
         }
-        request::GET_ROUTE_BY_TOPIC => Some(with(0).with_body(route(addr).into())),
+        request::GET_ROUTE_BY_TOPIC => {
+            let replica = state.lock().unwrap().replica;
+            Some(with(0).with_body(route(addr, replica).into()))
+        }
         request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
             let (how, released) = {
                 let mut state = state.lock().unwrap();
@@ -183,6 +284,28 @@ async fn answer(
             state.lock().unwrap().commits.push(command.number("commitOffset").unwrap());
             Some(with(0))
         }
+        request::HEART_BEAT => {
+            let body: serde_json::Value = serde_json::from_slice(&command.body).unwrap();
+            state.lock().unwrap().members.insert(body["clientID"].as_str().unwrap().to_owned());
+            Some(with(0))
+        }
+        request::GET_CONSUMER_LIST_BY_GROUP => {
+            let members: Vec<String> = state.lock().unwrap().members.iter().cloned().collect();
+            let body = serde_json::json!({ "consumerIdList": members });
+            Some(with(0).with_body(body.to_string().into()))
+        }
+        request::CONSUMER_SEND_MSG_BACK => {
+            let number = |name| command.number(name).unwrap();
+            state.lock().unwrap().returned.push((number("offset"), number("delayLevel")));
+            Some(with(0))
+        }
+        request::LOCK_BATCH_MQ => {
+            let body: serde_json::Value = serde_json::from_slice(&command.body).unwrap();
+            let state = state.lock().unwrap();
+            let given = if state.locked { serde_json::json!([]) } else { body["mqSet"].clone() };
+            let body = serde_json::json!({ "lockOKMQSet": given });
+            Some(with(0).with_body(body.to_string().into()))
+        }
         request::PULL_MESSAGE => Some(pull(command, state, changed).await),
         request::QUERY_CONSUMER_OFFSET => Some(with(response::QUERY_NOT_FOUND)),
         request::GET_MIN_OFFSET => Some(with(0).with("offset", "0")),
@@ -191,32 +314,41 @@ async fn answer(
 }
 
 async fn pull(command: &Command, state: &Mutex<State>, changed: &watch::Sender<u64>) -> Command {
-    let offset = command.number("queueOffset").unwrap();
-    let body = {
-        let mut state = state.lock().unwrap();
-        if command.number("sysFlag").unwrap() & 1 == 1 {
-            state.commits.push(command.number("commitOffset").unwrap());
+    let (offset, queue) = (command.number("queueOffset").unwrap(), command.number("queueId").unwrap());
+    // What members gave back does not come again here.
+    let retries = command.field("topic").unwrap().starts_with("%RETRY%");
+    if command.number("sysFlag").unwrap() & 1 == 1 && !retries {
+        state.lock().unwrap().commits.push(command.number("commitOffset").unwrap());
+    }
+    let mut changes = changed.subscribe();
+    let there = async {
+        loop {
+            changes.mark_unchanged();
+            let there = state.lock().unwrap().queues[queue as usize].get(offset as usize).cloned();
+            match there {
+                Some(body) if !retries => return body,
+                _ => changes.changed().await.unwrap(),
+            }
         }
-        state.queue.get(offset as usize).cloned()
     };
-    changed.send_modify(|count| *count += 1);
-    let next = |code, offset| Command::answer(command, code).with_number("nextBeginOffset", offset);
-    match body {
-        Some(body) => next(0, offset + 1).with_body(body),
-        // A broker would hold it longer; this one gives other pulls their turn.
-        None => {
-            tokio::task::yield_now().await;
-            let mut changes = changed.subscribe();
-            timeout(Duration::from_millis(200), changes.changed()).await.ok();
-            next(response::PULL_NOT_FOUND, offset)
-        }
+    let suggested = |state: &State| i64::from(state.replica.is_some());
+    let next = |code, offset| {
+        let from = suggested(&state.lock().unwrap());
+        let answer = Command::answer(command, code).with_number("nextBeginOffset", offset);
+        answer.with_number("suggestWhichBrokerId", from)
+    };
+    // A real broker holds it longer.
+    match timeout(Duration::from_millis(200), there).await {
+        Ok(body) => next(0, offset + 1).with_body(body),
+        Err(_) => next(response::PULL_NOT_FOUND, offset),
     }
 }
 
-fn route(addr: SocketAddr) -> String {
+fn route(addr: SocketAddr, replica: Option<SocketAddr>) -> String {
+    let replica = replica.map(|addr| format!(r#","1":"{addr}""#)).unwrap_or_default();
     format!(
-        r#"{{"brokerDatas":[{{"brokerAddrs":{{"0":"{addr}"}},"brokerName":"b"}}],
-            "queueDatas":[{{"brokerName":"b","perm":6,"readQueueNums":1,"writeQueueNums":1}}]}}"#
+        r#"{{"brokerDatas":[{{"brokerAddrs":{{"0":"{addr}"{replica}}},"brokerName":"b"}}],
+            "queueDatas":[{{"brokerName":"b","perm":6,"readQueueNums":{QUEUES},"writeQueueNums":1}}]}}"#
     )
 }
 
@@ -243,7 +375,8 @@ fn stored(offset: i64, body: &str) -> Bytes {
     out.put_u32(crc(body.as_bytes()) & 0x7fff_ffff);
     out.put_bytes(0, 8);
     out.put_i64(offset);
-    out.put_bytes(0, 12);
+    out.put_i64(1000 + offset);
+    out.put_bytes(0, 4);
     out.put_bytes(0, 16);
     out.put_bytes(0, 16);
     out.put_bytes(0, 12);

@@ -1,0 +1,243 @@
+//! Messages that were pulled become events here; those that are refused go back to RocketMQ, to come again later or as
+//! dead letters.
+
+use std::sync::Arc;
+
+use event::hub::{Outcome, Publish};
+use event::{Event, Guarantee, Reject, RejectKind};
+use remoting::StoredMessage;
+use remoting::code::response;
+use remoting::properties::parse;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::client::now_ms;
+use super::consumer::{Consumer, Rule};
+use super::drained;
+use super::queue::{FIRST_PAUSE, LAST_PAUSE, Pulled};
+use crate::binding::{Arrival, from_message};
+use crate::error::CallError;
+use crate::request::{self, Returned};
+use crate::subscription::{RETRY, Subscription, Wanted};
+
+/// A message on its way into the hub.
+struct Arrived {
+    publish: Publish,
+    message: Returned,
+    /// How often it was refused for itself.
+    refused: u16,
+}
+
+/// What the hub made of a batch.
+#[derive(Default)]
+struct Sorted {
+    kept: u64,
+    /// Has to be published again.
+    again: Vec<Arrived>,
+    /// Is given back, and whether as a dead letter.
+    back: Vec<(Returned, bool)>,
+    /// Something is refused for itself and tried again here.
+    slow: bool,
+}
+
+/// How often a broker may fail to find a message that is given back to it.
+const NOT_FOUND_MOST: u32 = 5;
+
+impl Consumer {
+    /// Publishes messages and returns when each is kept here, or given back; false: `stop` turned true before that.
+    pub(super) async fn publish(
+        &self,
+        pulled: Pulled,
+        subscription: &Subscription,
+        ordered: bool,
+        stop: &mut watch::Receiver<bool>,
+    ) -> bool {
+        let addr = Arc::clone(&pulled.addr);
+        let (mut batch, dead) = self.arrived(pulled, subscription);
+        for message in dead {
+            if !self.give_back(&addr, &message, true, stop).await {
+                return false;
+            }
+        }
+        let mut pause = FIRST_PAUSE;
+        while !batch.is_empty() {
+            let events: Vec<Publish> = batch.iter().map(|arrived| arrived.publish.clone()).collect();
+            let outcome = self.hub.publish(&self.who, events).receipt().await.await;
+            let Sorted { kept, again, back, slow } =
+                if ordered { self.sort_in_order(batch, &outcome) } else { sort(batch, &outcome) };
+            self.client.counters.received.increment(kept);
+            for (message, dead) in back {
+                if !self.give_back(&addr, &message, dead, stop).await {
+                    return false;
+                }
+            }
+            batch = again;
+            if !batch.is_empty() {
+                let wait = if slow { LAST_PAUSE } else { pause };
+                if timeout(wait, drained(stop)).await.is_ok() {
+                    return false;
+                }
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+        }
+        true
+    }
+
+    /// The events that messages are, and the messages that are none.
+    fn arrived(&self, pulled: Pulled, subscription: &Subscription) -> (Vec<Arrived>, Vec<Returned>) {
+        let mut stamps = self.hub.stamps();
+        let (mut batch, mut dead) = (Vec::new(), Vec::new());
+        let again = subscription.topic.starts_with(RETRY);
+        for mut message in pulled.messages {
+            let value = |message: &StoredMessage, wanted: &str| {
+                parse(&message.properties).find(|(name, _)| name == wanted).map(|(_, value)| value)
+            };
+            if let Wanted::Tags(_) = &subscription.wanted
+                && !subscription.wanted.takes(&value(&message, "TAGS").unwrap_or_default())
+            {
+                // Another tag with the same hash.
+                continue;
+            }
+            let back = Returned {
+                offset: message.physical_offset,
+                id: value(&message, "UNIQ_KEY").unwrap_or_default(),
+                topic: message.topic.clone(),
+            };
+            // What a group gave back came from one of its topics.
+            let from = value(&message, "RETRY_TOPIC").filter(|_| again);
+            let from = from.unwrap_or_else(|| subscription.topic.as_str().into());
+            match self.event(&mut message, &from, stamps.take()) {
+                Ok(event) => {
+                    let publish =
+                        Publish { event, guarantee: Guarantee::AtLeastOnce, retain: false, id: None };
+                    batch.push(Arrived { publish, message: back, refused: 0 });
+                }
+                Err(error) => {
+                    self.client.counters.unusable.increment(1);
+                    warn!(
+                        topic = &*message.topic,
+                        offset = message.queue_offset,
+                        error,
+                        "a message is no event"
+                    );
+                    dead.push(back);
+                }
+            }
+        }
+        (batch, dead)
+    }
+
+    fn event(&self, message: &mut StoredMessage, from: &str, stamp: u64) -> Result<Event, String> {
+        let Rule { topic, to } =
+            self.rules.get(from).ok_or_else(|| format!("no rule has the topic {from}"))?;
+        message.topic = topic.clone();
+        let publisher = &self.who.client.0;
+        let arrival = Arrival { now_ms: now_ms(), stamp, publisher, own: self.manner.own };
+        from_message(message, to, arrival).map_err(|error| error.to_string())
+    }
+
+    /// As [`sort`], but nothing passes what is refused: it is published again with all that is behind it.
+    fn sort_in_order(&self, batch: Vec<Arrived>, outcome: &Outcome) -> Sorted {
+        let mut sorted = Sorted::default();
+        for (place, mut arrived) in batch.into_iter().enumerate() {
+            let result = outcome.of(place);
+            match result {
+                Ok(()) if sorted.again.is_empty() => sorted.kept += 1,
+                Err(reject) if fate(reject) != Fate::Again => {
+                    arrived.refused += 1;
+                    if arrived.refused > self.manner.retries || fate(reject) == Fate::Dead {
+                        told(reject, "is a dead letter");
+                        sorted.back.push((arrived.message, true));
+                    } else {
+                        sorted.slow = true;
+                        sorted.again.push(arrived);
+                    }
+                }
+                Ok(()) | Err(_) => sorted.again.push(arrived),
+            }
+        }
+        sorted
+    }
+
+    /// Gives a message back; false: `stop` turned true before the broker had it.
+    async fn give_back(
+        &self,
+        addr: &Arc<str>,
+        message: &Returned,
+        dead: bool,
+        stop: &mut watch::Receiver<bool>,
+    ) -> bool {
+        let trouble = format!("giving back to {addr}");
+        let (mut pause, mut not_found) = (FIRST_PAUSE, 0);
+        loop {
+            let group = &self.client.identity.group;
+            let command = request::give_back(group, message, self.manner.retries, dead);
+            let Err(error) = self.client.ask_well(addr, command).await else {
+                self.client.counters.returned.increment(1);
+                self.client.condition.no_trouble(&trouble);
+                return true;
+            };
+            debug!(topic = &*message.topic, %error, "a message could not be given back");
+            if let CallError::Code { code, .. } = &error {
+                self.client.condition.trouble(&trouble, error.to_string());
+                not_found += u32::from(*code == response::SYSTEM_ERROR);
+                if not_found > NOT_FOUND_MOST {
+                    warn!(topic = &*message.topic, %error, "a message that was refused here is lost to its broker, too");
+                    self.client.counters.unusable.increment(1);
+                    self.client.condition.no_trouble(&trouble);
+                    return true;
+                }
+            }
+            if timeout(pause, drained(stop)).await.is_ok() {
+                return false;
+            }
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+}
+
+/// What has to happen with what a hub refuses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Weft is not able to take it now: it waits here, and so does its queue.
+    Again,
+    /// It is refused for what it is, or for whom it goes to; that may change.
+    Back,
+    /// It will never pass.
+    Dead,
+}
+
+fn fate(reject: &Reject) -> Fate {
+    match reject.kind {
+        RejectKind::Busy | RejectKind::Unavailable | RejectKind::Closed => Fate::Again,
+        RejectKind::Denied | RejectKind::Unproved => Fate::Back,
+        RejectKind::Malformed => Fate::Dead,
+    }
+}
+
+fn sort(batch: Vec<Arrived>, outcome: &Outcome) -> Sorted {
+    let mut sorted = Sorted::default();
+    for (place, arrived) in batch.into_iter().enumerate() {
+        let Err(reject) = outcome.of(place) else {
+            sorted.kept += 1;
+            continue;
+        };
+        match fate(reject) {
+            Fate::Again => sorted.again.push(arrived),
+            Fate::Back => {
+                told(reject, "goes back to RocketMQ");
+                sorted.back.push((arrived.message, false));
+            }
+            Fate::Dead => {
+                told(reject, "is a dead letter");
+                sorted.back.push((arrived.message, true));
+            }
+        }
+    }
+    sorted
+}
+
+fn told(reject: &Reject, fate: &str) {
+    warn!(reason = %reject, "a message from RocketMQ is refused and {fate}");
+}

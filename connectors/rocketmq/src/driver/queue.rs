@@ -1,0 +1,331 @@
+//! One queue: pulled, published, and committed with the next pull when the hub has kept what came.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use remoting::code::response;
+use remoting::sys_flag::COMPRESSED;
+use remoting::{Command, StoredMessage, decode_messages};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::{debug, warn};
+
+use super::client::code_error;
+use super::consumer::{Consumer, Key, LOOK};
+use super::drained;
+use crate::Start;
+use crate::error::CallError;
+use crate::inflate::inflate;
+use crate::lease::Lease;
+use crate::request::{self, Place};
+use crate::route::Queue;
+use crate::subscription::{RETRY, Subscription};
+
+/// How long a broker holds a pull when there is nothing; an arrival ends it at once.
+const HOLD_MS: i64 = 15_000;
+/// Brokers look every 5 s whether a hold is over.
+const PULL_LIMIT: Duration = Duration::from_secs(25);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How far one queue is consumed.
+#[derive(Debug, Default)]
+struct Cursor {
+    /// The offset to pull next.
+    next: Option<i64>,
+    /// Everything before it is kept.
+    kept: Option<i64>,
+    /// What the broker was told last without a pull.
+    committed: Option<i64>,
+    /// The broker's id to pull from, as its last answer suggests: 0 is the master.
+    from: i64,
+}
+
+/// What a pull brought.
+pub(super) struct Pulled {
+    pub(super) messages: Vec<StoredMessage>,
+    /// The broker that they can be given back to.
+    pub(super) addr: Arc<str>,
+}
+
+/// What became of one pull.
+enum Turn {
+    Done,
+    Stopped,
+}
+
+impl Consumer {
+    /// Consumes one queue until `stop` turns true; then commits what is kept.
+    pub(super) async fn consume(&self, key: Key, mut stop: watch::Receiver<bool>) -> Key {
+        let Some(subscription) = self.client.identity.inward.get(key.0) else { return key };
+        let topic = &*subscription.topic;
+        let trouble = format!("queue {} of {topic} at {}", key.2, key.1);
+        let (mut cursor, mut lease) = (Cursor::default(), Lease::default());
+        let mut failures = 0_u32;
+        loop {
+            let error = match self.turn(&key, subscription, &mut cursor, &mut lease, &mut stop).await {
+                Ok(Turn::Done) => {
+                    failures = 0;
+                    self.client.condition.no_trouble(&trouble);
+                    continue;
+                }
+                Ok(Turn::Stopped) => break,
+                Err(error) => error,
+            };
+            debug!(topic, queue = key.2, %error, "pull failed");
+            cursor.from = 0;
+            // A broker that has just started may not know us yet.
+            if matches!(error, CallError::Code { .. } | CallError::BadAnswer { .. }) && failures >= 3 {
+                self.client.condition.trouble(&trouble, error.to_string());
+            }
+            if !matches!(error, CallError::Locked(_)) {
+                self.client.doubt_route(topic);
+            }
+            let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LAST_PAUSE);
+            failures += 1;
+            tokio::select! {
+                () = drained(&mut stop) => {}
+                () = self.client.recovered.notified() => {}
+                () = sleep(pause) => {}
+            }
+        }
+        let leave = async {
+            self.commit(&key, topic, &mut cursor).await;
+            if lease.renew_at().is_some() {
+                self.unlock(&key, topic).await;
+            }
+        };
+        timeout(LOOK, leave).await.unwrap_or(());
+        self.client.condition.no_trouble(&trouble);
+        key
+    }
+
+    /// One pull, and what it brought kept.
+    async fn turn(
+        &self,
+        key: &Key,
+        subscription: &Subscription,
+        cursor: &mut Cursor,
+        lease: &mut Lease,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Turn, CallError> {
+        let topic = &*subscription.topic;
+        let ordered = self.manner.ordered && !topic.starts_with(RETRY);
+        let pull = async {
+            self.room().await;
+            if ordered {
+                self.lock(key, topic, cursor, lease).await?;
+            }
+            self.pull(key, subscription, cursor).await
+        };
+        let pulled = tokio::select! {
+            biased;
+            () = drained(stop) => return Ok(Turn::Stopped),
+            pulled = pull => pulled?,
+        };
+        if !pulled.messages.is_empty() {
+            let _held = self.hold(&pulled.messages);
+            tokio::select! {
+                biased;
+                whole = self.publish(pulled, subscription, ordered, stop) => if !whole {
+                    return Ok(Turn::Stopped);
+                },
+                () = self.keep_lock(key, topic, lease), if ordered => {
+                    *cursor = Cursor::default();
+                    return Err(CallError::Locked(topic.to_owned()));
+                }
+            }
+        }
+        cursor.kept = cursor.next;
+        Ok(Turn::Done)
+    }
+
+    /// One pull: the messages that came, and `cursor` at the offset behind them. Cancel-safe: `cursor` moves with the
+    /// result only.
+    async fn pull(
+        &self,
+        key: &Key,
+        subscription: &Subscription,
+        cursor: &mut Cursor,
+    ) -> Result<Pulled, CallError> {
+        let topic = &*subscription.topic;
+        let (queue, replica) = self.queue(key, topic, cursor.from).await?;
+        let place = Place { group: &self.client.identity.group, topic, queue: &queue };
+        let next = match cursor.next {
+            Some(next) => next,
+            None => self.start(&place).await?,
+        };
+        if replica.is_some() {
+            // Replicas keep no offsets.
+            self.commit(key, topic, cursor).await;
+        }
+        let wanted = (&subscription.wanted, self.client.sub_version);
+        let pull = request::pull(&place, next, cursor.kept, HOLD_MS, wanted);
+        let from = replica.as_ref().unwrap_or(&queue.addr);
+        let answer = self.client.ask(from, pull, PULL_LIMIT).await?;
+        let suggested = answer.number("suggestWhichBrokerId").unwrap_or_default();
+        let moved = answer.number("nextBeginOffset").ok_or_else(|| bad(&queue, "no nextBeginOffset"));
+        let (moved, messages) = match answer.code {
+            response::SUCCESS => {
+                let messages = decode(answer).await.map_err(|error| bad(&queue, error))?;
+                // A broker may hand out whole batches, with messages before the offset that was asked for.
+                (moved?, messages.into_iter().filter(|message| message.queue_offset >= next).collect())
+            }
+            response::PULL_NOT_FOUND => (next, Vec::new()),
+            response::PULL_RETRY_IMMEDIATELY => (moved?, Vec::new()),
+            response::PULL_OFFSET_MOVED => {
+                let to = moved?;
+                warn!(topic, queue = key.2, from = next, to, "the queue does not hold the offset any more");
+                (to, Vec::new())
+            }
+            _ => return Err(code_error(from, &answer)),
+        };
+        cursor.next = Some(moved);
+        cursor.from = suggested;
+        Ok(Pulled { messages, addr: queue.addr })
+    }
+
+    /// Where the queue is now: a broker may come back under another address. And the address of its replica `from`, if
+    /// it has one.
+    async fn queue(&self, key: &Key, topic: &str, from: i64) -> Result<(Queue, Option<Arc<str>>), CallError> {
+        let route = self.client.route(topic).await?;
+        let queue = route.readable.iter().find(|queue| queue.broker == key.1 && queue.id == key.2);
+        let queue = queue.ok_or_else(|| CallError::NoQueue(topic.to_owned()))?;
+        let replica = route.replica(&key.1, from).filter(|addr| **addr != queue.addr);
+        Ok((queue.clone(), replica.cloned()))
+    }
+
+    /// Where the group goes on; a new one where it is told to. What was given back is never passed over.
+    async fn start(&self, place: &Place<'_>) -> Result<i64, CallError> {
+        let addr = &place.queue.addr;
+        let answer = self.client.ask(addr, request::committed(place), self.client.limit()).await?;
+        let first = place.topic.starts_with(RETRY);
+        let start = if first { Start::First } else { self.client.identity.start };
+        let answer = match answer.code {
+            response::SUCCESS => answer,
+            response::QUERY_NOT_FOUND => self.client.ask_well(addr, request::start(place, start)).await?,
+            _ => return Err(code_error(addr, &answer)),
+        };
+        answer.number("offset").ok_or_else(|| bad(place.queue, "no offset"))
+    }
+
+    async fn commit(&self, key: &Key, topic: &str, cursor: &mut Cursor) {
+        let Some(kept) = cursor.kept.filter(|kept| cursor.committed != Some(*kept)) else { return };
+        let Ok((queue, _)) = self.queue(key, topic, 0).await else { return };
+        let place = Place { group: &self.client.identity.group, topic, queue: &queue };
+        match self.client.ask_well(&queue.addr, request::commit(&place, kept)).await {
+            Ok(_) => cursor.committed = Some(kept),
+            Err(error) => {
+                debug!(topic, queue = key.2, %error, "commit failed: some messages will come again");
+            }
+        }
+    }
+
+    /// Waits until less than the limit is pulled and not kept.
+    async fn room(&self) {
+        let max = self.client.options.pulled_max.as_usize();
+        self.pulled.subscribe().wait_for(|pulled| *pulled < max).await.map(drop).unwrap_or(());
+    }
+
+    /// Counts messages as pulled until it is dropped.
+    fn hold(&self, messages: &[StoredMessage]) -> Held<'_> {
+        let bytes = messages.iter().map(|message| message.body.len() + message.properties.len()).sum();
+        self.pulled.send_modify(|pulled| *pulled += bytes);
+        self.client.counters.pulled.increment(bytes as f64);
+        Held { consumer: self, bytes }
+    }
+
+    // -------------------------------------------------------------- locks
+
+    /// Has the queue's lock, old enough to last over a pull. If another member has it, so has the queue: what the group
+    /// consumed is looked up anew.
+    async fn lock(
+        &self,
+        key: &Key,
+        topic: &str,
+        cursor: &mut Cursor,
+        lease: &mut Lease,
+    ) -> Result<(), CallError> {
+        if lease.renew_at().is_some_and(|at| at > Instant::now().into_std()) {
+            return Ok(());
+        }
+        if !self.ask_for_lock(key, topic, lease).await? {
+            *cursor = Cursor::default();
+            return Err(CallError::Locked(topic.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Renews the lock; returns when it is lost.
+    async fn keep_lock(&self, key: &Key, topic: &str, lease: &mut Lease) {
+        while let Some(renew) = lease.renew_at() {
+            sleep_until(renew.into()).await;
+            match self.ask_for_lock(key, topic, lease).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(_) if lease.holds(Instant::now().into_std()) => sleep(LAST_PAUSE).await,
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn ask_for_lock(&self, key: &Key, topic: &str, lease: &mut Lease) -> Result<bool, CallError> {
+        let (queue, _) = self.queue(key, topic, 0).await?;
+        let place = Place { group: &self.client.identity.group, topic, queue: &queue };
+        let asked = Instant::now().into_std();
+        let answer = self.client.ask_well(&queue.addr, request::lock(&self.client.id, &place)).await?;
+        let given =
+            request::is_locked(&answer.body, &place).map_err(|error| bad(&queue, error.to_string()))?;
+        if given {
+            lease.given(asked)
+        } else {
+            lease.gone()
+        }
+        Ok(given)
+    }
+
+    async fn unlock(&self, key: &Key, topic: &str) {
+        let Ok((queue, _)) = self.queue(key, topic, 0).await else { return };
+        let place = Place { group: &self.client.identity.group, topic, queue: &queue };
+        if let Err(error) = self.client.ask_well(&queue.addr, request::unlock(&self.client.id, &place)).await
+        {
+            debug!(topic, queue = key.2, %error, "the lock ends by itself");
+        }
+    }
+}
+
+/// Bytes of messages that are not kept yet.
+struct Held<'a> {
+    consumer: &'a Consumer,
+    bytes: usize,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.consumer.pulled.send_modify(|pulled| *pulled -= self.bytes);
+        self.consumer.client.counters.pulled.decrement(self.bytes as f64);
+    }
+}
+
+/// The messages of an answer; compressed bodies are inflated on a thread for such work.
+async fn decode(answer: Command) -> Result<Vec<StoredMessage>, String> {
+    let messages = decode_messages(answer.body).map_err(|error| error.to_string())?;
+    if messages.iter().all(|message| message.sys_flag & COMPRESSED == 0) {
+        return Ok(messages);
+    }
+    let inflate = move || messages.into_iter().map(inflated).collect();
+    tokio::task::spawn_blocking(inflate).await.map_err(|error| error.to_string())
+}
+
+/// As it is, if it cannot be inflated: the binding will say so.
+fn inflated(mut message: StoredMessage) -> StoredMessage {
+    if let Ok(body) = inflate(message.sys_flag, message.body.clone()) {
+        message.body = body;
+        message.sys_flag &= !COMPRESSED;
+    }
+    message
+}
+
+fn bad(queue: &Queue, reason: impl Into<String>) -> CallError {
+    CallError::BadAnswer { addr: queue.addr.to_string(), reason: reason.into() }
+}
