@@ -93,7 +93,8 @@ const SESSIONS: &[Column] = &[
     ("QUEUED", "queued"),
     ("DROPPED", "dropped"),
 ];
-const SUBSCRIPTIONS: &[Column] = &[("CLIENT", "client"), ("FILTER", "filter"), ("QOS", "qos")];
+const SUBSCRIPTIONS: &[Column] =
+    &[("CLIENT", "client"), ("FILTER", "filter"), ("QOS", "qos"), ("SELECTS", "selects")];
 const RETAINED: &[Column] = &[
     ("TOPIC", "topic"),
     ("QOS", "qos"),

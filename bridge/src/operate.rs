@@ -11,8 +11,7 @@ use axum::response::Response;
 use axum::routing::get;
 use base64::Engine as _;
 use event::access::Gate;
-use event::admin::{Admin, Ending, RetainedView, SessionView};
-use event::hub::SubscribeOptions;
+use event::admin::{Admin, Ending, RetainedView, SessionView, SubscriptionView};
 use event::{ClientId, Guarantee, RejectKind, TopicFilter, TopicName};
 use http::StatusCode;
 use serde::Deserialize;
@@ -97,10 +96,7 @@ async fn session(State(core): State<Core>, Path(client): Path<String>) -> Result
     let mut page = of_session(&view);
     if let Some(map) = page.as_object_mut() {
         let all = core.subscriptions(&id).unwrap_or_default();
-        map.insert(
-            "subscribed".to_owned(),
-            all.iter().map(|(filter, options)| of_filter(None, filter, options)).collect(),
-        );
+        map.insert("subscribed".to_owned(), all.iter().map(|one| of_subscription(None, one)).collect());
     }
     Ok(found(&page))
 }
@@ -134,9 +130,8 @@ async fn subscriptions(State(core): State<Core>, asked: Asking) -> Result<Respon
     };
     if let Some(client) = &asked.client {
         let all = core.subscriptions(&ClientId::from(&**client)).ok_or_else(|| no_session(client))?;
-        let page = all.iter().filter(|(filter, _)| wanted(filter));
-        let page: Vec<Value> =
-            page.map(|(filter, options)| of_filter(Some(client), filter, options)).collect();
+        let page = all.iter().filter(|one| wanted(&one.filter));
+        let page: Vec<Value> = page.map(|one| of_subscription(Some(client), one)).collect();
         return Ok(found(&json!({ "subscriptions": page, "next": null })));
     }
     let mut page = Vec::new();
@@ -146,8 +141,8 @@ async fn subscriptions(State(core): State<Core>, asked: Asking) -> Result<Respon
     for view in sessions.iter().filter(|view| view.subscriptions > 0) {
         let all = core.subscriptions(&view.client).unwrap_or_default();
         let client = Some(view.client.as_str());
-        let some = all.iter().filter(|(filter, _)| wanted(filter));
-        page.extend(some.map(|(filter, options)| of_filter(client, filter, options)));
+        let some = all.iter().filter(|one| wanted(&one.filter));
+        page.extend(some.map(|one| of_subscription(client, one)));
         if page.len() >= asked.limit() && sessions.last().is_some_and(|last| last.client != view.client) {
             next = Some(view.client.clone());
             break;
@@ -226,13 +221,15 @@ fn of_session(view: &SessionView) -> Value {
     })
 }
 
-fn of_filter(client: Option<&str>, filter: &TopicFilter, options: &SubscribeOptions) -> Value {
+fn of_subscription(client: Option<&str>, view: &SubscriptionView) -> Value {
+    let SubscriptionView { filter, options, select } = view;
     let mut value = json!({
         "filter": filter.as_str(),
         "qos": qos(options.guarantee),
         "no_local": options.no_local,
         "retain_as_published": options.retain_as_published,
         "id": (options.id != 0).then_some(options.id),
+        "selects": select.as_ref().map(|select| format!("{}: {}", select.language, select.text)),
     });
     if let (Some(map), Some(client)) = (value.as_object_mut(), client) {
         map.insert("client".to_owned(), client.into());

@@ -142,12 +142,24 @@ impl GrpcPeer {
 
     /// A stream of process `pid` that takes `topic` as a member of `group`.
     pub async fn listen(&mut self, pid: &str, group: &str, topic: &str) -> GrpcStream {
-        let items = serde_json::json!([{"topic": topic, "mode": "CLUSTERING", "type": "ASYNC"}]).to_string();
+        let item = serde_json::json!({"topic": topic, "mode": "CLUSTERING", "type": "ASYNC"});
+        let (stream, answer) = self.subscribe(pid, group, &item).await;
+        assert_eq!(answer.text("statuscode"), Some("0"), "{answer:?}");
+        stream
+    }
+
+    /// Asks for a stream that takes `item` as a member of `group`; what answers.
+    pub async fn subscribe(
+        &mut self,
+        pid: &str,
+        group: &str,
+        item: &serde_json::Value,
+    ) -> (GrpcStream, GrpcEvent) {
+        let items = serde_json::json!([item]).to_string();
         let wanted = GrpcEvent::from(pid, &[("consumergroup", group)], &items);
         let mut stream = self.open("ConsumerService/subscribeStream", &wanted, false).await;
         let answer = stream.next().await;
-        assert_eq!(answer.text("statuscode"), Some("0"), "{answer:?}");
-        stream
+        (stream, answer)
     }
 
     async fn open(&mut self, path: &str, message: &GrpcEvent, is_last: bool) -> GrpcStream {

@@ -60,6 +60,62 @@ fn event() -> Value {
     serde_json::from_str(EVENT).unwrap()
 }
 
+/// Subscriptions of all protocols may have filters; those of one group have the same, whatever they came by.
+#[tokio::test]
+async fn subscriptions_of_eventmesh_take_filters() {
+    let mesh = start().await;
+    let item = |expression: &str| json!({"topic": "orders", "mode": "CLUSTERING", "type": "ASYNC", "filter": {"cel": expression}});
+    let big = "data.n > 10";
+    let mut by_grpc = GrpcPeer::connect(mesh.grpc).await;
+    let (mut stream, answer) = by_grpc.subscribe("1", "g1", &item(big)).await;
+    assert_eq!(answer.text("statuscode"), Some("0"), "{answer:?}");
+    let mut by_tcp = Peer::hello(mesh.tcp, "g2", "sub").await;
+    let wanted = json!({"topicList": [item(big)]});
+    assert_eq!(by_tcp.call("SUBSCRIBE_REQUEST", &json!({}), &wanted).await.code(), 0);
+    assert_eq!(by_tcp.call("LISTEN_REQUEST", &json!({}), &Value::Null).await.code(), 0);
+    let mut hook = Webhook::start().await;
+    let mut web = Web::connect(mesh.http).await;
+    let hooked = async |web: &mut Web, group: &str, expression: &str| {
+        let topics = json!([item(expression)]).to_string();
+        web.command(206, "1", &[("consumerGroup", group), ("topic", &*topics), ("url", &*hook.url)]).await
+    };
+    assert_eq!(hooked(&mut web, "g3", big).await.code(), 0);
+
+    // Those that are wrong, or not that of the group.
+    let (_stream, answer) = by_grpc.subscribe("2", "g4", &item("data.n = 1")).await;
+    assert_ne!(answer.text("statuscode"), Some("0"));
+    assert!(answer.text("responsemessage").unwrap().contains("at character 8"), "{answer:?}");
+    let (_stream, answer) = by_grpc.subscribe("3", "g2", &item("data.n > 11")).await;
+    assert!(answer.text("responsemessage").unwrap().contains("all of them have the same"), "{answer:?}");
+    let mut late = Peer::hello(mesh.tcp, "g1", "sub").await;
+    let wanted = json!({"topicList": [{"topic": "orders", "mode": "CLUSTERING", "type": "ASYNC"}]});
+    let subscribed = late.call("SUBSCRIBE_REQUEST", &json!({}), &wanted).await;
+    let refused = if subscribed.code() == 0 {
+        late.call("LISTEN_REQUEST", &json!({}), &Value::Null).await
+    } else {
+        subscribed
+    };
+    assert_ne!(refused.code(), 0, "{refused:?}");
+    assert_ne!(hooked(&mut web, "g2", "data.n > 12").await.code(), 0);
+
+    let (mut writer, _) = Client::connect(mesh.weft.mqtt, &Connect::v5("writer")).await.unwrap();
+    for n in [9, 11] {
+        writer.publish(Publish::new("orders", json!({"n": n}).to_string(), 1)).await.unwrap();
+    }
+    assert_eq!(stream.next().await.data(), r#"{"n":11}"#);
+    let frame = by_tcp.next().await;
+    assert!(
+        frame.body.to_string().contains("11") && !frame.body.to_string().contains("{\\\"n\\\":9}"),
+        "{frame:?}"
+    );
+    assert_eq!(hook.next().await.content(), r#"{"n":11}"#);
+    let (status, page) = mesh.weft.get("/admin/subscriptions").await.unwrap();
+    let page: Value = serde_json::from_str(&page).unwrap();
+    let shown = page["subscriptions"].as_array().unwrap();
+    assert_eq!(status, 200);
+    assert_eq!(shown.iter().filter(|one| one["selects"] == "cel: data.n > 10").count(), 3, "{page}");
+}
+
 #[tokio::test]
 async fn a_message_published_by_http_reaches_every_protocol() {
     let mesh = start().await;

@@ -129,7 +129,11 @@ impl Hooks {
         let mut subscribes = Vec::with_capacity(wanted.items.len());
         for item in wanted.items {
             let filter = eventmesh::filter(wanted.group, &item.topic, item.mode)?;
-            subscribes.push(Subscribe::new(filter, SubscribeOptions::new(Guarantee::AtLeastOnce)));
+            let select = item.select.clone();
+            subscribes.push(Subscribe {
+                select,
+                ..Subscribe::new(filter, SubscribeOptions::new(Guarantee::AtLeastOnce))
+            });
         }
         resolves(&target, shared.options.loopback).await?;
         let key = (wanted.group.to_owned(), target.url().to_string(), who.user.clone());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use event::admin::{Admin, Ending, RetainedView, SessionView};
+use event::admin::{Admin, Ending, RetainedView, SessionView, SubscriptionView};
 use event::hub::{Closed, Hub as _, Publish, SubscribeOptions};
 use event::{ClientId, Event, Guarantee, Parts, Pending, Principal, TopicFilter, TopicName};
 
@@ -26,10 +26,14 @@ impl Admin for Core {
         Some(view(&session))
     }
 
-    fn subscriptions(&self, client: &ClientId) -> Option<Vec<(TopicFilter, SubscribeOptions)>> {
+    fn subscriptions(&self, client: &ClientId) -> Option<Vec<SubscriptionView>> {
         let session = self.find(client)?;
         let state = session.state.lock();
-        Some(state.subscriptions.iter().map(|(filter, options)| (filter.clone(), *options)).collect())
+        let view = |(filter, options): (&TopicFilter, &SubscribeOptions)| {
+            let select = state.subscriptions.selection(filter).map(|selection| selection.select().clone());
+            SubscriptionView { filter: filter.clone(), options: *options, select }
+        };
+        Some(state.subscriptions.iter().map(view).collect())
     }
 
     fn end(&self, client: &ClientId, forget: bool) -> Ending {

@@ -6,6 +6,7 @@ use event::access::Rights;
 use event::hub::{Delivery, Granted, Subscribe};
 use event::{Reject, RejectKind, TopicFilter};
 
+use crate::group::other_filter;
 use crate::notes::Change;
 use crate::session::{Session, Subscriptions};
 use crate::shared::Shared;
@@ -30,22 +31,23 @@ pub(crate) fn refuse(
     let state = session.state.lock();
     let mut filters = state.subscriptions.selective();
     wanted.retain(|wish| {
-        let reject = if let Some(reject) = refuse_filter(shared, &state.subscriptions, &mut filters, wish) {
-            Some(reject)
-        } else if !rights.may_subscribe(&wish.filter) {
-            Some(denied("not allowed to subscribe to this filter"))
-        } else if wish.replay.is_none() {
-            None
-        } else if wish.filter.share().is_some() {
-            let reason = "a shared subscription has no replay: its group shares one place in the log";
-            Some(Reject::new(RejectKind::Malformed, reason))
-        } else if room == 0 {
-            let reason = format!("{unfinished} replays are unfinished, the limit core.replay.unfinished");
-            Some(Reject::new(RejectKind::Busy, reason))
-        } else {
-            room -= 1;
-            None
-        };
+        let reject =
+            if let Some(reject) = refuse_filter(shared, session, &state.subscriptions, &mut filters, wish) {
+                Some(reject)
+            } else if !rights.may_subscribe(&wish.filter) {
+                Some(denied("not allowed to subscribe to this filter"))
+            } else if wish.replay.is_none() {
+                None
+            } else if wish.filter.share().is_some() {
+                let reason = "a shared subscription has no replay: its group shares one place in the log";
+                Some(Reject::new(RejectKind::Malformed, reason))
+            } else if room == 0 {
+                let reason = format!("{unfinished} replays are unfinished, the limit core.replay.unfinished");
+                Some(Reject::new(RejectKind::Busy, reason))
+            } else {
+                room -= 1;
+                None
+            };
         let taken = reject.is_none();
         refused.extend(reject.map(|reject| (place, reject)));
         place += 1;
@@ -57,21 +59,23 @@ pub(crate) fn refuse(
 /// Why a wish cannot have its filter; `filters` counts those of the session.
 fn refuse_filter(
     shared: &Shared,
+    session: &Session,
     have: &Subscriptions,
     filters: &mut usize,
     wish: &Subscribe,
 ) -> Option<Reject> {
+    if let Some(group) = shared.group(&wish.filter)
+        && group.differs(session.key, wish.select.as_ref(), false)
+    {
+        return Some(other_filter(&group));
+    }
     let select = wish.select.as_ref()?;
     let limits = &shared.options.filter;
-    let (session, different) = (limits.session as usize, limits.different as usize);
-    if wish.filter.share().is_some() {
-        let reason = "a shared subscription has no filter: its members share what the group gets";
-        return Some(Reject::new(RejectKind::Malformed, reason));
-    }
+    let (most, different) = (limits.session as usize, limits.different as usize);
     // One that is replaced leaves its place.
     let new = have.selection(&wish.filter).is_none();
-    if new && *filters >= session {
-        let reason = format!("{session} filters, the limit core.filter.session");
+    if new && *filters >= most {
+        let reason = format!("{most} filters, the limit core.filter.session");
         return Some(Reject::new(RejectKind::Busy, reason));
     }
     if shared.selections.is_full(select, different) {

@@ -112,6 +112,10 @@ impl Shared {
     ) -> Vec<Result<Granted, Reject>> {
         let mut grants = Vec::with_capacity(wanted.len());
         for Asked { wish: Wish { filter, options, start }, selection } in wanted {
+            if let Err(reject) = self.join_as_all(session, filter, selection.as_deref()) {
+                grants.push(Err(reject));
+                continue;
+            }
             let known = {
                 let mut state = session.state.lock();
                 let known = state.subscriptions.contains(filter);

@@ -46,7 +46,7 @@ async fn sessions_are_listed_in_pages_with_what_they_hold() {
     let connection = view.connection.unwrap();
     assert!(connection.user.is_none() && connection.peer.is_none() && connection.since_ms > 0);
     let filters: Vec<String> =
-        core.subscriptions(&id("e")).unwrap().iter().map(|(filter, _)| filter.to_string()).collect();
+        core.subscriptions(&id("e")).unwrap().iter().map(|one| one.filter.to_string()).collect();
     assert_eq!(filters, ["x/#"]);
     e.link.close(Close { will: false, keep: None });
     let view = core.session(&id("e")).unwrap();

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use event::hub::{Granted, Hub as _, Link, Subscribe, SubscribeOptions};
+use event::hub::{Attached, Granted, Hub as _, Link, Subscribe, SubscribeOptions};
 use event::testing::MemoryStore;
 use event::{Guarantee, Language, Principal, Reject, RejectKind, Select, Start};
 use routing::{FilterOptions, Options};
@@ -149,7 +149,7 @@ async fn what_is_no_filter_is_refused_and_limits_hold() {
             broken.reason,
             "the cesql filter is wrong: at character 6: \"==\" is written \"=\" in CESQL"
         );
-        let shared = ask(link, wish("$share/g/a", AtLeastOnce, (Cel, "true"))).await.unwrap_err();
+        let shared = ask(link, wish("$share/g/a", AtLeastOnce, (Cel, "tru"))).await.unwrap_err();
         assert_eq!(shared.kind, RejectKind::Malformed);
         // A refusal refuses nothing else.
         let wanted = vec![
@@ -246,4 +246,101 @@ fn what_a_session_is_owed_is_a_function_of_the_log() {
             nothing(&mut *to.link).await;
         }
     });
+}
+
+/// What each of a group's members got since it was asked last; acknowledged.
+async fn drain(members: &mut [&mut Attached]) -> Vec<String> {
+    let mut all = Vec::new();
+    for member in members {
+        let got = ready(&mut *member.link, 100).await;
+        member.link.ack(&numbers(&got));
+        all.extend(texts(&got));
+    }
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn the_members_of_a_group_have_one_filter() {
+    for keep in [Duration::ZERO, FOREVER] {
+        let core = core().await;
+        let mut one = attach(&core, "one", keep).await;
+        let mut two = attach(&core, "two", keep).await;
+        let big = |guarantee| wish("$share/g/a/#", guarantee, (Cel, "data > 10"));
+        ask(&mut *one.link, big(AtLeastOnce)).await.unwrap();
+        ask(&mut *two.link, big(ExactlyOnce)).await.unwrap();
+        let other =
+            ask(&mut *two.link, wish("$share/g/a/#", AtLeastOnce, (Cel, "data > 11"))).await.unwrap_err();
+        assert_eq!(
+            (other.kind, &*other.reason),
+            (
+                RejectKind::Malformed,
+                "the members of this group have the cel filter \"data > 10\"; all of them have the same"
+            )
+        );
+        let none = Subscribe::new(filter("$share/g/a/#"), SubscribeOptions::new(AtLeastOnce));
+        assert_eq!(ask(&mut *two.link, none.clone()).await.unwrap_err().kind, RejectKind::Malformed);
+        // Another group is another group.
+        ask(&mut *two.link, wish("$share/h/a/#", AtLeastOnce, (Cel, "data > 11"))).await.unwrap();
+        two.link.unsubscribe(vec![filter("$share/h/a/#")]).await.unwrap();
+        for guarantee in [AtMostOnce, AtLeastOnce, ExactlyOnce] {
+            for data in ["9", "10", "11", "12", "x"] {
+                send(&core, event("a/b", data), guarantee).await;
+            }
+            // A durable member has it when its record was passed.
+            send(&core, event("else", ""), AtLeastOnce).await;
+            assert_eq!(drain(&mut [&mut one, &mut two]).await, ["11", "12"], "{guarantee:?}");
+        }
+        // Who is alone may choose anew, and so may a group without members.
+        one.link.unsubscribe(vec![filter("$share/g/a/#")]).await.unwrap();
+        ask(&mut *two.link, none).await.unwrap();
+        send(&core, event("a/b", "9"), AtLeastOnce).await;
+        send(&core, event("else", ""), AtLeastOnce).await;
+        assert_eq!(drain(&mut [&mut one, &mut two]).await, ["9"]);
+        assert_eq!(ask(&mut *one.link, big(AtLeastOnce)).await.unwrap_err().kind, RejectKind::Malformed);
+    }
+}
+
+/// Both are asked before the dispatcher passed either: the record that is first says what the filter is.
+#[tokio::test]
+async fn members_that_come_at_the_same_time_have_one_filter_after_a_crash_as_well() {
+    let store = MemoryStore::new();
+    let (core, _) = start(&store, options()).await;
+    let mut one = attach(&core, "one", FOREVER).await;
+    let mut two = attach(&core, "two", FOREVER).await;
+    let first = one.link.subscribe(vec![wish("$share/g/a", AtLeastOnce, (Cel, "data > 10"))]);
+    let second = two.link.subscribe(vec![wish("$share/g/a", AtLeastOnce, (Cel, "data < 10"))]);
+    first.await.unwrap().remove(0).unwrap();
+    assert_eq!(second.await.unwrap().remove(0).unwrap_err().kind, RejectKind::Malformed);
+    for data in ["1", "11"] {
+        send(&core, event("a", data), AtLeastOnce).await;
+    }
+    drop((core, one, two));
+    let (core, _) = start(&store, options()).await;
+    send(&core, event("a", "2"), AtLeastOnce).await;
+    send(&core, event("a", "12"), AtLeastOnce).await;
+    let mut one = attach(&core, "one", FOREVER).await;
+    let mut two = attach(&core, "two", FOREVER).await;
+    send(&core, event("else", ""), AtLeastOnce).await;
+    assert_eq!(drain(&mut [&mut two]).await, [""; 0]);
+    assert_eq!(drain(&mut [&mut one]).await, ["11", "12"]);
+}
+
+/// A member that ends with its connection leaves no record, so it gives way to a durable one that came at the same time.
+#[tokio::test]
+async fn a_durable_member_is_one_whoever_else_came_meanwhile() {
+    let core = core().await;
+    let mut fleeting = attach(&core, "fleeting", Duration::ZERO).await;
+    let mut durable = attach(&core, "durable", FOREVER).await;
+    let second = durable.link.subscribe(vec![wish("$share/g/a", AtLeastOnce, (Cel, "data > 10"))]);
+    let first = fleeting.link.subscribe(vec![wish("$share/g/a", AtLeastOnce, (Cel, "data < 10"))]);
+    let (first, second) = (first.await.unwrap().remove(0), second.await.unwrap().remove(0));
+    second.unwrap();
+    let refused = first.is_err();
+    for data in ["1", "11"] {
+        send(&core, event("a", data), AtLeastOnce).await;
+    }
+    send(&core, event("else", ""), AtLeastOnce).await;
+    assert_eq!(drain(&mut [&mut fleeting]).await, [""; 0], "refused: {refused}");
+    assert_eq!(drain(&mut [&mut durable]).await, ["11"]);
 }

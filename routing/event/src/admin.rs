@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::hub::SubscribeOptions;
 use crate::store::Position;
-use crate::{ClientId, Event, Guarantee, Pending, TopicFilter, TopicName};
+use crate::{ClientId, Event, Guarantee, Pending, Select, TopicFilter, TopicName};
 
 /// The operator's view of the core.
 pub trait Admin: Send + Sync {
@@ -18,7 +18,7 @@ pub trait Admin: Send + Sync {
     fn session(&self, client: &ClientId) -> Option<SessionView>;
 
     /// What a session subscribed, by filter; `None`: there is no such session.
-    fn subscriptions(&self, client: &ClientId) -> Option<Vec<(TopicFilter, SubscribeOptions)>>;
+    fn subscriptions(&self, client: &ClientId) -> Option<Vec<SubscriptionView>>;
 
     /// Ends the connection of a session; its protocol tells the client that an operator did it. With `forget` the session
     /// ends as well, with all that it is owed. Its will is published as that of a lost client.
@@ -59,6 +59,17 @@ pub struct SessionView {
     pub queued_bytes: usize,
     /// Events that were dropped because it was too slow, or away for too long.
     pub dropped: u64,
+}
+
+/// A subscription.
+#[derive(Clone, Debug)]
+pub struct SubscriptionView {
+    /// Its topics.
+    pub filter: TopicFilter,
+    /// How it wants their events.
+    pub options: SubscribeOptions,
+    /// Which of them.
+    pub select: Option<Select>,
 }
 
 /// Who is at the other end of a session.

@@ -273,7 +273,7 @@ pub struct Subscribe {
     /// events are not sent: they are among them. A shared subscription has no replay.
     pub replay: Option<Start>,
     /// Only those of its events that pass this filter. One that is wrong refuses the subscription as
-    /// [`RejectKind::Malformed`]. A shared subscription has none.
+    /// [`RejectKind::Malformed`], and so is one of a shared subscription whose group has members with another filter.
     pub select: Option<Select>,
 }
 

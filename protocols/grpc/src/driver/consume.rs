@@ -257,7 +257,11 @@ impl<D: Dialect> Reader<D> {
         for item in &interest.items {
             let filter = eventmesh::filter(&interest.group, &item.topic, item.mode)
                 .map_err(|error| Answer::new(Code::Body, format!("topic {:?}: {error}", item.topic)))?;
-            wanted.push(Subscribe::new(filter, SubscribeOptions::new(Guarantee::AtLeastOnce)));
+            let select = item.select.clone();
+            wanted.push(Subscribe {
+                select,
+                ..Subscribe::new(filter, SubscribeOptions::new(Guarantee::AtLeastOnce))
+            });
         }
         // Noted first, so that what comes at once is wanted.
         let mut old = Vec::new();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use event::hub::{Granted, RetainedWanted, Subscribe, SubscribeOptions};
-use event::{Guarantee, Principal, Reject, Rights, TopicFilter};
+use event::{Guarantee, Principal, Reject, Rights, Select, TopicFilter};
 use eventmesh::{Mode, PROTOCOL_TYPE, Subscription, SubscriptionType, Topics, filter};
 
 use super::{Action, ByteString, Code, Command, Connection, Frame, Kind, Now, Purpose, State, UserAgent};
@@ -41,6 +41,7 @@ struct Topic {
     mode: Mode,
     kind: SubscriptionType,
     filter: TopicFilter,
+    select: Option<Select>,
 }
 
 /// A delivery that the client has.
@@ -133,13 +134,13 @@ impl Session {
 
     fn wanted(&self, ids: &[u32]) -> Vec<Subscribe> {
         let wanted = |id: &u32| {
-            let filter = self.topics.get(id)?.filter.clone();
+            let Topic { filter, select, .. } = self.topics.get(id)?;
             let options = SubscribeOptions {
                 retained: RetainedWanted::Never,
                 id: *id,
                 ..SubscribeOptions::new(Guarantee::AtLeastOnce)
             };
-            Some(Subscribe::new(filter, options))
+            Some(Subscribe { select: select.clone(), ..Subscribe::new(filter.clone(), options) })
         };
         ids.iter().filter_map(wanted).collect()
     }
@@ -147,13 +148,13 @@ impl Session {
     /// Takes new subscriptions: their ids, and the filters of those that they replace.
     fn add(&mut self, list: Vec<Subscription>) -> Result<(Vec<u32>, Vec<TopicFilter>), (Code, String)> {
         let mut new = Vec::with_capacity(list.len());
-        for Subscription { topic, mode, kind } in list {
+        for Subscription { topic, mode, kind, select } in list {
             let filter =
                 filter(&self.group, &topic, mode).map_err(|error| (Code::Fail, error.to_string()))?;
             if !self.rights.may_subscribe(&filter) {
                 return Err((Code::AclFail, format!("{topic:?} may not be subscribed")));
             }
-            new.push(Topic { name: topic, mode, kind, filter });
+            new.push(Topic { name: topic, mode, kind, filter, select });
         }
         let (mut ids, mut gone) = (Vec::new(), Vec::new());
         for topic in new {

@@ -22,6 +22,9 @@ impl Group {
         let mut dropped = 0;
         for item in items {
             let (Some(position), false) = (item.position, item.live_done) else { continue };
+            if !state.passes(item) {
+                continue;
+            }
             if state.waiting.len() >= shared.options.queue_events as usize {
                 dropped += 1;
                 continue;
@@ -41,9 +44,10 @@ impl Group {
     /// gets those that are slow and worth waiting for.
     pub(crate) fn offer_live(&self, items: &[Item], shared: &Shared, behind: &mut Vec<Arc<Session>>) {
         let mut state = self.state.lock();
+        let wanted: Vec<&Item> = items.iter().filter(|item| state.passes(item)).collect();
         let State { picker, members, .. } = &mut *state;
         let mut shares: Vec<Vec<&Item>> = vec![Vec::new(); members.len()];
-        for item in items {
+        for item in wanted {
             let key = picker.key_of(&item.event);
             if let Some(share) = picker.pick_live(key).and_then(|at| shares.get_mut(at)) {
                 share.push(item);
@@ -142,6 +146,10 @@ impl Group {
 }
 
 impl State {
+    fn passes(&self, item: &Item) -> bool {
+        self.selection.as_ref().is_none_or(|selection| selection.passes_event(&item.event))
+    }
+
     /// What still waits is read from the log later; memory is for what moves.
     fn release_events(&mut self) {
         for waiting in self.waiting.values_back_mut() {

@@ -24,11 +24,12 @@ use std::sync::atomic::Ordering;
 
 use event::hub::SubscribeOptions;
 use event::store::Position;
-use event::{Event, Guarantee, TopicFilter};
+use event::{Event, Guarantee, Select, TopicFilter};
 use parking_lot::Mutex;
 
 use crate::Options;
 use crate::notes::{Assignment, Change};
+use crate::select::Selection;
 use crate::session::Session;
 use crate::session::mailbox::Wanted;
 use crate::session::slot::{Left, Slot, SlotState};
@@ -38,6 +39,7 @@ pub(crate) use image::GroupImage;
 use pick::Picker;
 pub use pick::Strategy;
 use queue::Queue;
+pub(crate) use shared::other_filter;
 
 /// A group.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub(crate) struct Group {
 struct State {
     /// In the order of the picker's seats.
     members: Vec<Member>,
+    /// The filter that all of them have.
+    selection: Option<Arc<Selection>>,
     picker: Picker,
     /// What no member has.
     waiting: Queue<Waiting>,
@@ -101,14 +105,44 @@ impl Group {
     pub(crate) fn new(key: u64, filter: TopicFilter, options: &Options) -> Self {
         let name = filter.share().unwrap_or_default();
         let picker = Picker::new(options.shared.strategy_of(name), options.shared.inflight.max(1));
-        let state = State { members: Vec::new(), picker, waiting: Queue::default(), out: Queue::default() };
+        let (waiting, out) = (Queue::default(), Queue::default());
+        let state = State { members: Vec::new(), selection: None, picker, waiting, out };
         Self { key, filter, state: Mutex::new(state) }
     }
 
-    /// Adds a member, or changes its options.
-    pub(crate) fn join(&self, session: &Arc<Session>, options: SubscribeOptions) {
+    /// Whether a session that is about to join, or to join anew, has another filter than the members that are there. If
+    /// `durable`, only those count that the log knows.
+    pub(crate) fn differs(&self, session: u64, select: Option<&Select>, durable: bool) -> bool {
+        let state = self.state.lock();
+        let others = |member: &Member| member.session.key != session && (member.session.durable || !durable);
+        state.members.iter().any(others) && state.select() != select
+    }
+
+    /// The members beside `session`.
+    pub(crate) fn others(&self, session: u64) -> Vec<Arc<Session>> {
+        let state = self.state.lock();
+        let others = state.members.iter().filter(|member| member.session.key != session);
+        others.map(|member| Arc::clone(&member.session)).collect()
+    }
+
+    /// The filter of the group, for a refusal.
+    pub(crate) fn shown_filter(&self) -> String {
+        match self.state.lock().select() {
+            None => "no filter".to_owned(),
+            Some(select) => format!("the {} filter {:?}", select.language, &*select.text),
+        }
+    }
+
+    /// Adds a member, or changes its options. Its filter is that of the group from now on; what waits stays as it is.
+    pub(crate) fn join(
+        &self,
+        session: &Arc<Session>,
+        options: SubscribeOptions,
+        selection: Option<Arc<Selection>>,
+    ) {
         let wanted = Wanted::from(options);
         let mut state = self.state.lock();
+        state.selection = selection;
         let here = session.mailbox.lock().attached;
         if let Some(member) = state.members.iter_mut().find(|member| member.session.key == session.key) {
             member.wanted = wanted;
@@ -217,6 +251,10 @@ impl Group {
 }
 
 impl State {
+    fn select(&self) -> Option<&Select> {
+        self.selection.as_deref().map(Selection::select)
+    }
+
     fn is_durable(&self) -> bool {
         self.members.iter().any(|member| member.session.durable)
     }

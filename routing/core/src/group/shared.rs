@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use event::hub::SubscribeOptions;
-use event::{Guarantee, TopicFilter};
+use event::{Guarantee, Reject, RejectKind, TopicFilter};
 
 use super::{Group, by_group};
 use crate::notes::Change;
@@ -12,6 +12,13 @@ use crate::select::Selection;
 use crate::session::Session;
 use crate::session::slot::{Left, Slot};
 use crate::shared::{Selective, Shared, Subscription};
+
+/// A refusal for who has another filter than the members of a group.
+pub(crate) fn other_filter(group: &Group) -> Reject {
+    let reason =
+        format!("the members of this group have {}; all of them have the same", group.shown_filter());
+    Reject::new(RejectKind::Malformed, reason)
+}
 
 impl Shared {
     /// The group of a shared subscription's filter.
@@ -47,11 +54,34 @@ impl Shared {
                 group
             });
             let group = Arc::clone(group);
-            group.join(session, options);
+            group.join(session, options, selection);
             drop(groups);
             group.give(self);
         }
         self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Why a session cannot be a member of a group: all members of one have the same filter. Members that end with their
+    /// connection give way to a durable one, whose record says that it is a member: after a crash it will be, too. That can be only
+    /// where both came at the same time.
+    pub(crate) fn join_as_all(
+        &self,
+        session: &Session,
+        filter: &TopicFilter,
+        selection: Option<&Selection>,
+    ) -> Result<(), Reject> {
+        let Some(group) = self.group(filter) else { return Ok(()) };
+        let select = selection.map(Selection::select);
+        if group.differs(session.key, select, session.durable) {
+            return Err(other_filter(&group));
+        }
+        if group.differs(session.key, select, false) {
+            for other in group.others(session.key) {
+                tracing::warn!(client_id = %other.client, "a durable member of its group has another filter; its subscription ended");
+                self.unsubscribe(&other, std::slice::from_ref(filter), false);
+            }
+        }
+        Ok(())
     }
 
     /// Takes a subscription away from there.
