@@ -99,6 +99,12 @@ pub const METRICS: &[Metric] = &[
     counter("weft_core_replayed_events_total", "", "Events that replays found in the log"),
     counter("weft_core_replayed_bytes_total", "", "Data of events that replays found in the log"),
     gauge("weft_core_retained_events", "", "Retained events"),
+    gauge("weft_core_held_events", "", "Delayed events, and transactions without a decision"),
+    counter(
+        "weft_core_transactions_total",
+        "outcome",
+        "Transactions that ended: commit, rollback, given_up (nobody decided: rolled back)",
+    ),
     gauge("weft_core_sessions", "", "Sessions, connected or not"),
     gauge("weft_core_sessions_away", "", "Sessions without a connection"),
     counter("weft_core_sessions_expired_total", "", "Sessions that ended because their client did not come back in time"),

@@ -278,12 +278,12 @@ mod tests {
     #[test]
     fn a_table_is_as_wide_as_what_stands_in_it() {
         let rows = [
-            json!({ "client": "a-long-name", "filter": "a/#", "qos": 1 }),
+            json!({ "client": "a-long-name", "filter": "a/#", "qos": 1, "selects": "cel: data.t > 2" }),
             json!({ "client": "b\u{1b}[2J", "filter": "c", "qos": 0 }),
         ];
         assert_eq!(
             table(SUBSCRIPTIONS, &rows, 0),
-            "CLIENT       FILTER  QOS\na-long-name  a/#     1\nb\u{fffd}[2J        c       0\n"
+            "CLIENT       FILTER  QOS  SELECTS\na-long-name  a/#     1    cel: data.t > 2\nb\u{fffd}[2J        c       0    -\n"
         );
     }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use event::hub::{Publish, Stamps, Subscribe, SubscribeOptions};
 use event::json::{BATCH_TYPE, EVENT_TYPE, decode, decode_batch};
 use event::replay::parse_filter;
@@ -24,7 +25,12 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 pub(crate) struct PublishQuery {
     topic: Option<String>,
     retain: bool,
+    /// What the event is to ask for beside, as if it said so itself.
+    asks: Vec<(ByteString, ByteString)>,
 }
+
+/// What may stand in the query as well as in the event: a browser's form or curl has no attributes.
+const ASKS: [&str; 4] = ["delayms", "deliverytime", "transaction", "transactionid"];
 
 /// What a request for an event stream says.
 #[derive(Debug)]
@@ -40,10 +46,25 @@ impl PublishQuery {
             match (&*name, &*value) {
                 ("topic", _) if query.topic.is_none() => query.topic = Some(value),
                 ("retain", "true" | "false") => query.retain = value == "true",
-                _ => return Err(unknown(&name, &value, "topic=TOPIC once, retain=true or retain=false")),
+                (ask, _) if ASKS.contains(&ask) => query.asks.push((name.into(), value.into())),
+                _ => {
+                    let known = "topic=TOPIC once, retain=true or retain=false, delayms=MILLISECONDS, deliverytime=TIME, \
+                                 transaction=half, commit or rollback, transactionid=ID";
+                    return Err(unknown(&name, &value, known));
+                }
             }
         }
         Ok(query)
+    }
+
+    /// The event, asking for what the query asks for.
+    fn asking(&self, event: Event) -> Event {
+        if self.asks.is_empty() {
+            return event;
+        }
+        let mut parts = event.parts().clone();
+        parts.meta.get_or_insert_default().user.extend(self.asks.iter().cloned());
+        Event::new(parts)
     }
 }
 
@@ -143,7 +164,7 @@ pub(crate) fn publishes(
             let hint = "give one with ?topic=, or as wefttopic, subject or type";
             Problem::new(Kind::Topic, format!("event {index}: {error}; {hint}"))
         })?;
-        let event = incoming.into_event(topic, stamps.take(), now_ms, Arc::clone(&publisher));
+        let event = query.asking(incoming.into_event(topic, stamps.take(), now_ms, Arc::clone(&publisher)));
         all.push(Publish { event, guarantee: Guarantee::AtLeastOnce, retain, id: None });
     }
     Ok(all)
@@ -206,7 +227,7 @@ fn plain(
     let parts =
         Parts { topic, data, stamp: stamps.take(), received_ms: now_ms, expires_ms: 0, publisher, meta };
     Ok(Publish {
-        event: Event::new(parts),
+        event: query.asking(Event::new(parts)),
         guarantee: Guarantee::AtLeastOnce,
         retain: query.retain,
         id: None,
@@ -304,7 +325,7 @@ mod tests {
         assert_eq!(request.wanted[0].replay, Some(Start::Behind(Position(7))));
         let uri: Uri = "/events?topic=a+b%2Fc&retain=true".parse().unwrap();
         let query = PublishQuery::parse(&uri).unwrap();
-        assert_eq!(query, PublishQuery { topic: Some("a b/c".to_owned()), retain: true });
+        assert_eq!(query, PublishQuery { topic: Some("a b/c".to_owned()), retain: true, asks: Vec::new() });
     }
 
     #[test]

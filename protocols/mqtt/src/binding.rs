@@ -45,6 +45,24 @@ pub(crate) fn event(
     }
 }
 
+/// `$delayed/SECONDS/TOPIC` is a publish to TOPIC that is delivered later, for clients without user properties (3.1.1): the
+/// topic, and the delay in milliseconds. An error is a topic that begins like that and goes on otherwise.
+pub(crate) fn delayed(topic: TopicName) -> Result<(TopicName, Option<u64>), ()> {
+    let Some(rest) = topic.as_str().strip_prefix("$delayed/") else { return Ok((topic, None)) };
+    let (seconds, topic) = rest.split_once('/').ok_or(())?;
+    let seconds: u32 = seconds.parse().map_err(drop)?;
+    Ok((TopicName::parse(topic).map_err(drop)?, Some(u64::from(seconds) * 1000)))
+}
+
+/// The event, to be delivered after `delay_ms`.
+pub(crate) fn after(event: Event, delay_ms: Option<u64>) -> Event {
+    let Some(delay_ms) = delay_ms else { return event };
+    let mut parts = event.parts().clone();
+    let asked = ("delayms".into(), delay_ms.to_string().into());
+    parts.meta.get_or_insert_default().user.insert(0, asked);
+    Event::new(parts)
+}
+
 fn plain(
     topic: TopicName,
     data: Bytes,

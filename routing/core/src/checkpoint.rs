@@ -14,6 +14,7 @@ use event::store::{Append, Entry, Position};
 use event::{Durability, Reject};
 use tokio::task::JoinHandle;
 
+use crate::held;
 use crate::notes::EventNote;
 use crate::retained::Kept;
 use crate::shared::Shared;
@@ -78,6 +79,7 @@ async fn keep(shared: &Shared, walk: Walk) -> Result<(), Reject> {
     let old = Position(from.0.saturating_sub(MOVE_AFTER.saturating_mul(shared.options.checkpoint_bytes.0)));
     move_retained(shared, old).await;
     wills::move_old(shared, old).await;
+    held::move_old(shared, old).await;
     Ok(())
 }
 

@@ -96,6 +96,8 @@ impl Core {
             stamps: Stamps::starting_at(now_ms()),
             wills: Mutex::default(),
             wills_changed: Notify::new(),
+            held: Mutex::default(),
+            held_changed: Notify::new(),
             stopping: AtomicBool::new(false),
             metrics: Metrics::new(),
         };
@@ -179,6 +181,7 @@ impl Core {
         wills::publish_due(shared).await;
         shared.stopping.store(true, Ordering::Release);
         shared.wills_changed.notify_one();
+        shared.held_changed.notify_one();
         let sessions: Vec<Arc<Session>> = shared.registry.lock().sessions().cloned().collect();
         for session in sessions {
             session.fill(|mailbox| mailbox.closed = Some(Closed::Stopping));

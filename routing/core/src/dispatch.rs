@@ -11,6 +11,7 @@ use event::{Guarantee, Select, TopicFilter, TopicName};
 
 use crate::checkpoint::Told;
 use crate::group::by_group;
+use crate::held;
 use crate::matching::{Matched, Matcher};
 use crate::notes::{Assignment, Change, EventNote, Note, Part, Wish};
 use crate::session::mailbox::{Item, Wanted};
@@ -135,13 +136,11 @@ impl Dispatcher {
     }
 
     fn event(&mut self, position: Position, event: Option<Event>, note: EventNote) {
-        if let Some((id, key)) = note.id
-            && let Some(session) = self.session(key)
+        self.received(note.id);
+        if let Some(will) = note.will
+            && !self.shared.wills.lock().remove(will)
         {
-            session.state.lock().received_ids.insert(id);
-        }
-        if let Some(will) = note.will {
-            self.shared.wills.lock().remove(will);
+            self.shared.held.lock().remove(will);
         }
         let Some(event) = event else { return };
         self.stamp = self.stamp.max(event.parts().stamp);
@@ -162,6 +161,15 @@ impl Dispatcher {
         }
         let EventNote { guarantee, retain, live_done, .. } = note;
         self.run.push(Item { event, guarantee, retain, position: Some(position), live_done });
+    }
+
+    /// The publisher's id of an exactly-once publish is in use.
+    fn received(&self, id: Option<(u16, u64)>) {
+        if let Some((id, key)) = id
+            && let Some(session) = self.session(key)
+        {
+            session.state.lock().received_ids.insert(id);
+        }
     }
 
     fn matched(&mut self, topic: &TopicName) -> Arc<Matched> {
@@ -220,6 +228,21 @@ impl Dispatcher {
             }
             Change::WillOff { will } => {
                 self.shared.wills.lock().remove(will);
+            }
+            Change::Held { held, moved: true, .. } => {
+                self.shared.held.lock().moved(held, position);
+            }
+            Change::Held { held, client, guarantee, retain, id, until, moved: false } => {
+                self.stamp = self.stamp.max(held);
+                self.received(id);
+                let Some(event) = event else { return };
+                let standing =
+                    held::Standing::new(client, (guarantee, retain), until, position, event.weight());
+                self.shared.hold(held, standing);
+            }
+            Change::Decided { held, commit, id } => {
+                self.received(id);
+                self.shared.decided(held, commit, replay);
             }
             Change::Subscribed { session, ticket, wanted } => {
                 let wanted: Vec<Asked> = wanted.into_iter().map(|one| Wish::from(one).into()).collect();
@@ -341,7 +364,9 @@ impl Dispatcher {
             | Change::Unsubscribed { .. }
             | Change::Will { .. }
             | Change::WillOff { .. }
-            | Change::Assigned { .. } => {}
+            | Change::Assigned { .. }
+            | Change::Held { .. }
+            | Change::Decided { .. } => {}
         }
     }
 

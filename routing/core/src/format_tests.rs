@@ -7,6 +7,7 @@ use event::hub::{RetainedWanted, SubscribeOptions};
 use event::store::Position;
 use event::{ClientId, Guarantee, Language, Select, TopicFilter};
 
+use crate::held::Until;
 use crate::notes::{Assignment, Change, EventNote, Note, Part, Wish};
 use crate::replay::{ReplayId, Step};
 
@@ -78,6 +79,16 @@ fn changes() -> Vec<Change> {
                 ),
             ],
         },
+        Change::Held {
+            held: 12,
+            client: ClientId::from("device 7"),
+            guarantee: Guarantee::ExactlyOnce,
+            retain: false,
+            id: Some((5, 1)),
+            until: Until::Time(1_900_000_000_000),
+            moved: false,
+        },
+        Change::Decided { held: 13, commit: true, id: None },
     ]
 }
 

@@ -3,6 +3,7 @@
 use event::Guarantee;
 use event::store::Position;
 
+use crate::held::Until;
 use crate::notes::{Assignment, Change, EventNote, Note, Wish};
 
 /// A note, as far as somebody outside needs it.
@@ -118,6 +119,14 @@ fn of_change(change: &Change) -> String {
             format!("will {will} of client {:?}, {} s after it is lost", client.as_str(), delay_ms / 1000)
         }
         Change::WillOff { will } => format!("will {will} called off"),
+        Change::Held { held, until: Until::Time(at_ms), .. } => {
+            format!("event {held} waits until {}", event::event::rfc3339(*at_ms))
+        }
+        Change::Held { held, until: Until::Decision(transaction), .. } => {
+            format!("event {held} waits for the decision about transaction {:?}", transaction.id)
+        }
+        Change::Decided { held, commit: true, id: _ } => format!("event {held} is to be published"),
+        Change::Decided { held, commit: false, id: _ } => format!("event {held} is forgotten"),
         Change::Assigned { session, filter, list: events } => {
             let at = events.iter().map(|Assignment { position, .. }| position.0.to_string());
             format!("session {session} gets events of {:?}: those at {}", filter.as_str(), list(at))

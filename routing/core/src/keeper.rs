@@ -1,8 +1,11 @@
-//! What happens by the clock: wills that are due, sessions that are over, gauges.
+//! What happens by the clock: wills and delayed events that are due, sessions that are over, gauges.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
+use crate::held;
 use crate::notes::Change;
 use crate::shared::{Shared, now_ms};
 use crate::wills;
@@ -11,10 +14,13 @@ use crate::wills;
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut publishing = JoinSet::new();
     while !shared.is_stopping() {
         tokio::select! {
             biased;
             () = wills::wait(&shared) => wills::publish_due(&shared).await,
+            () = held::wait(&shared) => held::publish_due(&shared, &mut publishing).await,
+            Some(_) = publishing.join_next() => {}
             _ = tick.tick() => {
                 end_sessions(&shared);
                 wills::record(&shared);
@@ -51,6 +57,7 @@ pub(crate) fn gauges(shared: &Shared) {
     metrics.away.set(sessions.saturating_sub(attached) as f64);
     metrics.subscriptions.set(shared.trie.read().len() as f64);
     metrics.retained.set(shared.retained.read().count() as f64);
+    metrics.held.set(shared.held.lock().len() as f64);
     metrics.replays.set(shared.replays.load(std::sync::atomic::Ordering::Relaxed) as f64);
     metrics.backlog.set(shared.totals.backlog.load(std::sync::atomic::Ordering::Relaxed) as f64);
     metrics.memory.set(shared.totals.memory.load(std::sync::atomic::Ordering::Relaxed) as f64);

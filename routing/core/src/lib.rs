@@ -10,6 +10,7 @@ mod dispatch;
 #[cfg(test)]
 mod format_tests;
 mod group;
+mod held;
 pub mod inspect;
 mod keeper;
 mod matching;
@@ -33,5 +34,5 @@ mod wills;
 
 pub use crate::core::{Core, Recovered};
 pub use group::Strategy;
-pub use options::{FilterOptions, Options, QueueFull, ReplayOptions, SharedOptions};
+pub use options::{FilterOptions, HeldOptions, Options, QueueFull, ReplayOptions, SharedOptions};
 pub use table::{EMBEDDED, Missing, RouteFilter, RouteMistake, RouteOptions, TargetOptions};

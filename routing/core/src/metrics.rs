@@ -30,6 +30,8 @@ pub(crate) struct Metrics {
     pub(crate) sessions_expired: Counter,
     pub(crate) subscriptions: Gauge,
     pub(crate) retained: Gauge,
+    pub(crate) held: Gauge,
+    transactions: [Counter; 3],
     pub(crate) backlog: Gauge,
     pub(crate) memory: Gauge,
 }
@@ -80,6 +82,8 @@ impl Metrics {
         describe_gauge!("weft_core_sessions", "Sessions, connected or not");
         describe_gauge!("weft_core_subscriptions", "Subscriptions of all sessions");
         describe_gauge!("weft_core_retained_events", "Retained events");
+        describe_gauge!("weft_core_held_events", "Delayed events, and transactions without a decision");
+        describe_counter!("weft_core_transactions_total", "Transactions that were decided, or given up");
         describe_gauge!("weft_core_backlog_events", "Numbered deliveries that wait or are not acknowledged");
         describe_gauge!("weft_core_memory_bytes", "Events held in memory for subscribers");
         Self {
@@ -106,6 +110,9 @@ impl Metrics {
             sessions_expired: counter!("weft_core_sessions_expired_total"),
             subscriptions: gauge!("weft_core_subscriptions"),
             retained: gauge!("weft_core_retained_events"),
+            held: gauge!("weft_core_held_events"),
+            transactions: ["commit", "rollback", "given_up"]
+                .map(|outcome| counter!("weft_core_transactions_total", "outcome" => outcome)),
             backlog: gauge!("weft_core_backlog_events"),
             memory: gauge!("weft_core_memory_bytes"),
         }
@@ -115,6 +122,16 @@ impl Metrics {
     pub(crate) fn skipped(&self, reason: Reason) {
         if let Some(counter) = self.skipped.get(reason as usize) {
             counter.increment(1);
+        }
+    }
+
+    /// Counts the end of a transaction; `None`: nobody decided.
+    pub(crate) fn transactions(&self, commit: Option<bool>) {
+        let [committed, rolled_back, given_up] = &self.transactions;
+        match commit {
+            Some(true) => committed.increment(1),
+            Some(false) => rolled_back.increment(1),
+            None => given_up.increment(1),
         }
     }
 

@@ -20,7 +20,7 @@
 //! | 4 | state only: nobody is owed it (a retained event that was moved, or whose delivery goes another way) |
 //! | 5 | id and session of an exactly-once publish follow |
 //! | 6 | a retained event, moved here from an older position that follows; valid if that is still the current one |
-//! | 7 | the event of a will whose number follows: the will is over |
+//! | 7 | the event of a will, or one that waited, whose number follows: that is over |
 
 use bytes::{BufMut, Bytes, BytesMut};
 use event::hub::SubscribeOptions;
@@ -28,6 +28,7 @@ use event::store::Position;
 use event::{ClientId, Guarantee, Select, TopicFilter};
 use serde::{Deserialize, Serialize};
 
+use crate::held::Until;
 use crate::replay::{ReplayId, Step};
 
 const EVENT: u8 = 1;
@@ -74,7 +75,7 @@ pub(crate) struct EventNote {
     pub(crate) id: Option<(u16, u64)>,
     /// Where this retained event stood before.
     pub(crate) moved: Option<Position>,
-    /// The will that this event is.
+    /// The will, or the event that waited, that this event is.
     pub(crate) will: Option<u64>,
 }
 
@@ -121,6 +122,19 @@ pub(crate) enum Change {
     Replayed { session: u64, replay: ReplayId, step: Step },
     /// It subscribed, and some of it has filters.
     SubscribedWith { session: u64, ticket: u32, wanted: Vec<(Wish, Option<Select>)> },
+    /// An event that waits; it is in the same record. `id`: the publisher's id of it, and the session that remembers it.
+    /// `moved`: an older record of it stands further back.
+    Held {
+        held: u64,
+        client: ClientId,
+        guarantee: Guarantee,
+        retain: bool,
+        id: Option<(u16, u64)>,
+        until: Until,
+        moved: bool,
+    },
+    /// An event that waited is to be published, or forgotten. `id`: as for [`Self::Held`], of the publish that said so.
+    Decided { held: u64, commit: bool, id: Option<(u16, u64)> },
 }
 
 /// A subscription to be.

@@ -50,6 +50,8 @@ pub struct Options {
     pub filter: FilterOptions,
     /// Subscriptions that start in the past.
     pub replay: ReplayOptions,
+    /// Delayed events and transactions.
+    pub held: HeldOptions,
     /// Retained events, by count. Default 1000000. At the limit a publish that would add one is refused.
     pub retained_events: u32,
     /// Retained events, by bytes of data. Default "256 MiB". At the limit a publish that would add to it is refused.
@@ -79,6 +81,7 @@ impl Default for Options {
             shared: SharedOptions::default(),
             filter: FilterOptions::default(),
             replay: ReplayOptions::default(),
+            held: HeldOptions::default(),
             retained_events: 1_000_000,
             retained_bytes: ByteLimit::mib(256),
             sys_interval_s: 10,
@@ -156,6 +159,39 @@ pub struct ReplayOptions {
 impl Default for ReplayOptions {
     fn default() -> Self {
         Self { bytes_per_second: ByteLimit::mib(16), running: 4, unfinished: 1000 }
+    }
+}
+
+/// Events that wait for their time (`delayms`, `deliverytime`) or for their publisher's decision (`transaction`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeldOptions {
+    /// How many may wait, by count. Default 100000. More are refused as busy (MQTT 5: 0x97; HTTP: 429). Each takes some
+    /// 200 bytes of memory; the log holds the events.
+    pub events: u32,
+    /// The same by bytes. Default "256 MiB". What waits for long is written again each time that the log has grown by four
+    /// times `checkpoint_bytes`.
+    #[schemars(with = "String")]
+    pub bytes: ByteLimit,
+    /// How late an event may be delivered, seconds from now. Default 604800, a week. Later ones are refused.
+    pub delay_max_s: u32,
+    /// How long a transaction may be without a decision before its publisher is asked on
+    /// `$weft/transactions/TOPIC`, and between two questions. Seconds; default 30; at least 1.
+    #[schemars(range(min = 1))]
+    pub check_s: u32,
+    /// How often it is asked. Default 15. Then the transaction is rolled back.
+    pub checks: u32,
+}
+
+impl Default for HeldOptions {
+    fn default() -> Self {
+        Self {
+            events: 100_000,
+            bytes: ByteLimit::mib(256),
+            delay_max_s: 7 * 24 * 60 * 60,
+            check_s: 30,
+            checks: 15,
+        }
     }
 }
 

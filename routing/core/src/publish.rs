@@ -9,6 +9,7 @@ use event::hub::{Admission, Outcome, Publish, Receipt};
 use event::store::{Append, Entry, Store, WhenFull};
 use event::{Durability, Event, Guarantee, Origin, Principal, Reject, RejectKind};
 
+use crate::held::{self, Asked};
 use crate::matching::{Matched, Matcher};
 use crate::notes::{EventNote, Part};
 use crate::rights::denied;
@@ -28,7 +29,7 @@ pub(crate) struct Publisher {
 pub(crate) struct Marks<'a> {
     /// The session that remembers ids of exactly-once publishes, if it is durable.
     pub(crate) session: Option<&'a Session>,
-    /// The will that the event is.
+    /// The will, or the event that waited, that the event is.
     pub(crate) will: Option<u64>,
 }
 
@@ -97,14 +98,29 @@ impl Publisher {
         let listener = who.peer.as_ref().map(|(_, listener)| &**listener);
         for (place, publish) in batch.into_iter().enumerate() {
             let (matched, allowed) = self.matcher.find(shared, &who.rights, publish.event.topic());
-            if !allowed {
+            if !allowed && who.origin != Origin::Weft {
                 sorted.refused.push((place, denied("not allowed to publish to this topic")));
                 continue;
             }
             sorted.left = count - place;
+            // What waited before is published now.
+            let asked =
+                if marks.will.is_some() { Ok(Asked::Nothing) } else { held::asked(shared, &publish, marks) };
+            match asked {
+                Ok(Asked::Nothing) => {}
+                Ok(Asked::Done) => continue,
+                Ok(Asked::Record(entry)) => {
+                    sorted.add_held(place, &publish, entry);
+                    continue;
+                }
+                Err(reject) => {
+                    sorted.refused.push((place, reject));
+                    continue;
+                }
+            }
             let one = match who.origin {
                 Origin::Client => matched.ways.only(),
-                Origin::Store => Some(matched.ways.home(&publish.event, &shared.metrics)),
+                Origin::Store | Origin::Weft => Some(matched.ways.home(&publish.event, &shared.metrics)),
             };
             if let Some(route) = one {
                 match may_retain(shared, &publish) {
@@ -173,7 +189,7 @@ fn legs_may_retain(shared: &Shared, publish: &Publish, legs: Legs) -> Result<Leg
 
 impl Marks<'_> {
     /// The publisher's id of this publish with the session that remembers it.
-    fn id(self, publish: &Publish) -> Option<(u16, u64)> {
+    pub(crate) fn id(self, publish: &Publish) -> Option<(u16, u64)> {
         let session = self.session.filter(|session| session.durable);
         publish.id.zip(session.map(|session| session.key))
     }
@@ -231,6 +247,14 @@ impl Sorted {
         self.local.when_full = self.local.when_full.max(route.when_full);
         if answered {
             self.local.durability = self.local.durability.max(Some(route.durability(publish.guarantee)));
+        }
+    }
+
+    /// What waits, waits here, wherever it goes in the end.
+    fn add_held(&mut self, place: usize, publish: &Publish, entry: Entry) {
+        self.local.push(place, entry);
+        if publish.guarantee != Guarantee::AtMostOnce {
+            self.local.durability = Some(Durability::Synced);
         }
     }
 

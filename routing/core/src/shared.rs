@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::Options;
 use crate::group::Group;
+use crate::held::{self, Held};
 use crate::metrics::Metrics;
 use crate::notes::Wish;
 use crate::replay::Replay;
@@ -97,11 +98,29 @@ pub(crate) struct Shared {
     pub(crate) wills: Mutex<Wills>,
     /// Rung when a will is due at another time.
     pub(crate) wills_changed: Notify,
+    pub(crate) held: Mutex<Held>,
+    /// Rung when something else of it is due.
+    pub(crate) held_changed: Notify,
     pub(crate) stopping: AtomicBool,
     pub(crate) metrics: Metrics,
 }
 
 impl Shared {
+    /// An event that waits is in the log.
+    pub(crate) fn hold(&self, id: u64, standing: held::Standing) {
+        let check_at = now_ms().saturating_add(u64::from(self.options.held.check_s) * 1000);
+        self.held.lock().add(id, standing, check_at);
+        self.held_changed.notify_one();
+    }
+
+    /// The decision about an event that waits is in the log. `again`: it was counted in an earlier run.
+    pub(crate) fn decided(&self, id: u64, commit: bool, again: bool) {
+        if self.held.lock().decided(id, commit, now_ms()) && !again {
+            self.metrics.transactions(Some(commit));
+        }
+        self.held_changed.notify_one();
+    }
+
     /// Adds or replaces subscriptions of `session` and gives it the retained events they ask for. The caller holds
     /// `dispatched`, at `as_of`.
     pub(crate) fn subscribe(

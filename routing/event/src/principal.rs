@@ -37,6 +37,8 @@ pub enum Origin {
     Client,
     /// The consumer of a route's own store: its events are already kept there, and go to subscribers only.
     Store,
+    /// Weft itself: it may publish under `$weft/`, and its events stay in the embedded log.
+    Weft,
 }
 
 /// Who is asking: the client of a connection, or a connector.

@@ -229,3 +229,16 @@ fn attributes_too_long_for_mqtt_do_not_break_the_packet() {
     assert!(encode::publish(&mut out, V5, head, &each, 0, u32::MAX));
     assert!(matches!(client::decode_server(&mut out, V5), Ok(Some(client::ServerPacket::Publish(_)))));
 }
+
+#[test]
+fn a_delay_may_stand_before_the_topic() {
+    let topic = |text: &str| TopicName::parse(text.to_owned()).unwrap();
+    assert_eq!(delayed(topic("a/b")), Ok((topic("a/b"), None)));
+    assert_eq!(delayed(topic("$delayed/5/a/b")), Ok((topic("a/b"), Some(5000))));
+    assert_eq!(delayed(topic("$delayed/0/$SYS/x")), Ok((topic("$SYS/x"), Some(0))));
+    for wrong in
+        ["$delayed/a/b", "$delayed/5", "$delayed/5/", "$delayed/-1/a", "$delayed/99999999999/a", "$delayed/"]
+    {
+        assert_eq!(delayed(topic(wrong)), Err(()), "{wrong}");
+    }
+}

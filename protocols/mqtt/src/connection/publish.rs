@@ -59,14 +59,13 @@ impl Connection {
         {
             return Ok(());
         }
-        if topic.is_reserved() {
-            let refusal = match self.version {
-                Version::V5 => Reason::TopicNameInvalid,
-                Version::V311 => Reason::Success,
-            };
-            self.refuse_here(publish.id, exactly_once, refusal);
-            return Ok(());
-        }
+        let (topic, delay) = match binding::delayed(topic) {
+            Ok((topic, delay)) if !topic.is_reserved() => (topic, delay),
+            Ok(_) | Err(()) => {
+                self.refuse_topic(publish.id, exactly_once);
+                return Ok(());
+            }
+        };
         let arrival = Arrival { publisher: &self.client, stamp: self.stamps.take(), now_ms: now.ms };
         let event = match binding::event(self.version, topic, &publish.properties, publish.payload, arrival) {
             Ok(event) => event,
@@ -76,6 +75,7 @@ impl Connection {
                 return Ok(());
             }
         };
+        let event = binding::after(event, delay);
         let gathered = &mut self.gathered;
         if let Some(id) = publish.id {
             let place = u32::try_from(gathered.publishes.len()).unwrap_or(u32::MAX);
@@ -151,6 +151,15 @@ impl Connection {
             self.received.set(id, Receiving::Open);
         }
         Ok(true)
+    }
+
+    /// A topic that clients may not publish to.
+    fn refuse_topic(&mut self, id: Option<PacketId>, exactly_once: bool) {
+        let refusal = match self.version {
+            Version::V5 => Reason::TopicNameInvalid,
+            Version::V311 => Reason::Success,
+        };
+        self.refuse_here(id, exactly_once, refusal);
     }
 
     fn refuse_here(&mut self, id: Option<PacketId>, exactly_once: bool, reason: Reason) {

@@ -10,6 +10,7 @@ use event::{ClientId, Guarantee, Select, TopicFilter};
 use serde::{Deserialize, Serialize};
 
 use crate::group::GroupImage;
+use crate::held::{self, Until};
 use crate::keeper;
 use crate::replay::ReplayImage;
 use crate::session::Session;
@@ -17,8 +18,8 @@ use crate::session::slot::{Slot, SlotState};
 use crate::wills::Standing;
 
 /// The version of the format that this code writes.
-pub(super) const VERSION: u16 = 6;
-/// The oldest that it reads: the same without [`Part::Selects`].
+pub(super) const VERSION: u16 = 7;
+/// The oldest that it reads. Version 6 is the same without [`Part::Held`], 5 without [`Part::Selects`] as well.
 pub(super) const OLDEST: u16 = 5;
 
 #[derive(Serialize, Deserialize)]
@@ -40,6 +41,8 @@ pub(super) enum Part {
     Wills(Vec<WillImage>),
     /// The filters of the session that follows, by topic filter.
     Selects(Vec<(TopicFilter, Select)>),
+    /// Events that wait for their time or a decision.
+    Held(Vec<HeldImage>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,6 +75,18 @@ pub(super) struct WillImage {
     pub(super) delay_ms: u64,
     pub(super) guarantee: Guarantee,
     pub(super) retain: bool,
+}
+
+/// The log holds the event.
+#[derive(Serialize, Deserialize)]
+pub(super) struct HeldImage {
+    pub(super) held: u64,
+    pub(super) position: Position,
+    pub(super) client: ClientId,
+    pub(super) guarantee: Guarantee,
+    pub(super) retain: bool,
+    pub(super) until: Until,
+    pub(super) weight: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -160,5 +175,13 @@ impl WillImage {
             guarantee: standing.will.publish.guarantee,
             retain: standing.will.publish.retain,
         }
+    }
+}
+
+impl HeldImage {
+    pub(super) fn new(held: u64, standing: &held::Standing) -> Self {
+        let held::Standing { client, guarantee, retain, until, position, weight, .. } = standing.clone();
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        Self { held, position, client, guarantee, retain, until, weight }
     }
 }

@@ -8,7 +8,8 @@ use event::{Guarantee, Reject, RejectKind};
 use foldhash::fast::RandomState;
 use serde::de::DeserializeOwned;
 
-use super::image::{Head, OLDEST, Part, SessionImage, SlotImage, VERSION, WillImage};
+use super::image::{Head, HeldImage, OLDEST, Part, SessionImage, SlotImage, VERSION, WillImage};
+use crate::held;
 use crate::keeper;
 use crate::session::Session;
 use crate::session::slot::{Slot, SlotState};
@@ -71,6 +72,7 @@ pub(crate) async fn restore(
             }
             Part::Group { as_of, image } => groups.push((as_of, image)),
             Part::Wills(list) => wills.extend(list),
+            Part::Held(list) => list.into_iter().for_each(|image| restore_held(shared, image)),
         }
     }
     // Now each group is there, and then what its members have of it.
@@ -132,6 +134,12 @@ async fn restore_wills(shared: &Shared, mut images: Vec<WillImage>) -> Result<()
         }
     }
     Ok(())
+}
+
+fn restore_held(shared: &Shared, image: HeldImage) {
+    let HeldImage { held, position, client, guarantee, retain, until, weight } = image;
+    let weight = usize::try_from(weight).unwrap_or(usize::MAX);
+    shared.hold(held, held::Standing::new(client, (guarantee, retain), until, position, weight));
 }
 
 /// What waits for a session: the number of the first slot, the numbers that may have been sent, the slots.

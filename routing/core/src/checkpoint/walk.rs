@@ -12,7 +12,7 @@ use event::store::Position;
 use parking_lot::MutexGuard;
 use serde::Serialize;
 
-use super::image::{self, Head, Part, VERSION, WillImage};
+use super::image::{self, Head, HeldImage, Part, VERSION, WillImage};
 use crate::shared::Shared;
 
 /// A state that is being taken.
@@ -22,7 +22,7 @@ pub(super) struct Walk {
     pub(super) from: Position,
     /// The lowest position that a cursor waits for.
     pub(super) waiting: Position,
-    /// The lowest position that retained events and wills need.
+    /// The lowest position that retained events, wills and events that wait need.
     pub(super) state: Position,
     /// What was taken.
     pub(super) bytes: Vec<u8>,
@@ -36,6 +36,7 @@ enum Next {
     Sessions(u64),
     Groups,
     Wills(u64),
+    Held(u64),
     Nothing,
 }
 
@@ -62,6 +63,7 @@ impl Walk {
             Next::Sessions(after) => self.sessions(shared, after, most),
             Next::Groups => self.groups(shared),
             Next::Wills(after) => self.wills(shared, after, most),
+            Next::Held(after) => self.held(shared, after, most),
             Next::Nothing => return false,
         };
         true
@@ -150,7 +152,22 @@ impl Walk {
         }
         let last = list.last().filter(|_| list.len() == most).map(|image| image.will);
         self.add(&Part::Wills(list));
-        last.map_or(Next::Nothing, Next::Wills)
+        last.map_or(Next::Held(0), Next::Wills)
+    }
+
+    fn held(&mut self, shared: &Shared, after: u64, most: usize) -> Next {
+        let list: Vec<_> = {
+            let held = shared.held.lock();
+            held.behind(after).take(most).map(|(id, standing)| HeldImage::new(id, standing)).collect()
+        };
+        for image in &list {
+            self.state = self.state.min(image.position);
+        }
+        let last = list.last().filter(|_| list.len() == most).map(|image| image.held);
+        if !list.is_empty() {
+            self.add(&Part::Held(list));
+        }
+        last.map_or(Next::Nothing, Next::Held)
     }
 
     /// A session that joined a shared subscription after it was taken is there twice: the later one counts.
