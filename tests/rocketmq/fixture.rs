@@ -64,6 +64,11 @@ impl RocketMq {
         script(&self.dir, "kill", &[node.name(), signal]);
     }
 
+    /// Sends a signal to a process that the script calls so, such as "broker1" of a cluster.
+    pub(crate) fn signal_to(&self, node: &str, signal: &str) {
+        script(&self.dir, "kill", &[node, signal]);
+    }
+
     /// Starts a process again as it was, and waits until it answers.
     pub(crate) fn restart(&self, node: Node) {
         script(&self.dir, "restart", &[node.name()]);

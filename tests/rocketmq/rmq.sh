@@ -4,13 +4,17 @@
 #
 #   rmq.sh up DIR [options]        start, wait until ready, write DIR/env.sh
 #   rmq.sh down DIR                kill what `up` started
-#   rmq.sh kill DIR NODE [SIGNAL]  signal one process: namesrv or broker (default KILL)
+#   rmq.sh kill DIR NODE [SIGNAL]  signal one process: namesrv, broker or broker0... (default KILL)
 #   rmq.sh restart DIR NODE        start one process again as it was, wait until it answers
+#   rmq.sh leader DIR              the broker of a dledger group that leads now; fails if there is none
 #   rmq.sh status DIR              one line per process: name, pid, state, memory
 #   rmq.sh java DIR CLASS ARGS...  run a client of java/ (NAME_SERVER in ARGS: see DIR/env.sh)
 #
 # Options of `up`:
 #   --version V     5.3.3 (default), 4.9.7, or defibus: a broker of 4.4.0 that stands in for DeFiBus' (see fetch.sh)
+#   --mode M        single (default): one broker, the node "broker"; masters: two, broker0 and broker1; dledger: a group of
+#                   three, broker0 to broker2
+#   --tls DIR       brokers take TLS only, and name servers both, with DIR/server.pem and DIR/server.key (PKCS#8)
 #   --acl           require access key rmqtest with secret key rmqtest-secret
 #   --set K=V       any line of broker.conf; may repeat, wins over the defaults
 #   --owner PID     take everything down when process PID is gone
@@ -85,10 +89,13 @@ route() { # TOPIC
 
 answers() { case $(route TBW102) in *'"code":'*) return 0 ;; *) return 1 ;; esac; }
 
-# A broker registers a topic of its own name; the route names its address once the registration is through.
-registered() {
-  local r; r=$(route "$broker") || return 1
-  case $r in *"0:\"$host:"* | *"\"0\":\"$host:"*) return 0 ;; *) return 1 ;; esac
+# A broker registers a topic of its own name; the route names the address of its master once the registration is through.
+master() { # BROKER NAME -> port
+  route "$1" | sed -n "s/.*[{,]\"\\{0,1\\}0\"\\{0,1\\}:\"$host:\\([0-9]*\\)\".*/\\1/p"
+}
+
+registered() { # BROKER NAME
+  [ -n "$(master "$1")" ]
 }
 
 wait_for() { # NODE COMMAND...
@@ -105,12 +112,13 @@ wait_for() { # NODE COMMAND...
 
 # ------------------------------------------------------------ configuration
 
-# A name server's port with the broker's (+12, fast +10, HA +13) free too. Below 32768: clients' own ports start there.
+# A name server's port with those of three brokers (each +12, fast +10, HA +13, DLedger +15) free too. Below 32768:
+# clients' own ports start there.
 free_port() {
   local p i
   for _ in $(seq 50); do
-    p=$((12000 + (RANDOM % 800) * 25))
-    for i in 0 10 12 13; do if listening $((p + i)); then continue 2; fi; done
+    p=$((12000 + (RANDOM % 400) * 50))
+    for i in 0 10 12 13 15 20 22 23 25 30 32 33 35; do if listening $((p + i)); then continue 2; fi; done
     printf '%s' "$p"
     return
   done
@@ -160,28 +168,49 @@ jvm_flags() { # NODE HEAP... -> array `flags`
   )
 }
 
+# Names of the nodes that are brokers.
+nodes() { case $mode in single) echo broker ;; masters) echo broker0 broker1 ;; dledger) echo broker0 broker1 broker2 ;; esac; }
+
+# The name that a node has in RocketMQ: masters have names of their own, the members of a group share one.
+name_of() { # NODE
+  if [ "$version" = defibus ]; then echo broker-a; elif [ "$mode" = masters ]; then echo "broker-${1#broker}"; else echo broker-0; fi
+}
+
+port_of() { # NODE
+  local index=${1#broker}
+  echo $((port + 12 + 10 * ${index:-0}))
+}
+
+tls_flags() { # MODE
+  if [ -n "$tls" ]; then
+    flags=(-Dtls.server.mode="$1" -Dtls.test.mode.enable=false "-Dtls.server.certPath=$tls/server.pem"
+      "-Dtls.server.keyPath=$tls/server.key" "${flags[@]}")
+  fi
+}
+
 write_namesrv() {
   printf 'listenPort=%s\nbindAddress=%s\n' "$port" "$host" >"$dir/conf/namesrv.conf"
   jvm_flags namesrv -Xms32m -Xmx128m -XX:MaxDirectMemorySize=64m
+  tls_flags permissive
   printf '%s\0' "$java" "${flags[@]}" org.apache.rocketmq.namesrv.NamesrvStartup -c "$dir/conf/namesrv.conf" \
     >"$dir/run/namesrv.argv"
 }
 
-write_broker() {
+write_broker() { # NODE
+  local listen index=${1#broker} peers='' i
+  listen=$(port_of "$1")
   {
     cat <<CONF
 brokerClusterName=DefaultCluster
-brokerName=broker-0
-brokerId=0
-brokerRole=ASYNC_MASTER
+brokerName=$(name_of "$1")
 namesrvAddr=$host:$port
 brokerIP1=$host
 brokerIP2=$host
 bindAddress=$host
-listenPort=$((port + 12))
-haListenPort=$((port + 13))
-storePathRootDir=$dir/store
-storePathCommitLog=$dir/store/commitlog
+listenPort=$listen
+haListenPort=$((listen + 1))
+storePathRootDir=$dir/store/$1
+storePathCommitLog=$dir/store/$1/commitlog
 flushDiskType=ASYNC_FLUSH
 # Small files; a commit log file must hold the largest message, 4 MiB.
 mappedFileSizeCommitLog=16777216
@@ -200,6 +229,12 @@ registerNameServerPeriod=10000
 waitTimeMillsInSendQueue=5000
 osPageCacheBusyTimeOutMills=10000
 CONF
+    if [ "$mode" = dledger ]; then
+      for i in 0 1 2; do peers+="${peers:+;}n$i-$host:$((port + 15 + 10 * i))"; done
+      printf '%s\n' enableDLegerCommitLog=true dLegerGroup=broker-0 "dLegerPeers=$peers" "dLegerSelfId=n$index"
+    else
+      printf '%s\n' brokerId=0 brokerRole=ASYNC_MASTER
+    fi
     if [ -n "$acl" ]; then
       case $version in
         4.*) echo "aclEnable=true" ;;
@@ -214,29 +249,32 @@ CONF
     fi
     if [ "$version" = defibus ]; then
       # 4.4.0 spells them so.
-      printf '%s\n' brokerClusterName=GZ-defibus brokerName=broker-a \
+      printf '%s\n' brokerClusterName=GZ-defibus \
         mapedFileSizeCommitLog=16777216 mapedFileSizeConsumeQueue=120000
     fi
     for setting in "${settings[@]}"; do echo "$setting"; done
-  } >"$dir/conf/broker.conf"
+  } >"$dir/conf/$1.conf"
   if [ -n "$acl" ]; then
     printf '%s\n' 'globalWhiteRemoteAddresses: []' 'accounts:' '  - accessKey: rmqtest' \
       '    secretKey: rmqtest-secret' '    whiteRemoteAddress:' '    admin: true' >"$dir/home/conf/plain_acl.yml"
   fi
-  jvm_flags broker -Xms96m -Xmx256m -XX:MaxDirectMemorySize=192m
+  jvm_flags "$1" -Xms96m -Xmx256m -XX:MaxDirectMemorySize=192m
+  tls_flags enforcing
   local main=org.apache.rocketmq.broker.BrokerStartup
   if [ "$version" = defibus ]; then main=StandIn; fi
-  printf '%s\0' "$java" "${flags[@]}" "$main" -c "$dir/conf/broker.conf" \
-    >"$dir/run/broker.argv"
+  printf '%s\0' "$java" "${flags[@]}" "$main" -c "$dir/conf/$1.conf" \
+    >"$dir/run/$1.argv"
 }
 
 # ----------------------------------------------------------------- commands
 
 cmd_up() {
-  version=5.3.3 acl='' owner='' timeout=120 settings=()
+  version=5.3.3 mode=single tls='' acl='' owner='' timeout=120 settings=()
   while [ $# -gt 0 ]; do
     case $1 in
       --version) version=$2; shift 2 ;;
+      --mode) mode=$2; shift 2 ;;
+      --tls) tls=$(cd "$2" && pwd); shift 2 ;;
       --acl) acl=1; shift ;;
       --set) settings+=("$2"); shift 2 ;;
       --owner) owner=$2; shift 2 ;;
@@ -244,7 +282,7 @@ cmd_up() {
       *) die "unknown option $1" ;;
     esac
   done
-  broker=$([ "$version" = defibus ] && echo broker-a || echo broker-0)
+  [ -n "$(nodes)" ] || die "unknown mode $mode"
   jars=$(RMQ_CACHE=$cache "$here/fetch.sh" "$version")
   local try
   for try in 1 2 3; do # two test runs may pick the same ports at the same moment
@@ -265,13 +303,14 @@ start() {
   mkdir -p "$dir"/{run,logs,conf,home/conf,store}
   write_logback
   write_namesrv
-  write_broker
-  printf 'RMQ_VERSION=%q\nRMQ_PORT=%q\nRMQ_NAMESRV=%q\nRMQ_BROKER=%q\nRMQ_JARS=%q\n' \
-    "$version" "$port" "$host:$port" "$host:$((port + 12))" "$jars" >"$dir/env.sh"
+  local node
+  for node in $(nodes); do write_broker "$node"; done
+  printf 'RMQ_VERSION=%q\nRMQ_MODE=%q\nRMQ_PORT=%q\nRMQ_NAMESRV=%q\nRMQ_BROKER=%q\nRMQ_JARS=%q\n' \
+    "$version" "$mode" "$port" "$host:$port" "$host:$((port + 12))" "$jars" >"$dir/env.sh"
   launch namesrv
   wait_for namesrv answers
-  launch broker
-  wait_for broker registered
+  for node in $(nodes); do launch "$node"; done
+  for node in $(nodes); do wait_for "$node" registered "$(name_of "$node")"; done
 }
 
 # A session of its own here too: what ends the test's process group must not end its cleaner.
@@ -290,11 +329,15 @@ load() {
   [ -f "$dir/env.sh" ] || die "nothing was started in $dir"
   # shellcheck disable=SC1091
   . "$dir/env.sh"
-  broker=$([ "$RMQ_VERSION" = defibus ] && echo broker-a || echo broker-0)
-  version=$RMQ_VERSION port=$RMQ_PORT jars=$RMQ_JARS timeout=120
+  version=$RMQ_VERSION mode=$RMQ_MODE port=$RMQ_PORT jars=$RMQ_JARS tls='' timeout=120
 }
 
-cmd_down() { stop broker; stop namesrv; }
+cmd_down() {
+  local node
+  for node in broker broker0 broker1 broker2 namesrv; do
+    if [ -f "$dir/run/$node.pid" ]; then stop "$node"; fi
+  done
+}
 
 cmd_kill() { alive "$1" || die "$1 is not running"; kill "-${2:-KILL}" "$(pid_of "$1")"; }
 
@@ -304,13 +347,21 @@ cmd_restart() {
   launch "$1"
   case $1 in
     namesrv) wait_for namesrv answers ;;
-    *) wait_for broker listening $((port + 12)); wait_for broker registered ;;
+    *) wait_for "$1" listening "$(port_of "$1")"; wait_for "$1" registered "$(name_of "$1")" ;;
   esac
 }
 
+cmd_leader() {
+  load
+  local leads; leads=$(master broker-0)
+  [ -n "$leads" ] || die "no broker leads"
+  echo "broker$(((leads - port - 12) / 10))"
+}
+
 cmd_status() {
+  load
   local node pid
-  for node in namesrv broker; do
+  for node in namesrv $(nodes); do
     if alive "$node"; then
       pid=$(pid_of "$node")
       printf '%-8s %7s up   %s MiB\n' "$node" "$pid" $(($(awk '/VmRSS/{print $2}' "/proc/$pid/status") / 1024))
@@ -328,7 +379,7 @@ cmd_java() {
 
 command=${1:-help}
 case $command in
-  up | down | kill | restart | status | java | watch)
+  up | down | kill | restart | leader | status | java | watch)
     [ $# -gt 1 ] || die "$command needs a folder (see rmq.sh help)"
     mkdir -p "$2"
     dir=$(cd "$2" && pwd)

@@ -315,6 +315,16 @@ async fn pulls_go_to_the_replica_that_a_broker_suggests() {
 }
 
 #[tokio::test]
+async fn name_servers_are_asked_in_turn() {
+    let broker = FakeBroker::start().await;
+    let name_servers = vec![unused().await, broker.addr.to_string()];
+    let options = ClusterOptions { name_servers, ..ClusterOptions::default() };
+    let (store, running) = Running::store(&options);
+    assert!(matches!(outcome(append(&store, &["1"]).await).await, Outcome::Kept));
+    running.until_health(|reason| reason.is_none()).await;
+}
+
+#[tokio::test]
 async fn what_waits_has_a_limit() {
     let addr = unused().await;
     let waiting_max = ByteLimit::kib(64);

@@ -22,6 +22,8 @@ use tokio::time::timeout;
 #[path = "../../../tests/rocketmq/fixture.rs"]
 mod fixture;
 
+#[path = "real/clusters.rs"]
+mod clusters;
 #[path = "real/consuming.rs"]
 mod consuming;
 
@@ -295,11 +297,13 @@ impl Running {
     }
 
     async fn store(rocketmq: &RocketMq) -> (Store, Self) {
+        Self::store_on(&cluster(rocketmq)).await
+    }
+
+    async fn store_on(cluster: &ClusterOptions) -> (Store, Self) {
         let (store, ends) = event::store::store(ByteLimit::mib(32), 64);
         let (hub, health, (stop, drain)) = (FakeHub::new(), Health::default(), watch::channel(false));
-        let task =
-            spawn_store("main", &cluster(rocketmq), ends.appends, Arc::new(hub.clone()), &health, drain)
-                .unwrap();
+        let task = spawn_store("main", cluster, ends.appends, Arc::new(hub.clone()), &health, drain).unwrap();
         let running = Self { hub, health, client: String::new(), stop, task };
         running.until_health(|reason| reason.is_none()).await;
         (store, running)

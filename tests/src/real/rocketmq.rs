@@ -48,10 +48,15 @@ impl Received {
 impl RocketMq {
     /// Starts one of this version.
     pub async fn start(version: &str) -> Self {
+        Self::start_with(version, &[]).await
+    }
+
+    /// As [`Self::start`], with more options of `rmq.sh up`.
+    pub async fn start_with(version: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(script());
         command.arg("up").arg(folder.path()).args(["--version", version]);
-        command.args(["--owner", &std::process::id().to_string()]);
+        command.args(["--owner", &std::process::id().to_string()]).args(options);
         let output = command.output().await.unwrap();
         assert!(output.status.success(), "rmq.sh up: {}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -62,7 +67,17 @@ impl RocketMq {
 
     /// Kills the broker (SIGKILL).
     pub async fn kill_broker(&self) {
-        self.run(&["kill", "broker"]).await;
+        self.kill("broker").await;
+    }
+
+    /// Kills a process by its name in `rmq.sh`.
+    pub async fn kill(&self, node: &str) {
+        self.run(&["kill", node]).await;
+    }
+
+    /// The broker that leads a group now.
+    pub async fn leader(&self) -> String {
+        self.run(&["leader"]).await.trim().to_owned()
     }
 
     /// Starts the broker again and waits until it answers.
@@ -124,11 +139,12 @@ impl RocketMq {
         command
     }
 
-    async fn run(&self, arguments: &[&str]) {
+    async fn run(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(script());
         command.arg(arguments[0]).arg(self.folder.path()).args(&arguments[1..]);
         let output = command.output().await.unwrap();
         assert!(output.status.success(), "rmq.sh {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }
 
