@@ -144,6 +144,7 @@ pub const METRICS: &[Metric] = &[
     counter("weft_rocketmq_returned_messages_total", "part", "Messages that were refused here and given back, to come again or as dead letters"),
     gauge("weft_rocketmq_waiting_bytes", "part", "Bytes that wait to be sent"),
     gauge("weft_rocketmq_pulled_bytes", "part", "Bytes that were pulled and are not kept here yet"),
+    gauge("weft_rocketmq_link_up", "part", "1 while its brokers answer and nothing is in trouble, as in /ready; else 0"),
     gauge("weft_rocketmq_consumed_queues", "part", "Queues that are consumed here"),
     counter("weft_store_appended_records_total", "", "Records written to the log"),
     counter("weft_store_appended_bytes_total", "", "Bytes written to the log"),

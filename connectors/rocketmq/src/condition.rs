@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use event::Health;
+use metrics::{Gauge, gauge};
 use tracing::{info, warn};
 
 /// The state of one bridge or store; writes it on the board whenever it changes.
-#[derive(Debug)]
 pub(crate) struct Condition {
     part: String,
     health: Health,
+    /// 1 while it works.
+    up: Gauge,
     state: Mutex<State>,
 }
 
@@ -27,7 +29,9 @@ impl Condition {
     /// Down until something answers.
     pub(crate) fn new(part: String, health: Health) -> Self {
         health.down(&part, "not connected yet");
-        Self { part, health, state: Mutex::default() }
+        let up = gauge!("weft_rocketmq_link_up", "part" => part.clone());
+        up.set(0.0);
+        Self { part, health, up, state: Mutex::default() }
     }
 
     /// All brokers answer.
@@ -61,6 +65,7 @@ impl Condition {
         if state.shown.as_ref() == Some(&now) {
             return;
         }
+        self.up.set(if now.is_none() { 1.0 } else { 0.0 });
         match &now {
             None => {
                 info!(part = self.part, "works");

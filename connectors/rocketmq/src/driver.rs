@@ -11,6 +11,7 @@ mod store;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use event::hub::Hub;
 use event::store::AppendQueue;
@@ -70,8 +71,15 @@ pub fn spawn_bridge(
     let rules = rules.collect::<Result<BTreeMap<_, _>, OptionsError>>()?;
     let manner =
         Manner { own: false, alone: bridge.broadcast, ordered: bridge.ordered, retries: bridge.retries };
-    let pulled = watch::Sender::new(0);
-    let consumer = Consumer { client: Arc::clone(&client), hub, who, rules, manner, pulled };
+    let consumer = Consumer {
+        client: Arc::clone(&client),
+        hub,
+        who,
+        rules,
+        manner,
+        pulled: watch::Sender::new(0),
+        refusals: AtomicU32::new(0),
+    };
     Ok(tokio::spawn(async move {
         let out = async {
             if !outlet.rules.is_empty() {
@@ -114,8 +122,15 @@ pub fn spawn_store(
         Principal { origin: Origin::Store, ..Principal::anonymous(&*format!("$store/rocketmq/{name}")) };
     let rules = [(topic, Rule { topic: store.topic.as_str().into(), to: Template::origin() })].into();
     let manner = Manner { own: true, alone: true, ordered: false, retries: RETRIES };
-    let pulled = watch::Sender::new(0);
-    let consumer = Consumer { client: Arc::clone(&client), hub, who, rules, manner, pulled };
+    let consumer = Consumer {
+        client: Arc::clone(&client),
+        hub,
+        who,
+        rules,
+        manner,
+        pulled: watch::Sender::new(0),
+        refusals: AtomicU32::new(0),
+    };
     Ok(tokio::spawn(async move {
         work(&client, intake.run(drain.clone()), consumer.run(drain.clone())).await;
     }))

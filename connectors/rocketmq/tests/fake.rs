@@ -243,6 +243,18 @@ async fn a_queue_is_given_up_when_another_member_comes_and_taken_when_it_leaves(
 }
 
 #[tokio::test]
+async fn a_group_whose_members_are_not_told_is_trouble() {
+    let broker = FakeBroker::start().await;
+    broker.hide_members(true);
+    let running = Running::bridge(&cluster(&broker));
+    let begun = std::time::Instant::now();
+    running.until_health(|reason| reason.is_some_and(|reason| reason.contains("code 16"))).await;
+    assert!(begun.elapsed() < Duration::from_secs(3), "told after {:?}", begun.elapsed());
+    broker.hide_members(false);
+    running.until_health(|reason| reason.is_none()).await;
+}
+
+#[tokio::test]
 async fn a_store_takes_every_queue_and_tells_of_others_in_its_group() {
     let broker = FakeBroker::start().await;
     broker.join("a");

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -18,6 +19,7 @@ use tracing::{debug, info};
 use super::client::Client;
 use super::drained;
 use crate::allot::allot;
+use crate::error::CallError;
 use crate::template::Template;
 
 /// Consumes topics on behalf of one bridge or store.
@@ -31,6 +33,8 @@ pub(super) struct Consumer {
     pub(super) manner: Manner,
     /// Bytes that were pulled and are not kept yet, of all queues.
     pub(super) pulled: watch::Sender<usize>,
+    /// How often in a row a broker did not say who is in the group.
+    pub(super) refusals: AtomicU32,
 }
 
 /// What becomes of the messages of a topic.
@@ -61,6 +65,8 @@ pub(super) type Key = (usize, Arc<str>, i32);
 pub(super) const LOOK: Duration = Duration::from_millis(500);
 /// How often brokers are asked for members, beside when they say that those changed.
 const ASK: Duration = Duration::from_secs(20);
+/// Refusals to say it, each [`LOOK`] apart, after which it is told.
+const REFUSALS: u32 = 2;
 
 impl Consumer {
     /// Consumes the queues that are ours until `drain` turns true.
@@ -137,6 +143,7 @@ impl Consumer {
     /// Asks a broker of each topic who is in the group; what cannot be had stays as it was. Whether all was had.
     async fn ask_for_members(&self, members: &mut [Option<Vec<String>>]) -> bool {
         let mut whole = true;
+        let mut refused = None;
         for (subscription, known) in self.client.identity.inward.iter().zip(&mut *members) {
             if self.client.known_route(&subscription.topic).is_none() {
                 continue;
@@ -150,13 +157,27 @@ impl Consumer {
                 Err(error) => {
                     debug!(topic = subscription.topic, %error, "who is in the group is not known");
                     whole = false;
+                    refused = Some(error).filter(|error| matches!(error, CallError::Code { .. })).or(refused);
                 }
             }
         }
         if self.manner.alone {
             self.check_that_nobody_else_is_here(members);
+        } else {
+            self.tell(refused);
         }
         whole
+    }
+
+    /// Without its members, no share of a group is known. A broker that has just started may not know them yet.
+    fn tell(&self, refused: Option<CallError>) {
+        let Some(error) = refused else {
+            self.refusals.store(0, Ordering::Relaxed);
+            return self.client.condition.no_trouble("group");
+        };
+        if self.refusals.fetch_add(1, Ordering::Relaxed) >= REFUSALS {
+            self.client.condition.trouble("group", error.to_string());
+        }
     }
 
     fn check_that_nobody_else_is_here(&self, members: &[Option<Vec<String>>]) {

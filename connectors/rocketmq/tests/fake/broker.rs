@@ -51,6 +51,8 @@ struct State {
     members: BTreeSet<String>,
     /// Messages that were given back: offset and delay level.
     returned: Vec<(i64, i64)>,
+    /// It does not say who is in the group.
+    silent: bool,
     /// Somebody else has the locks of the queues.
     locked: bool,
     /// Requests that came, by their code, without heartbeats and routes.
@@ -128,6 +130,11 @@ impl FakeBroker {
     pub(crate) fn part(&self, member: &str) {
         self.lock().members.remove(member);
         self.notices.send(()).ok();
+    }
+
+    /// Whether it refuses to say who is in the group.
+    pub(crate) fn hide_members(&self, hidden: bool) {
+        self.lock().silent = hidden;
     }
 
     /// Another client has the locks of all queues, or gives them back.
@@ -288,6 +295,9 @@ async fn answer(
             let body: serde_json::Value = serde_json::from_slice(&command.body).unwrap();
             state.lock().unwrap().members.insert(body["clientID"].as_str().unwrap().to_owned());
             Some(with(0))
+        }
+        request::GET_CONSUMER_LIST_BY_GROUP if state.lock().unwrap().silent => {
+            Some(with(response::NO_PERMISSION))
         }
         request::GET_CONSUMER_LIST_BY_GROUP => {
             let members: Vec<String> = state.lock().unwrap().members.iter().cloned().collect();
