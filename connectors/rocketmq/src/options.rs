@@ -15,7 +15,7 @@ use crate::{OptionsError, Start};
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterOptions {
-    /// Name servers as "host:port"; the first that answers is asked. Default ["127.0.0.1:9876"]; at least one.
+    /// Name servers as "host:port"; one is asked, and the next when it does not answer. Default ["127.0.0.1:9876"]; at least one.
     pub name_servers: Vec<String>,
     /// Name of this Weft among those that share the cluster. Default none: it shares it with no other. Letters, digits, '_'
     /// and '-'; at most 32. Where each Weft has to get everything (a store, a bridge with `broadcast`), it is added to the

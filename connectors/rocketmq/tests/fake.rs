@@ -328,12 +328,20 @@ async fn pulls_go_to_the_replica_that_a_broker_suggests() {
 
 #[tokio::test]
 async fn name_servers_are_asked_in_turn() {
-    let broker = FakeBroker::start().await;
-    let name_servers = vec![unused().await, broker.addr.to_string()];
-    let options = ClusterOptions { name_servers, ..ClusterOptions::default() };
-    let (store, running) = Running::store(&options);
-    assert!(matches!(outcome(append(&store, &["1"]).await).await, Outcome::Kept));
-    running.until_health(|reason| reason.is_none()).await;
+    // Takes connections, and says nothing.
+    let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    for first in [unused().await, deaf.local_addr().unwrap().to_string()] {
+        let broker = FakeBroker::start().await;
+        let name_servers = vec![first, broker.addr.to_string()];
+        let options = ClusterOptions { name_servers, ..ClusterOptions::default() };
+        let (store, running) = Running::store(&options);
+        assert!(matches!(outcome(append(&store, &["1"]).await).await, Outcome::Kept));
+        running.until_health(|reason| reason.is_none()).await;
+        // The route is asked for anew, and the next time at the one that answers.
+        broker.answer_next(Answer::Close);
+        assert!(matches!(outcome(append(&store, &["2"]).await).await, Outcome::Kept));
+        running.until_health(|reason| reason.is_none()).await;
+    }
 }
 
 #[tokio::test]

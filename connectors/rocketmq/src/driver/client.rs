@@ -4,7 +4,7 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -73,6 +73,8 @@ pub(super) struct Client {
     signer: Option<Signer>,
     tls: Option<TlsConnector>,
     avoid: Mutex<Avoid>,
+    /// The place of the name server that is asked first: the one that answered last.
+    name_server: AtomicUsize,
     connections: Mutex<BTreeMap<Arc<str>, Arc<Slot>>>,
     routes: Mutex<BTreeMap<String, Known>>,
     tasks: Mutex<JoinSet<()>>,
@@ -106,6 +108,7 @@ impl Client {
             signer: Signer::of(&options)?,
             tls: tls::settings(&options)?.map(TlsConnector::from),
             avoid: Mutex::default(),
+            name_server: AtomicUsize::new(0),
             id: unique_id(&identity.part, now_ms),
             counters: Counters::of(&identity.part),
             options,
@@ -332,8 +335,13 @@ impl Client {
     /// `Ok(None)`: name servers answer that there is no such topic.
     async fn fetch_route(&self, topic: &str) -> Result<Option<Route>, CallError> {
         let mut result = Ok(None);
-        for addr in &self.options.name_servers {
+        let servers = &self.options.name_servers;
+        let first = self.name_server.load(Ordering::Relaxed);
+        for place in (first..first.saturating_add(servers.len())).map(|place| place % servers.len()) {
+            let Some(addr) = servers.get(place) else { continue };
             let addr: Arc<str> = Arc::from(&**addr);
+            // Whoever gives up waiting for this one begins with the next.
+            self.name_server.store(place + 1, Ordering::Relaxed);
             let asked = async {
                 let connection = self.connection(&addr, Peer::NameServer).await?;
                 let answer = connection.call(request::route(topic), PROBE_LIMIT).await;
@@ -342,7 +350,11 @@ impl Client {
                 }
                 answer
             };
-            let answer = match asked.await {
+            let asked = asked.await;
+            if asked.is_ok() {
+                self.name_server.store(place, Ordering::Relaxed);
+            }
+            let answer = match asked {
                 Ok(answer) if answer.code == response::TOPIC_NOT_EXIST => return Ok(None),
                 Ok(answer) => well(&addr, answer),
                 Err(error) => Err(error),

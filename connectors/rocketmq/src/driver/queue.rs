@@ -91,7 +91,8 @@ impl Consumer {
         }
         let leave = async {
             self.commit(&key, topic, &mut cursor).await;
-            if lease.renew_at().is_some() {
+            if self.is_ordered(topic) {
+                // Also if the lock was only asked for: its answer may be on the way.
                 self.unlock(&key, topic).await;
             }
         };
@@ -110,7 +111,7 @@ impl Consumer {
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Turn, CallError> {
         let topic = &*subscription.topic;
-        let ordered = self.manner.ordered && !topic.starts_with(RETRY);
+        let ordered = self.is_ordered(topic);
         let pull = async {
             self.room().await;
             if ordered {
@@ -236,6 +237,11 @@ impl Consumer {
     }
 
     // -------------------------------------------------------------- locks
+
+    /// Whether the queues of a topic are consumed under locks. What is given back has no order.
+    fn is_ordered(&self, topic: &str) -> bool {
+        self.manner.ordered && !topic.starts_with(RETRY)
+    }
 
     /// Has the queue's lock, old enough to last over a pull. If another member has it, so has the queue: what the group
     /// consumed is looked up anew.
