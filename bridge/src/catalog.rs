@@ -138,7 +138,7 @@ pub const METRICS: &[Metric] = &[
     counter("weft_rocketmq_sent_events_total", "part", "Events that RocketMQ answered for"),
     counter("weft_rocketmq_send_requests_total", "part", "Requests that carried them"),
     counter("weft_rocketmq_send_retries_total", "part", "Requests that failed and are sent again"),
-    counter("weft_rocketmq_refused_events_total", "part", "Events that RocketMQ can never take, such as too large ones"),
+    counter("weft_rocketmq_refused_events_total", "part", "Events that RocketMQ does not take, such as too large ones; a bridge makes dead letters of them"),
     counter("weft_rocketmq_received_events_total", "part", "Messages from RocketMQ that were published here"),
     counter("weft_rocketmq_unusable_messages_total", "part", "Messages from RocketMQ that can never be published here"),
     counter("weft_rocketmq_returned_messages_total", "part", "Messages that were refused here and given back, to come again or as dead letters"),

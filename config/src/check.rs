@@ -300,6 +300,8 @@ fn rocketmq_mistake(written: &Written, table: &Key, error: &OptionsError) -> Mis
         | OptionsError::Plain { key, .. }
         | OptionsError::Range { key, .. } => key,
         OptionsError::Template(_) | OptionsError::TwoRules(_) | OptionsError::Filter(_) => "in",
+        OptionsError::Pattern { .. } => "out",
+        OptionsError::DeadLetters(_) => "dead_letters",
         OptionsError::NoNode => "broadcast",
         OptionsError::Ca { .. } => "tls_ca_file",
         OptionsError::NoRules => return written.mistake(table, error.to_string(), ""),

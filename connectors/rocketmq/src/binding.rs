@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `UNIQ_KEY` | 32 hexadecimal digits of source and id: a repeat has the same |
 //! | `KEYS` | the event's id (if RocketMQ can take it for one key), for look-ups |
+//! | `TAGS`, `__SHARDINGKEY` | what a bridge's rule makes of the event |
 //! | `CE_specversion`, `CE_id`, `CE_source`, … `CE_contenttype` | CloudEvents attributes, named as in the CloudEvents SDK for Java |
 //! | `WEFT_EXTENSIONS` | names and types of extension attributes in their order: `seq:i,ok:b,note:s` |
 //! | `WEFT_TOPIC` | the topic it was published to |
@@ -46,9 +47,24 @@ pub(crate) struct Arrival<'a> {
     pub(crate) own: bool,
 }
 
+/// What a message has beside its event.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Labels<'a> {
+    /// `TAGS`.
+    pub(crate) tags: Option<&'a str>,
+    /// `__SHARDINGKEY`: messages with the same keep their order.
+    pub(crate) key: Option<&'a str>,
+}
+
 /// The message that carries `event`, at most `max` bytes.
-pub(crate) fn to_message(event: &Event, max: usize) -> Result<BatchEntry, Unfit> {
+pub(crate) fn to_message(event: &Event, labels: Labels<'_>, max: usize) -> Result<BatchEntry, Unfit> {
     let mut properties = Properties::default();
+    let labels = [("TAGS", labels.tags), ("__SHARDINGKEY", labels.key)];
+    for (name, value) in labels {
+        if let Some(value) = value {
+            properties.push(name, value);
+        }
+    }
     put_keys(&mut properties, event);
     put_parts(&mut properties, event.parts());
     if let Some(attributes) = event.attributes() {

@@ -12,10 +12,11 @@ mod store;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use event::hub::Hub;
 use event::store::AppendQueue;
-use event::{Health, Origin, Principal};
+use event::{Health, Origin, Principal, Rate};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -27,7 +28,7 @@ use crate::condition::Condition;
 use crate::options::RETRIES;
 use crate::subscription::{Subscription, Wanted};
 use crate::template::Template;
-use crate::{BridgeOptions, ClusterOptions, InRule, OptionsError};
+use crate::{BridgeOptions, ClusterOptions, InRule, OptionsError, OutRule};
 
 /// Starts the bridge `name` on `cluster`: the session `$bridge/rocketmq/{name}`, and the part `rocketmq/{name}` of
 /// `health`. It works until `drain` turns true; then it finishes what is out, commits, and its task ends.
@@ -46,10 +47,15 @@ pub fn spawn_bridge(
         topic: cluster.wrap(&rule.topic),
         wanted: Wanted::of(rule.tags.as_deref(), rule.sql.as_deref()),
     };
+    let address = |rule: &OutRule| Ok((rule.filter.clone(), rule.address(cluster)?));
+    let rules_out = bridge.out.iter().map(address).collect::<Result<Vec<_>, OptionsError>>()?;
     let identity = Identity {
         part: part.clone(),
         producer: group.clone(),
-        out: bridge.out.iter().map(|rule| cluster.wrap(&rule.topic)).collect(),
+        out: rules_out
+            .iter()
+            .filter_map(|(_, address)| address.fixed().map(|topic| topic.to_string()))
+            .collect(),
         inward: with_retries(bridge.inward.iter().map(subscription).collect(), &group),
         group,
         start: bridge.start,
@@ -61,7 +67,10 @@ pub fn spawn_bridge(
         client: Arc::clone(&client),
         hub: Arc::clone(&hub),
         who: who.clone(),
-        rules: bridge.out.iter().map(|rule| (rule.clone(), cluster.wrap(&rule.topic).into())).collect(),
+        rules: rules_out,
+        rate: Rate::per_second(bridge.rate.into()),
+        patience: Duration::from_secs(bridge.refused_s.into()),
+        dead_letters: (bridge.dead_letters.clone(), name.to_owned()),
     };
     let template = |to: &str| Template::parse(to).ok_or_else(|| OptionsError::Template(to.to_owned()));
     let rules = bridge.inward.iter().map(|rule| {

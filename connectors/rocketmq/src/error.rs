@@ -36,6 +36,19 @@ pub enum OptionsError {
         "to is {0:?}; write a topic with {{topic}}, {{tags}}, {{keys}} or {{origin}} in it, and no wildcard"
     )]
     Template(String),
+    /// A rule of `out` has a text that cannot be filled.
+    #[error(
+        "out.{key} is {text:?}; write text with {{topic}}, {{1}} (a level of the topic), {{type}} or another attribute in it"
+    )]
+    Pattern {
+        /// Which key.
+        key: &'static str,
+        /// Its value.
+        text: String,
+    },
+    /// The place of dead letters is none.
+    #[error("dead_letters is {0:?}; write a topic that is not Weft's own, or nothing")]
+    DeadLetters(String),
     /// Two rules consume one topic; a group has one subscription of it.
     #[error("two rules of in have topic {0:?}; give the topic one rule, or each a bridge of its own")]
     TwoRules(String),
@@ -124,6 +137,15 @@ pub(crate) enum Unfit {
     /// Attributes and user properties take more than a message carries.
     #[error(transparent)]
     Properties(#[from] remoting::properties::TooLong),
+    /// The rule makes nothing of it.
+    #[error("it has no {0}, which the rule needs")]
+    Lacks(String),
+    /// The rule makes no topic of it.
+    #[error("the rule makes {0:?} of it, which is no topic of RocketMQ")]
+    Topic(String),
+    /// It would be one topic too many.
+    #[error("it would be one topic more than the {0} that a bridge writes to")]
+    Topics(usize),
     /// Larger than `message_max`.
     #[error("message of {len} B, limit {max} B")]
     TooLarge { len: usize, max: usize },

@@ -11,6 +11,7 @@
 //!
 //! `driver` awaits; everything else is sans-io.
 
+mod address;
 mod allot;
 mod avoid;
 mod binding;

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use event::{ByteLimit, TopicFilter};
+use event::{ByteLimit, TopicFilter, TopicName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::address::{Address, Pattern, is_topic_char};
 use crate::namespace::wrap;
 use crate::template::Template;
 use crate::{OptionsError, Start};
@@ -118,6 +119,16 @@ pub struct BridgeOptions {
     /// letter in %DLQ%GROUP. Default 16; 0..=100. What can never be published is a dead letter at once.
     #[schemars(range(max = 100))]
     pub retries: u16,
+    /// Events that go out in a second at most. Default 0: as fast as RocketMQ takes them. A backlog waits in the log.
+    pub rate: u32,
+    /// For how many seconds an event is offered again that RocketMQ refuses for a cause that may pass (no such topic, no
+    /// permission, no queue); then it is a dead letter. Default 60. Sooner if such events take all of `waiting_max`, so that
+    /// they hold up no others. An outage is no refusal: it is waited out.
+    pub refused_s: u32,
+    /// Where events are published that RocketMQ does not take: below this topic, as DEAD_LETTERS/BRIDGE/TOPIC, with the
+    /// attributes `deadlettertopic` and `deadletterreason`. Default "$dead": `#` does not match it, `$dead/#` does. Empty:
+    /// they are counted and gone.
+    pub dead_letters: String,
     /// What goes to RocketMQ. An event goes by the first rule that matches its topic.
     pub out: Vec<OutRule>,
     /// What comes from RocketMQ.
@@ -132,8 +143,17 @@ pub struct OutRule {
     /// Topic filter of the events, such as "sensors/#".
     #[schemars(with = "String")]
     pub filter: TopicFilter,
-    /// RocketMQ topic they go to. Letters, digits, '_', '-', '|' and '%'; at most 127.
+    /// RocketMQ topic they go to. Letters, digits, '_', '-', '|' and '%'; at most 127. Replaced: {topic}, the event's topic;
+    /// {1}, {2}, ... its levels; {type}, {source}, {subject}, {id} and any other attribute or user property. What RocketMQ
+    /// does not take becomes '_'. A bridge writes to 1000 topics at most; what cannot be filled is a dead letter.
     pub topic: String,
+    /// The message's tag, with the same places, such as "{type}". Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<String>,
+    /// Events with the same key keep their order and go to one queue, with the same places, such as "{2}" for each machine.
+    /// Default "{topic}".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// Messages that come from RocketMQ.
@@ -154,7 +174,7 @@ pub struct InRule {
     pub to: String,
 }
 
-const TOPIC_MAX: usize = 127;
+pub(crate) const TOPIC_MAX: usize = 127;
 const GROUP_MAX: usize = 120;
 const NODE_MAX: usize = 32;
 /// How often RocketMQ's own consumers get a message again.
@@ -202,6 +222,9 @@ impl Default for BridgeOptions {
             ordered: false,
             start: Start::First,
             retries: RETRIES,
+            rate: 0,
+            refused_s: 60,
+            dead_letters: "$dead".to_owned(),
             out: Vec::new(),
             inward: Vec::new(),
         }
@@ -266,7 +289,14 @@ impl BridgeOptions {
         check_name("group", &cluster.wrap(&self.group(name, cluster)), GROUP_MAX)?;
         in_range("retries", self.retries.into(), 0, 100, "0..=100")?;
         for rule in &self.out {
-            check_name("out.topic", &cluster.wrap(&rule.topic), TOPIC_MAX)?;
+            let address = rule.address(cluster)?;
+            if let Some(topic) = address.fixed() {
+                check_name("out.topic", topic, TOPIC_MAX)?;
+            }
+        }
+        let place = self.dead_letters.as_str();
+        if !place.is_empty() && TopicName::parse(place).map_or(true, |topic| topic.is_reserved()) {
+            return Err(OptionsError::DeadLetters(self.dead_letters.clone()));
         }
         let mut topics = BTreeSet::new();
         for rule in &self.inward {
@@ -287,6 +317,28 @@ impl BridgeOptions {
     pub(crate) fn group(&self, name: &str, cluster: &ClusterOptions) -> String {
         let group = self.group.clone().unwrap_or_else(|| format!("weft-bridge-{name}"));
         if self.broadcast { cluster.of_node(&group) } else { group }
+    }
+}
+
+impl OutRule {
+    /// All events of `filter` to one topic.
+    pub fn new(filter: TopicFilter, topic: impl Into<String>) -> Self {
+        Self { filter, topic: topic.into(), tags: None, key: None }
+    }
+
+    /// Where its events go.
+    pub(crate) fn address(&self, cluster: &ClusterOptions) -> Result<Address, OptionsError> {
+        let pattern = |key: &'static str, text: &str| {
+            Pattern::parse(text).ok_or_else(|| OptionsError::Pattern { key, text: text.to_owned() })
+        };
+        let optional =
+            |key, text: &Option<String>| text.as_deref().map(|text| pattern(key, text)).transpose();
+        let topic = pattern("topic", &self.topic)?;
+        if !topic.is_of(is_topic_char) {
+            return Err(OptionsError::Name { key: "out.topic", name: self.topic.clone(), max: TOPIC_MAX });
+        }
+        let (tags, key) = (optional("tags", &self.tags)?, optional("key", &self.key)?);
+        Ok(Address::new(topic, tags, key, |name| cluster.wrap(name)))
     }
 }
 
@@ -315,7 +367,7 @@ mod tests {
     fn bridge(filter: &str, topic: &str, to: &str) -> BridgeOptions {
         BridgeOptions {
             cluster: "main".into(),
-            out: vec![OutRule { filter: TopicFilter::parse(filter).unwrap(), topic: topic.into() }],
+            out: vec![OutRule::new(TopicFilter::parse(filter).unwrap(), topic)],
             inward: vec![rule(to)],
             ..BridgeOptions::default()
         }
@@ -360,6 +412,10 @@ mod tests {
             (BridgeOptions::default(), "b", "neither out nor in"),
             (BridgeOptions { broadcast: true, ..good() }, "b", "node"),
             (BridgeOptions { retries: 101, ..good() }, "b", "0..=100"),
+            (bridge("a/#", "T-{1", "a"), "b", "out.topic"),
+            (bridge("a/#", "a/{1}", "a"), "b", "out.topic"),
+            (BridgeOptions { dead_letters: "$SYS/dead".into(), ..good() }, "b", "dead_letters"),
+            (BridgeOptions { dead_letters: "a/#".into(), ..good() }, "b", "dead_letters"),
             (inward(&[rule("a"), rule("b")]), "b", "two rules"),
             (
                 inward(&[InRule { tags: Some("a".into()), sql: Some("b".into()), ..rule("a") }]),

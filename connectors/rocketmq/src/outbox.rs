@@ -56,6 +56,8 @@ struct Queue<T> {
     single: usize,
     failures: u32,
     ready_at: Option<Instant>,
+    /// Since when RocketMQ refuses the lane for a cause that may pass.
+    refused_since: Option<Instant>,
 }
 
 impl<T> Outbox<T> {
@@ -75,6 +77,7 @@ impl<T> Outbox<T> {
             single: 0,
             failures: 0,
             ready_at: None,
+            refused_since: None,
         });
         queue.items.push_back(item);
     }
@@ -117,6 +120,7 @@ impl<T> Outbox<T> {
         let Some(queue) = self.lanes.get_mut(lane) else { return Vec::new() };
         queue.failures = 0;
         queue.ready_at = None;
+        queue.refused_since = None;
         let out = std::mem::take(&mut queue.out);
         queue.single = queue.single.saturating_sub(out);
         let done: Vec<Item<T>> = queue.items.drain(..out).collect();
@@ -130,6 +134,20 @@ impl<T> Outbox<T> {
         let pause = FIRST_PAUSE.saturating_mul(1 << queue.failures.min(10)).min(LAST_PAUSE);
         queue.failures += 1;
         queue.ready_at = Some(now + pause);
+    }
+
+    /// The request of `lane` failed as RocketMQ refuses it for a cause that may pass. Gives the tickets of its messages if
+    /// that lasts for `patience`, or if they take room that others need (`crowded`); else it is its turn again after a pause.
+    pub(crate) fn put_off(&mut self, lane: &Lane, now: Instant, patience: Duration, crowded: bool) -> Vec<T> {
+        self.failed(lane, now);
+        let Some(queue) = self.lanes.get_mut(lane) else { return Vec::new() };
+        let since = *queue.refused_since.get_or_insert(now);
+        if now - since < patience && !crowded {
+            return Vec::new();
+        }
+        queue.single = 0;
+        let given_up: Vec<Item<T>> = queue.items.drain(..).collect();
+        self.forget(lane, given_up)
     }
 
     /// The broker refuses the request of `lane` for what is in it. Gives the ticket of the message if it was a single
@@ -288,6 +306,26 @@ mod tests {
             }
         }
         assert_eq!((sent, refused), (vec![1, 3, 4], vec![2]));
+    }
+
+    #[test]
+    fn what_is_refused_for_long_or_is_in_the_way_is_given_up() {
+        let (now, mut outbox) = (Instant::now(), Outbox::new(1000, usize::MAX));
+        let patience = Duration::from_secs(60);
+        outbox.push(lane(0), item(1, None));
+        outbox.next_request(now).unwrap();
+        outbox.push(lane(0), item(2, None));
+        assert_eq!(outbox.put_off(&lane(0), now, patience, false), [0_u32; 0]);
+        let later = now + patience;
+        assert_eq!(bodies(&outbox.next_request(later).unwrap().1), [1, 2]);
+        assert_eq!(outbox.put_off(&lane(0), later, patience, false), [1, 2]);
+        assert_eq!((outbox.count(), outbox.lanes.len()), (0, 0));
+        outbox.push(lane(0), item(3, None));
+        outbox.next_request(later).unwrap();
+        assert_eq!(outbox.put_off(&lane(0), later, patience, false), [0_u32; 0], "its patience is its own");
+        outbox.end_pauses();
+        outbox.next_request(later).unwrap();
+        assert_eq!(outbox.put_off(&lane(0), later, patience, true), [3]);
     }
 
     #[test]

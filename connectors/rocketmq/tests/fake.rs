@@ -102,6 +102,47 @@ async fn an_unconfirmed_event_is_sent_again_or_accepted() {
 }
 
 #[tokio::test]
+async fn what_is_refused_for_long_becomes_a_dead_letter_that_is_kept_first() {
+    for code in [response::NO_PERMISSION, response::TOPIC_NOT_EXIST, response::MESSAGE_ILLEGAL] {
+        let broker = FakeBroker::start().await;
+        let change = BridgeOptions { refused_s: 0, dead_letters: "lost".into(), ..BridgeOptions::default() };
+        let running = Running::bridge_like(FakeHub::new(), &cluster(&broker), change);
+        running.until_subscribed().await;
+        running.hub.answer(testing::Answer::Late);
+        broker.answer_next(Answer::Code(code));
+        running.hub.inject("dev", publish("out/x", "refused"));
+        running.until_published(1).await;
+        let letter = running.hub.published().remove(0).event;
+        assert_eq!((letter.topic().as_str(), &**letter.data()), ("lost/b/out/x", &b"refused"[..]));
+        let told = |name: &str| letter.meta().unwrap().user.iter().find(|(known, _)| known == name).cloned();
+        assert_eq!(told("deadlettertopic").unwrap().1, "out/x");
+        assert!(told("deadletterreason").unwrap().1.contains(&format!("code {code}")), "{:?}", letter.meta());
+        running.hub.inject("dev", publish("out/x", "taken"));
+        running.until_acked(1).await;
+        assert_eq!(running.hub.acked("$bridge/rocketmq/b").len(), 1, "the dead letter is not kept yet");
+        running.hub.release_late();
+        running.until_acked(2).await;
+        assert_eq!(broker.until_sends(2).await.concat(), ["refused", "taken"]);
+    }
+}
+
+/// An outage is no refusal, however long it lasts.
+#[tokio::test]
+async fn what_gets_no_answer_is_sent_again_and_becomes_no_dead_letter() {
+    let broker = FakeBroker::start().await;
+    let change = BridgeOptions { refused_s: 0, ..BridgeOptions::default() };
+    let running = Running::bridge_like(FakeHub::new(), &cluster(&broker), change);
+    running.until_subscribed().await;
+    for answer in [Answer::Close, Answer::Code(response::SYSTEM_BUSY), Answer::Close] {
+        broker.answer_next(answer);
+    }
+    running.hub.inject("dev", publish("out/x", "1"));
+    running.until_acked(1).await;
+    assert_eq!(broker.until_sends(4).await.concat(), ["1", "1", "1", "1"]);
+    assert!(running.hub.published().is_empty());
+}
+
+#[tokio::test]
 async fn a_topic_that_nobody_creates_is_told() {
     let broker = FakeBroker::start().await;
     broker.forget_topics();
@@ -395,7 +436,7 @@ impl Running {
     fn bridge_like(hub: FakeHub, cluster: &ClusterOptions, change: BridgeOptions) -> Self {
         let bridge = BridgeOptions {
             cluster: "main".into(),
-            out: vec![OutRule { filter: TopicFilter::parse("out/#").unwrap(), topic: "Out".into() }],
+            out: vec![OutRule::new(TopicFilter::parse("out/#").unwrap(), "Out")],
             inward: vec![InRule { topic: "In".into(), tags: None, sql: None, to: "in".into() }],
             ..change
         };

@@ -63,7 +63,8 @@ async fn everything(version: &str) {
     a_bridge_brings_in_what_java_sends(&rocketmq).await;
     a_consumer_goes_on_where_it_stopped(&rocketmq).await;
     a_store_answers_and_feeds(&rocketmq).await;
-    what_rocketmq_refuses_is_dropped_alone(&rocketmq).await;
+    what_rocketmq_refuses_is_a_dead_letter_alone(&rocketmq).await;
+    events_go_where_the_rule_says(&rocketmq).await;
     consuming::everything(&rocketmq, version).await;
     an_outage_is_seen_and_waited_out(&rocketmq).await;
     a_silent_broker_is_seen(&rocketmq).await;
@@ -145,7 +146,7 @@ async fn a_store_answers_and_feeds(rocketmq: &RocketMq) {
     running.stop().await;
 }
 
-async fn what_rocketmq_refuses_is_dropped_alone(rocketmq: &RocketMq) {
+async fn what_rocketmq_refuses_is_a_dead_letter_alone(rocketmq: &RocketMq) {
     // The broker takes 4 MiB; this bridge does not know.
     let cluster = ClusterOptions { message_max: ByteLimit::mib(8), ..cluster(rocketmq) };
     let bridge = Running::start_bridge(&cluster, "large", &[("large/#", "Large")], &[]).await;
@@ -153,10 +154,48 @@ async fn what_rocketmq_refuses_is_dropped_alone(rocketmq: &RocketMq) {
         bridge.hub.inject("dev", publish(event("large/x", body.into())));
     }
     bridge.until_acked(4).await;
+    let letter = bridge.until_published(1).await.remove(0).event;
+    assert_eq!((letter.topic().as_str(), letter.data().len()), ("$dead/large/large/x", 5 << 20));
     bridge.stop().await;
     let bodies: Vec<String> =
         consume(rocketmq, "java-large", "Large", 3).into_iter().map(|m| m.body).collect();
     assert_eq!(bodies, ["1", "2", "3"]);
+}
+
+/// Topic, tag and key are made of the event; what the rule cannot make is a dead letter.
+async fn events_go_where_the_rule_says(rocketmq: &RocketMq) {
+    let rule = OutRule {
+        tags: Some("{type}".into()),
+        key: Some("{3}".into()),
+        ..OutRule::new(TopicFilter::parse("plant/#").unwrap(), "Plant-{2}")
+    };
+    let options =
+        BridgeOptions { cluster: "main".into(), out: vec![rule], rate: 200, ..BridgeOptions::default() };
+    let bridge = Running::launch(&cluster(rocketmq), "made", &options);
+    bridge.until_health(|reason| reason.is_none()).await;
+    for number in 0..30 {
+        bridge.publish(&format!("plant/hall{}/m{}", number % 2, number % 3), &number.to_string());
+    }
+    bridge.publish("plant/hall0", "no machine");
+    bridge.until_acked(31).await;
+    let letter = bridge.until_published(1).await.remove(0).event;
+    assert_eq!(letter.topic().as_str(), "$dead/made/plant/hall0");
+    for hall in 0..2 {
+        let topic = format!("Plant-hall{hall}");
+        let lines = rocketmq.consume(&format!("java-made-{hall}"), &topic, 15);
+        let messages: Vec<serde_json::Value> =
+            lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut machines: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
+        for message in &messages {
+            let properties = &message["properties"];
+            assert_eq!(properties["TAGS"], "weft.message", "{message}");
+            let key = properties["__SHARDINGKEY"].as_str().unwrap().to_owned();
+            machines.entry(key).or_default().insert(message["queueId"].as_i64().unwrap_or(-1));
+        }
+        assert_eq!(machines.keys().collect::<Vec<_>>(), ["m0", "m1", "m2"]);
+        assert!(machines.values().all(|queues| queues.len() == 1), "a key has one queue: {machines:?}");
+    }
+    bridge.stop().await;
 }
 
 async fn an_outage_is_seen_and_waited_out(rocketmq: &RocketMq) {
@@ -277,10 +316,8 @@ impl Running {
         out: &[(&str, &str)],
         inward: &[(&str, &str)],
     ) -> Self {
-        let out = out.iter().map(|(filter, topic)| OutRule {
-            filter: TopicFilter::parse(*filter).unwrap(),
-            topic: (*topic).to_owned(),
-        });
+        let out =
+            out.iter().map(|(filter, topic)| OutRule::new(TopicFilter::parse(*filter).unwrap(), *topic));
         let options = BridgeOptions {
             cluster: "main".into(),
             out: out.collect(),

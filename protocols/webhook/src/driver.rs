@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use event::hub::{
     Attach, Close, Closed, Delivery, Hub, Link, Outcome, Publish, Room, Subscribe, SubscribeOptions,
 };
-use event::{Event, Guarantee, Principal, Reject, RejectKind};
+use event::{Event, Guarantee, Principal, Reject, RejectKind, dead_letter};
 use eventmesh::{Clients, NameError, Subscription, SubscriptionType, UserAgent};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -396,10 +396,12 @@ async fn deliver(shared: &Shared, group: &str, hook: &Arc<Hook>, delivery: Deliv
     }
     count("dead");
     tracing::debug!(group, "a webhook did not take an event");
-    let buried = match push::dead_letter(&shared.options.dead_letters, group, event) {
-        Some(letter) => bury(shared, letter, &mut over).await,
-        None => true,
-    };
+    let part = eventmesh::level(group);
+    let buried =
+        match dead_letter(&shared.options.dead_letters, &part, event, "no webhook of the group took it") {
+            Some(letter) => bury(shared, letter, &mut over).await,
+            None => true,
+        };
     delivery.number.filter(|_| buried)
 }
 

@@ -15,7 +15,6 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use event::{Event, Parts, TopicName};
 use serde::Deserialize;
 
 /// An event as it is posted: each protocol has its own way to fill it.
@@ -134,20 +133,6 @@ impl Push {
     }
 }
 
-/// The dead letter of an event that no webhook of `group` took: the same event, published below `place`. `None`: there is no
-/// place for it, or it is a dead letter already.
-pub fn dead_letter(place: &str, group: &str, event: &Event) -> Option<Event> {
-    let topic = event.topic().as_str();
-    let is_dead = topic.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'));
-    if place.is_empty() || is_dead {
-        return None;
-    }
-    let group = eventmesh::level(group);
-    let topic =
-        TopicName::parse(format!("{place}/{group}/{topic}")).ok().filter(|topic| !topic.is_reserved())?;
-    Some(Event::new(Parts { topic, ..event.parts().clone() }))
-}
-
 impl Verdict {
     /// What an answer means. `retry_after`: the header of that name.
     pub fn of(status: u16, retry_after: Option<&str>, body: &[u8]) -> Self {
@@ -209,20 +194,6 @@ mod tests {
         ] {
             assert_eq!(consents(allowed.iter().copied(), "eventmesh.DEFAULT"), want, "{allowed:?}");
         }
-    }
-
-    #[test]
-    fn a_dead_letter_lies_below_its_group_and_makes_no_other() {
-        let event = |topic: &'static str| {
-            let topic = TopicName::parse(topic).unwrap();
-            let (data, publisher) = (Bytes::from_static(b"x"), "p".into());
-            Event::new(Parts { topic, data, stamp: 1, received_ms: 1, expires_ms: 0, publisher, meta: None })
-        };
-        let letter = dead_letter("$dead", "a/b", &event("orders/eu")).unwrap();
-        assert_eq!((letter.topic().as_str(), &letter.data()[..]), ("$dead/a%2Fb/orders/eu", &b"x"[..]));
-        assert!(dead_letter("$dead", "g", &event("$dead/g/orders")).is_none());
-        assert!(dead_letter("", "g", &event("orders")).is_none());
-        assert!(dead_letter("$SYS", "g", &event("orders")).is_none());
     }
 
     #[test]

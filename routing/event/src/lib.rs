@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod admin;
+mod dead_letter;
 pub mod event;
 mod guarantee;
 mod health;
@@ -29,6 +30,7 @@ pub mod testing;
 mod topic;
 
 pub use access::{Rights, Source};
+pub use dead_letter::dead_letter;
 pub use event::{Attributes, Event, Meta, Parts, Value};
 pub use guarantee::{Durability, Guarantee};
 pub use health::Health;

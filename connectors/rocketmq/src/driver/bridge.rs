@@ -1,22 +1,28 @@
 //! The way out of a bridge: a durable session whose deliveries go to RocketMQ and are acked after SEND_OK.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use event::hub::{
-    Attach, Close, Closed, Delivery, Hub, Link, RetainedWanted, Room, Subscribe, SubscribeOptions,
+    Attach, Close, Closed, Delivery, Hub, Link, Publish, RetainedWanted, Room, Subscribe, SubscribeOptions,
 };
-use event::{Guarantee, Principal, Reject};
+use event::{Bucket, Event, Guarantee, Principal, Rate, Reject, RejectKind, TopicFilter, dead_letter};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use remoting::BatchEntry;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use super::client::Client;
 use super::drained;
-use super::sender::{Done, Failure, Sender};
-use crate::OutRule;
-use crate::binding::to_message;
+use super::sender::{Done, Sender};
+use crate::address::{Address, Target};
+use crate::binding::{Labels, to_message};
+use crate::error::Unfit;
 use crate::outbox::Item;
 
 /// Forwards what its rules match.
@@ -25,9 +31,25 @@ pub(super) struct Outlet {
     pub(super) hub: Arc<dyn Hub>,
     /// The session.
     pub(super) who: Principal,
-    pub(super) rules: Vec<(OutRule, Arc<str>)>,
+    pub(super) rules: Vec<(TopicFilter, Address)>,
+    /// How many events go out in a second.
+    pub(super) rate: Option<Rate>,
+    /// For how long an event is offered again that RocketMQ refuses.
+    pub(super) patience: Duration,
+    /// Where dead letters go, and the name of the bridge there.
+    pub(super) dead_letters: (String, String),
 }
 
+/// What comes back with a message: the delivery's number, and the event, if it becomes a dead letter.
+type Ticket = (Option<u64>, Event);
+
+/// A dead letter on its way; gives the delivery's number when it is kept, or can never be.
+type Burial = Pin<Box<dyn Future<Output = Option<u64>> + Send>>;
+
+/// Dead letters on their way at most; beyond it nothing more is taken.
+const BURIALS: usize = 256;
+/// RocketMQ topics that one bridge writes to at most.
+const TOPICS: usize = 1000;
 /// Between two tries to get the session.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long requests that are out may take when Weft stops. What is not acked then goes again after the next start.
@@ -71,8 +93,7 @@ impl Outlet {
             retained: RetainedWanted::Never,
             ..SubscribeOptions::new(Guarantee::AtLeastOnce)
         };
-        let wanted =
-            self.rules.iter().map(|(rule, _)| Subscribe::new(rule.filter.clone(), options)).collect();
+        let wanted = self.rules.iter().map(|(filter, _)| Subscribe::new(filter.clone(), options)).collect();
         for granted in attached.link.subscribe(wanted).await? {
             granted?;
         }
@@ -85,26 +106,42 @@ impl Outlet {
         mut link: Box<dyn Link>,
         drain: &mut watch::Receiver<bool>,
     ) -> Result<(), Closed> {
-        let mut sender: Sender<Option<u64>> = Sender::new(Arc::clone(&self.client));
+        let mut work = Work {
+            sender: Sender::new(Arc::clone(&self.client), Some(self.patience)),
+            burials: FuturesUnordered::new(),
+            topics: BTreeSet::new(),
+        };
+        let bucket = self.rate.map(|rate| Bucket::new(rate, Instant::now().into_std()));
         let mut deliveries = Vec::new();
         loop {
-            let (bytes, count) = sender.room();
+            let (bytes, count) = work.sender.room();
             let room = Room { numbered: u16::try_from(count).unwrap_or(u16::MAX), bytes };
+            let has_room = bytes > 0 && count > 0 && work.burials.len() < BURIALS;
+            let debt = bucket.as_ref().map(|bucket| bucket.wait(Instant::now().into_std()));
+            let debt = debt.filter(|debt| !debt.is_zero());
             tokio::select! {
                 biased;
-                done = sender.progress() => ack(link.as_mut(), done),
+                Some(number) = work.burials.next() => link.ack(number.as_slice()),
+                done = work.sender.progress() => self.settle(&mut work, link.as_mut(), done),
                 () = drained(drain) => break,
-                taken = poll_fn(|cx| link.poll_deliveries(cx, room, &mut deliveries)), if bytes > 0 && count > 0 => {
+                () = sleep(debt.unwrap_or_default()), if debt.is_some() => {}
+                taken = poll_fn(|cx| link.poll_deliveries(cx, room, &mut deliveries)), if has_room && debt.is_none() => {
                     taken?;
+                    if let Some(bucket) = &bucket {
+                        bucket.charge(deliveries.len() as u64, Instant::now().into_std());
+                    }
                     for delivery in deliveries.drain(..) {
-                        self.push(&mut sender, link.as_mut(), delivery);
+                        self.push(&mut work, link.as_mut(), delivery);
                     }
                 }
             }
         }
         let finish = async {
-            while !sender.is_empty() {
-                ack(link.as_mut(), sender.progress().await);
+            while !(work.sender.is_empty() && work.burials.is_empty()) {
+                tokio::select! {
+                    Some(number) = work.burials.next() => link.ack(number.as_slice()),
+                    done = work.sender.progress() => self.settle(&mut work, link.as_mut(), done),
+                }
             }
         };
         if timeout(LEAVE, finish).await.is_err() {
@@ -114,24 +151,93 @@ impl Outlet {
         Ok(())
     }
 
-    fn push(&self, sender: &mut Sender<Option<u64>>, link: &mut dyn Link, delivery: Delivery) {
+    fn push(&self, work: &mut Work, link: &mut dyn Link, delivery: Delivery) {
         let Delivery { event, number, .. } = delivery;
-        let rule = self.rules.iter().find(|(rule, _)| rule.filter.matches(event.topic()));
-        let Some((_, topic)) = rule else {
+        let rule = self.rules.iter().find(|(filter, _)| filter.matches(event.topic()));
+        let Some((_, address)) = rule else {
             // A rule that was taken out of the configuration.
             link.ack(number.as_slice());
             return;
         };
-        match to_message(&event, self.client.options.message_max.as_usize()) {
-            Ok(message) => {
-                sender.push(topic, event.topic(), Item { message, ticket: number, deadline: None })
+        match self.message(work, address, &event) {
+            Ok((target, message)) => {
+                let key = target.key.as_deref().unwrap_or(event.topic().as_str());
+                let item = Item { message, ticket: (number, event.clone()), deadline: None };
+                work.sender.push(&target.topic, key, item);
             }
-            Err(error) => {
-                let counters = &self.client.counters;
-                counters.refused.increment(1);
-                warn!(session = %self.who.client, %error, "an event cannot go to RocketMQ");
-                link.ack(number.as_slice());
+            Err(error) => self.bury(work, link, (number, event), &error.to_string()),
+        }
+    }
+
+    fn message(
+        &self,
+        work: &mut Work,
+        address: &Address,
+        event: &Event,
+    ) -> Result<(Target, BatchEntry), Unfit> {
+        let options = &self.client.options;
+        let target = address.of(event, |name| options.wrap(name))?;
+        if address.fixed().is_none() && !work.topics.contains(&target.topic) {
+            if work.topics.len() >= TOPICS {
+                return Err(Unfit::Topics(TOPICS));
             }
+            work.topics.insert(Arc::clone(&target.topic));
+        }
+        let labels = Labels { tags: target.tags.as_deref(), key: target.key.as_deref() };
+        let message = to_message(event, labels, options.message_max.as_usize())?;
+        Ok((target, message))
+    }
+
+    /// What is sent is done; what RocketMQ refused becomes a dead letter first.
+    fn settle(&self, work: &mut Work, link: &mut dyn Link, done: Vec<Done<Ticket>>) {
+        let mut numbers = Vec::with_capacity(done.len());
+        for (ticket, result) in done {
+            match result {
+                Ok(()) => numbers.extend(ticket.0),
+                Err(failure) => self.bury(work, link, ticket, &failure.to_string()),
+            }
+        }
+        link.ack(&numbers);
+    }
+
+    fn bury(&self, work: &mut Work, link: &mut dyn Link, (number, event): Ticket, reason: &str) {
+        self.client.counters.refused.increment(1);
+        warn!(session = %self.who.client, topic = %event.topic(), reason, "an event cannot go to RocketMQ");
+        let (place, part) = &self.dead_letters;
+        let Some(letter) = dead_letter(place, part, &event, reason) else {
+            link.ack(number.as_slice());
+            return;
+        };
+        let (hub, who) = (Arc::clone(&self.hub), self.who.clone());
+        work.burials.push(Box::pin(async move {
+            keep(hub.as_ref(), &who, letter).await;
+            number
+        }));
+    }
+}
+
+/// What a connection of the session has under way.
+struct Work {
+    sender: Sender<Ticket>,
+    burials: FuturesUnordered<Burial>,
+    /// Topics that templates made.
+    topics: BTreeSet<Arc<str>>,
+}
+
+/// Publishes a dead letter; tries until it is kept, or can never be.
+async fn keep(hub: &dyn Hub, who: &Principal, letter: Event) {
+    loop {
+        let publish =
+            Publish { event: letter.clone(), guarantee: Guarantee::AtLeastOnce, retain: false, id: None };
+        match hub.publish(who, vec![publish]).receipt().await.await.whole() {
+            Ok(()) => return,
+            Err(reject) => match reject.kind {
+                RejectKind::Malformed | RejectKind::Unproved | RejectKind::Denied => {
+                    warn!(topic = %letter.topic(), %reject, "a dead letter is lost");
+                    return;
+                }
+                RejectKind::Busy | RejectKind::Unavailable | RejectKind::Closed => sleep(PAUSE).await,
+            },
         }
     }
 }
@@ -139,17 +245,4 @@ impl Outlet {
 /// Waits before the next try, unless Weft stops.
 async fn pause(drain: &mut watch::Receiver<bool>) {
     timeout(PAUSE, drained(drain)).await.unwrap_or(());
-}
-
-/// What is sent is done, and so is what RocketMQ refused for good.
-fn ack(link: &mut dyn Link, done: Vec<Done<Option<u64>>>) {
-    let numbers: Vec<u64> = done
-        .into_iter()
-        .filter_map(|(number, result)| match result {
-            Ok(()) | Err(Failure::Unfit(_)) => number,
-            // No deadline was given.
-            Err(Failure::Late) => None,
-        })
-        .collect();
-    link.ack(&numbers);
 }

@@ -254,7 +254,9 @@ impl Client {
     async fn refresh_routes(&self) -> Result<(), CallError> {
         let mut result = Ok(());
         let inward = self.identity.inward.iter().map(|subscription| &subscription.topic);
-        for topic in self.identity.out.iter().chain(inward) {
+        let named: BTreeSet<String> = self.identity.out.iter().chain(inward).cloned().collect();
+        let met: Vec<String> = locked(&self.routes).keys().cloned().collect();
+        for topic in named.iter().chain(met.iter().filter(|topic| !named.contains(*topic))) {
             let fresh = |known: &Known| {
                 !known.doubted && !known.route.to_be_created && known.at.elapsed() < ROUTE_AGE
             };
@@ -267,7 +269,7 @@ impl Client {
             };
             let found = timeout(PROBE_LIMIT, self.refresh_route(topic)).await.unwrap_or_else(|_| Err(late()));
             match found {
-                Err(CallError::NoTopic(_)) if topic.starts_with(RETRY) => {}
+                Err(CallError::NoTopic(_)) if topic.starts_with(RETRY) || !named.contains(topic) => {}
                 found => result = result.and(found.map(drop)),
             }
         }

@@ -4,9 +4,8 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use event::TopicName;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use remoting::code::response;
@@ -25,6 +24,8 @@ use crate::{Unconfirmed, request};
 /// Sends messages and gives their tickets back.
 pub(super) struct Sender<T> {
     client: Arc<Client>,
+    /// For how long it offers again what is refused for a cause that may pass; `None`: until it is late.
+    patience: Option<Duration>,
     outbox: Outbox<T>,
     flights: FuturesUnordered<Flight>,
 }
@@ -38,6 +39,9 @@ pub(super) enum Failure {
     /// RocketMQ can never take it.
     #[error(transparent)]
     Unfit(#[from] Unfit),
+    /// RocketMQ refused it for too long.
+    #[error("{0}")]
+    Refused(String),
     /// It waited too long.
     #[error("RocketMQ did not take it in time")]
     Late,
@@ -56,10 +60,10 @@ enum Verdict {
 const COUNT_MAX: usize = 8192;
 
 impl<T> Sender<T> {
-    pub(super) fn new(client: Arc<Client>) -> Self {
+    pub(super) fn new(client: Arc<Client>, patience: Option<Duration>) -> Self {
         let alone_above = client.options.compress_above.map_or(usize::MAX, |limit| limit.as_usize());
         let outbox = Outbox::new(client.options.batch_max.as_usize(), alone_above);
-        Self { client, outbox, flights: FuturesUnordered::new() }
+        Self { client, patience, outbox, flights: FuturesUnordered::new() }
     }
 
     /// How many more bytes and messages it takes; 0 of either: none now.
@@ -73,10 +77,10 @@ impl<T> Sender<T> {
         self.outbox.count() == 0
     }
 
-    /// Puts a message of the topic `of` in line for the RocketMQ topic `topic`.
-    pub(super) fn push(&mut self, topic: &Arc<str>, of: &TopicName, item: Item<T>) {
+    /// Puts a message in line for the RocketMQ topic `topic`, behind those with the same `key`.
+    pub(super) fn push(&mut self, topic: &Arc<str>, key: &str, item: Item<T>) {
         let mut hash = DefaultHasher::new();
-        of.as_str().hash(&mut hash);
+        key.hash(&mut hash);
         let lane = Lane { topic: Arc::clone(topic), number: hash.finish() % LANES };
         self.outbox.push(lane, item);
     }
@@ -125,8 +129,23 @@ impl<T> Sender<T> {
                     self.client.condition.trouble(&lane.topic, error.to_string());
                 }
                 self.client.doubt_route(&lane.topic);
-                self.outbox.failed(lane, tokio::time::Instant::now().into_std());
-                Vec::new()
+                let now = tokio::time::Instant::now().into_std();
+                match self.patience.filter(|_| is_refusal(&error)) {
+                    Some(patience) => {
+                        let (bytes, count) = self.room();
+                        let given_up = self.outbox.put_off(lane, now, patience, bytes == 0 || count == 0);
+                        if !given_up.is_empty() {
+                            // What was given up is accounted for: the topic is in no trouble until it is used again.
+                            self.client.condition.no_trouble(&lane.topic);
+                        }
+                        let failed = |ticket| (ticket, Err(Failure::Refused(error.to_string())));
+                        given_up.into_iter().map(failed).collect()
+                    }
+                    None => {
+                        self.outbox.failed(lane, now);
+                        Vec::new()
+                    }
+                }
             }
             Verdict::Illegal(reason) => {
                 let refused = self.outbox.refused(lane);
@@ -214,6 +233,20 @@ fn is_trouble(error: &CallError) -> bool {
         CallError::Code { code, .. } => ![response::SYSTEM_BUSY, response::FLOW_CONTROL].contains(code),
         CallError::NoTopic(_) | CallError::NoQueue(_) | CallError::Encode(_) => true,
         CallError::Connect { .. }
+        | CallError::Lost { .. }
+        | CallError::TimedOut { .. }
+        | CallError::Locked(_)
+        | CallError::BadAnswer { .. } => false,
+    }
+}
+
+/// Whether brokers are there and say no, to whatever is sent to that topic.
+fn is_refusal(error: &CallError) -> bool {
+    match error {
+        CallError::Code { code, .. } => [response::NO_PERMISSION, response::TOPIC_NOT_EXIST].contains(code),
+        CallError::NoTopic(_) | CallError::NoQueue(_) => true,
+        CallError::Encode(_)
+        | CallError::Connect { .. }
         | CallError::Lost { .. }
         | CallError::TimedOut { .. }
         | CallError::Locked(_)

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::client::Client;
 use super::drained;
 use super::sender::{Done, Failure, Sender};
-use crate::binding::to_message;
+use crate::binding::{Labels, to_message};
 use crate::outbox::Item;
 
 /// Sends what routes append.
@@ -43,7 +43,7 @@ const LEAVE: Duration = Duration::from_secs(3);
 impl Intake {
     /// Sends until the core is gone, or `drain` turned true and all is sent.
     pub(super) async fn run(mut self, mut drain: watch::Receiver<bool>) {
-        let mut sender: Sender<Ticket> = Sender::new(Arc::clone(&self.client));
+        let mut sender: Sender<Ticket> = Sender::new(Arc::clone(&self.client), None);
         let mut open: BTreeMap<u64, Open> = BTreeMap::new();
         let (mut next, mut taken) = (0, Vec::new());
         loop {
@@ -92,12 +92,12 @@ impl Intake {
         for (place, entry) in entries.into_iter().enumerate() {
             // A note without an event is the core's own affair; it keeps those in its log.
             let Some(event) = entry.event else { continue };
-            match to_message(&event, options.message_max.as_usize()) {
+            match to_message(&event, Labels::default(), options.message_max.as_usize()) {
                 Ok(message) => {
                     let deadline = Some(deadline.into_std());
                     sender.push(
                         &self.topic,
-                        event.topic(),
+                        event.topic().as_str(),
                         Item { message, ticket: (number, place), deadline },
                     );
                     waiting.left += 1;
@@ -121,7 +121,7 @@ impl Intake {
             waiting.left -= 1;
             if let Err(failure) = result {
                 let kind = match failure {
-                    Failure::Unfit(_) => RejectKind::Denied,
+                    Failure::Unfit(_) | Failure::Refused(_) => RejectKind::Denied,
                     Failure::Late => RejectKind::Unavailable,
                 };
                 waiting.refused.push((place, Reject::new(kind, failure.to_string())));
