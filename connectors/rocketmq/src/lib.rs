@@ -6,8 +6,12 @@
 //!   of RocketMQ are published into topics here.
 //!
 //! The order of one topic is kept: all its events go to one queue, one request at a time, each with all that waits.
-//! A failed request is sent again before anything behind it. A request without an answer may have been carried out:
-//! then the events are in RocketMQ twice, under the same `UNIQ_KEY`.
+//! A failed request is sent again before anything behind it. While a broker is avoided because it failed or is slow,
+//! another has its queues: what it holds already may then be read later than what came behind. A request without an
+//! answer may have been carried out: then the events are in RocketMQ twice, under the same `UNIQ_KEY`.
+//!
+//! Consumers are members of a group and share its queues, as RocketMQ's own clients do; stores, and bridges that
+//! broadcast, have a group for each node.
 //!
 //! `driver` awaits; everything else is sans-io.
 
