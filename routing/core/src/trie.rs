@@ -14,12 +14,25 @@ pub(crate) struct Trie<V> {
 
 #[derive(Debug)]
 struct Node<V> {
-    levels: HashMap<Box<str>, Self, RandomState>,
+    levels: Levels<V>,
     one: Option<Box<Self>>,
     /// Values of filters that end here.
     here: Leaf<V>,
     /// Values of filters that end in `#` here.
     rest: Leaf<V>,
+}
+
+/// What is below a node, by the name of the level. Most nodes have one below them or none, and a map of one takes as much as
+/// one of four.
+#[derive(Debug)]
+#[expect(
+    clippy::box_collection,
+    reason = "a node without a map has no room for one: there are a million of them"
+)]
+enum Levels<V> {
+    None,
+    One(Box<(Box<str>, Node<V>)>),
+    Many(Box<HashMap<Box<str>, Node<V>, RandomState>>),
 }
 
 /// Sorted by key: keys mostly rise, so most inserts go to the end.
@@ -43,7 +56,7 @@ impl<V> Trie<V> {
                     break;
                 }
                 "+" => node.one.get_or_insert_with(Box::default),
-                name => node.levels.entry(Box::from(name)).or_default(),
+                name => node.levels.get_or_insert(name),
             };
         }
         let leaf = if leaf_is_rest { &mut node.rest } else { &mut node.here };
@@ -65,7 +78,7 @@ impl<V> Trie<V> {
         let levels: Vec<&str> = topic.levels().collect();
         if topic.is_system() {
             if let Some((first, below)) = levels.split_first()
-                && let Some(node) = self.root.levels.get(*first)
+                && let Some(node) = self.root.levels.get(first)
             {
                 node.matches(below, found);
             }
@@ -82,7 +95,7 @@ impl<V> Node<V> {
             self.here.each(found);
             return;
         };
-        if let Some(node) = self.levels.get(*first) {
+        if let Some(node) = self.levels.get(first) {
             node.matches(below, found);
         }
         if let Some(node) = &self.one {
@@ -115,6 +128,64 @@ impl<V> Node<V> {
 
     fn is_empty(&self) -> bool {
         self.levels.is_empty() && self.one.is_none() && self.here.0.is_empty() && self.rest.0.is_empty()
+    }
+}
+
+impl<V> Levels<V> {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::One(_) => false,
+            Self::Many(map) => map.is_empty(),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&Node<V>> {
+        match self {
+            Self::None => None,
+            Self::One(one) => (*one.0 == *name).then_some(&one.1),
+            Self::Many(map) => map.get(name),
+        }
+    }
+
+    fn get_mut(&mut self, name: &str) -> Option<&mut Node<V>> {
+        match self {
+            Self::None => None,
+            Self::One(one) => (*one.0 == *name).then_some(&mut one.1),
+            Self::Many(map) => map.get_mut(name),
+        }
+    }
+
+    fn get_or_insert(&mut self, name: &str) -> &mut Node<V> {
+        // A second one makes a map of what was alone.
+        if matches!(self, Self::One(one) if *one.0 != *name)
+            && let Self::One(one) = std::mem::replace(self, Self::Many(Box::default()))
+            && let Self::Many(map) = self
+        {
+            let (known, node) = *one;
+            map.insert(known, node);
+        }
+        loop {
+            match self {
+                Self::None => *self = Self::One(Box::new((Box::from(name), Node::default()))),
+                Self::One(one) => return &mut one.1,
+                Self::Many(map) => return map.entry(Box::from(name)).or_default(),
+            }
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        match self {
+            Self::None => {}
+            Self::One(one) if *one.0 == *name => *self = Self::None,
+            Self::One(_) => {}
+            Self::Many(map) => {
+                map.remove(name);
+                if map.is_empty() {
+                    *self = Self::None;
+                }
+            }
+        }
     }
 }
 
@@ -153,7 +224,7 @@ impl<V> Default for Trie<V> {
 
 impl<V> Default for Node<V> {
     fn default() -> Self {
-        Self { levels: HashMap::default(), one: None, here: Leaf(Vec::new()), rest: Leaf(Vec::new()) }
+        Self { levels: Levels::None, one: None, here: Leaf(Vec::new()), rest: Leaf(Vec::new()) }
     }
 }
 
