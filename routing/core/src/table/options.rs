@@ -55,13 +55,13 @@ pub struct RouteOptions {
 }
 
 /// A target of a rule: an event that is made of the published one. It is not routed again. A positive answer says that all
-/// targets have theirs. Texts may have places that the published event fills: {topic}, {2} (a level of the topic, from 1 on),
-/// {2..} (it and all behind it), {source} (an attribute), {data.order.id}, {data.items[0]} (JSON data); {{ and }} are braces.
+/// targets have theirs. Texts may have places that the published event fills: `{topic}`, `{2}` (a level of the topic, from 1 on),
+/// `{2..}` (it and all behind it), `{source}` (an attribute), `{data.order.id}`, `{data.items[0]}` (JSON data); `{{` and `}}` are braces.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TargetOptions {
     /// Its topic, such as "audit/{2}/{data.region}". Default: that of the published event. What fills a place stays one level:
-    /// '/', '+' and '#' of a value become '_', but for {topic} and {2..}.
+    /// '/', '+' and '#' of a value become '_', but for `{topic}` and `{2..}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
     /// Where it is kept. Default: `store` of the rule.
@@ -90,13 +90,13 @@ pub struct TargetOptions {
     #[serde(default, skip_serializing_if = "Missing::is_default")]
     #[schemars(with = "String")]
     pub missing: Missing,
-    /// Attributes that it does not have: ["secret", "userproperties"]. Default none.
+    /// Attributes that it does not have: `["secret", "userproperties"]`. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drop: Vec<String>,
-    /// Attributes that get another name: { old = "new" }. Default none.
+    /// Attributes that get another name: `{ old = "new" }`. Default none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rename: BTreeMap<String, String>,
-    /// Attributes that it has: { region = "eu", customer = "{data.customer}" }. Default none. With one of these a publish without
+    /// Attributes that it has: `{ region = "eu", customer = "{data.customer}" }`. Default none. With one of these a publish without
     /// CloudEvents attributes becomes a CloudEvent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub set: BTreeMap<String, String>,
