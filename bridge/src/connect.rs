@@ -8,7 +8,7 @@ use event::Health;
 use event::hub::Hub;
 use event::store::{AppendQueue, Feed, Store, store};
 use parking_lot::Mutex;
-use rocketmq::ClusterOptions;
+use rocketmq::{ClusterOptions, Kind};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -45,7 +45,7 @@ pub(crate) async fn open(config: &Config, health: &Health) -> anyhow::Result<(Co
     let mut remotes = Vec::new();
     let mut waiting = Vec::new();
     let is_used = |name: &str| config.routes.iter().any(|route| route.stores().any(|store| store == name));
-    for (name, cluster) in config.rocketmq.iter().filter(|(name, _)| is_used(name)) {
+    for (name, _, cluster) in config.clusters().filter(|(name, _, _)| is_used(name)) {
         let (handle, ends) = store(cluster.waiting_max, REMOTE_BATCHES);
         remotes.push((name.clone(), handle));
         waiting.push((name.clone(), ends.appends));
@@ -64,13 +64,14 @@ impl Connectors {
         health: &Health,
     ) -> anyhow::Result<()> {
         for (name, appends) in self.waiting.drain(..) {
-            let cluster = config.rocketmq.get(&name).with_context(|| format!("no cluster {name}"))?;
+            let cluster = config.cluster(&name).with_context(|| format!("no cluster {name}"))?;
             self.running.start_store(&name, cluster, appends, hub, health)?;
         }
         for (name, bridge) in &config.bridges {
-            let cluster = config.rocketmq.get(&bridge.cluster);
-            let cluster = cluster.with_context(|| format!("no cluster {}", bridge.cluster))?;
+            let cluster = config.cluster(&bridge.cluster);
+            let (kind, cluster) = cluster.with_context(|| format!("no cluster {}", bridge.cluster))?;
             let task = rocketmq::spawn_bridge(
+                kind,
                 name,
                 bridge,
                 cluster,
@@ -116,11 +117,11 @@ impl Running {
     pub(crate) fn open_store(
         &self,
         name: &str,
-        cluster: &ClusterOptions,
+        cluster: (Kind, &ClusterOptions),
         hub: &Arc<dyn Hub>,
         health: &Health,
     ) -> anyhow::Result<Store> {
-        let (handle, ends) = store(cluster.waiting_max, REMOTE_BATCHES);
+        let (handle, ends) = store(cluster.1.waiting_max, REMOTE_BATCHES);
         self.start_store(name, cluster, ends.appends, hub, health)?;
         Ok(handle)
     }
@@ -128,14 +129,14 @@ impl Running {
     fn start_store(
         &self,
         name: &str,
-        cluster: &ClusterOptions,
+        (kind, cluster): (Kind, &ClusterOptions),
         appends: AppendQueue,
         hub: &Arc<dyn Hub>,
         health: &Health,
     ) -> anyhow::Result<()> {
         let drain = self.drain.subscribe();
-        let task = rocketmq::spawn_store(name, cluster, appends, Arc::clone(hub), health, drain);
-        self.hold(task.with_context(|| format!("rocketmq.{name}"))?);
+        let task = rocketmq::spawn_store(kind, name, cluster, appends, Arc::clone(hub), health, drain);
+        self.hold(task.with_context(|| format!("{}.{name}", kind.name()))?);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use event::hub::Hub;
 use event::store::Store;
 use http::StatusCode;
 use parking_lot::Mutex;
+use rocketmq::Kind;
 use routing::Core;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -92,11 +93,17 @@ impl Reload {
 
     /// Opens the cluster `name` of `config` as a store.
     fn open(&self, name: &str, config: &Config, running: &mut Config) -> Result<Store, String> {
-        let cluster = config.rocketmq.get(name).ok_or_else(|| format!("there is no [rocketmq.{name}]"))?;
+        let found = config.cluster(name);
+        let (kind, cluster) =
+            found.ok_or_else(|| format!("there is no [rocketmq.{name}] or [defibus.{name}]"))?;
         let hub: Arc<dyn Hub> = Arc::clone(&self.core) as Arc<dyn Hub>;
-        let opened = self.stores.open_store(name, cluster, &hub, &self.health);
+        let opened = self.stores.open_store(name, (kind, cluster), &hub, &self.health);
         let store = opened.map_err(|error| format!("{error:#}"))?;
-        running.rocketmq.insert(name.to_owned(), cluster.clone());
+        let clusters = match kind {
+            Kind::RocketMq => &mut running.rocketmq,
+            Kind::Defibus => &mut running.defibus,
+        };
+        clusters.insert(name.to_owned(), cluster.clone());
         tracing::info!(store = name, "store opened");
         Ok(store)
     }

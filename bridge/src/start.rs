@@ -101,9 +101,11 @@ fn check(file: PathBuf) -> anyhow::Result<ExitCode> {
     files(&loaded)?;
     let config = loaded.config;
     access::Access::check(&config.access()).context("access")?;
-    let (routes, clusters, bridges) = (config.routes.len(), config.rocketmq.len(), config.bridges.len());
+    let (routes, clusters, bridges) = (config.routes.len(), config.clusters().count(), config.bridges.len());
     let file = file.display();
-    print(&format!("{file}: fine ({routes} routes, {clusters} RocketMQ clusters, {bridges} bridges)\n"));
+    print(&format!(
+        "{file}: fine ({routes} routes, {clusters} clusters of RocketMQ or DeFiBus, {bridges} bridges)\n"
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -264,8 +264,12 @@ fn store(config: &Config, written: &Written) -> Result<(), Mistake> {
 }
 
 fn clusters(config: &Config, written: &Written) -> Result<(), Mistake> {
-    for (name, cluster) in &config.rocketmq {
-        let key = Key::dotted("rocketmq").name(name);
+    for (name, kind, cluster) in config.clusters() {
+        let key = Key::dotted(kind.name()).name(name);
+        if kind == rocketmq::Kind::Defibus && config.rocketmq.contains_key(name) {
+            let hint = "give one of them another name";
+            return Err(written.mistake(&key, "a cluster in [rocketmq] has this name", hint));
+        }
         if name == EMBEDDED {
             return Err(written.mistake(
                 &key,
@@ -273,7 +277,7 @@ fn clusters(config: &Config, written: &Written) -> Result<(), Mistake> {
                 "give the cluster another name",
             ));
         }
-        cluster.check().map_err(|error| rocketmq_mistake(written, &key, &error))?;
+        cluster.check(kind).map_err(|error| rocketmq_mistake(written, &key, &error))?;
     }
     Ok(())
 }
@@ -281,12 +285,10 @@ fn clusters(config: &Config, written: &Written) -> Result<(), Mistake> {
 fn bridges(config: &Config, written: &Written) -> Result<(), Mistake> {
     for (name, bridge) in &config.bridges {
         let key = Key::dotted("bridge").name(name);
-        if !config.rocketmq.contains_key(&bridge.cluster) {
+        let Some((_, cluster)) = config.cluster(&bridge.cluster) else {
             return Err(unknown_cluster(config, written, &key.name("cluster"), &[]));
-        }
-        if let Some(cluster) = config.rocketmq.get(&bridge.cluster) {
-            bridge.check(name, cluster).map_err(|error| rocketmq_mistake(written, &key, &error))?;
-        }
+        };
+        bridge.check(name, cluster).map_err(|error| rocketmq_mistake(written, &key, &error))?;
     }
     Ok(())
 }
@@ -296,6 +298,7 @@ fn rocketmq_mistake(written: &Written, table: &Key, error: &OptionsError) -> Mis
         OptionsError::NoNameServer | OptionsError::NameServer(_) => "name_servers",
         OptionsError::HalfCredentials => "access_key",
         OptionsError::SecretKey { .. } => "secret_key_file",
+        OptionsError::Idc(_) => "idc",
         OptionsError::Name { key, .. }
         | OptionsError::Plain { key, .. }
         | OptionsError::Range { key, .. } => key,
@@ -304,7 +307,7 @@ fn rocketmq_mistake(written: &Written, table: &Key, error: &OptionsError) -> Mis
         OptionsError::DeadLetters(_) => "dead_letters",
         OptionsError::NoNode => "broadcast",
         OptionsError::Ca { .. } => "tls_ca_file",
-        OptionsError::NoRules => return written.mistake(table, error.to_string(), ""),
+        OptionsError::NoRules | OptionsError::Random => return written.mistake(table, error.to_string(), ""),
     };
     let key = name.split('.').fold(table.clone(), |key, part| key.name(part));
     written.mistake(&key, error.to_string(), "")
@@ -334,7 +337,7 @@ fn routes(config: &Config, written: &Written) -> Result<(), Mistake> {
         let targets =
             targets.filter_map(|(at, to)| Some((key.name("to").index(at).name("store"), to.store.as_ref()?)));
         for (at, store) in own.into_iter().chain(targets) {
-            if store != EMBEDDED && !config.rocketmq.contains_key(store) {
+            if store != EMBEDDED && config.cluster(store).is_none() {
                 return Err(unknown_cluster(config, written, &at, &[EMBEDDED]));
             }
         }
@@ -344,10 +347,14 @@ fn routes(config: &Config, written: &Written) -> Result<(), Mistake> {
 
 /// `key` names a cluster that is not there.
 fn unknown_cluster(config: &Config, written: &Written, key: &Key, others: &[&str]) -> Mistake {
-    let known: Vec<&str> = others.iter().copied().chain(config.rocketmq.keys().map(String::as_str)).collect();
+    let clusters = config.clusters().map(|(name, _, _)| name.as_str());
+    let known: Vec<&str> = others.iter().copied().chain(clusters).collect();
     let hint = match known.is_empty() {
-        true => "describe the cluster in a table [rocketmq.NAME]".to_owned(),
-        false => format!("known: {}; describe a cluster in a table [rocketmq.NAME]", known.join(", ")),
+        true => "describe the cluster in a table [rocketmq.NAME] or [defibus.NAME]".to_owned(),
+        false => format!(
+            "known: {}; describe a cluster in a table [rocketmq.NAME] or [defibus.NAME]",
+            known.join(", ")
+        ),
     };
     written.mistake(key, "there is no such store", hint)
 }

@@ -72,6 +72,8 @@ pub struct Config {
     pub listeners: BTreeMap<String, ListenerTable>,
     /// RocketMQ clusters, each under a name of its own. Routes and bridges refer to the name.
     pub rocketmq: BTreeMap<String, rocketmq::ClusterOptions>,
+    /// DeFiBus clusters, each under a name of its own, which no RocketMQ cluster has. Routes and bridges refer to the name.
+    pub defibus: BTreeMap<String, rocketmq::ClusterOptions>,
     /// Which store keeps the events of which topics. The first route whose filter matches a topic decides; topics that
     /// none matches are kept in the embedded log.
     #[serde(rename = "route")]
@@ -113,6 +115,21 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The cluster of this name, and what kind of brokers it has.
+    pub fn cluster(&self, name: &str) -> Option<(rocketmq::Kind, &rocketmq::ClusterOptions)> {
+        let of = |kind| move |options| (kind, options);
+        let rocketmq = self.rocketmq.get(name).map(of(rocketmq::Kind::RocketMq));
+        rocketmq.or_else(|| self.defibus.get(name).map(of(rocketmq::Kind::Defibus)))
+    }
+
+    /// All clusters by their names.
+    pub fn clusters(&self) -> impl Iterator<Item = (&String, rocketmq::Kind, &rocketmq::ClusterOptions)> {
+        let rocketmq = self.rocketmq.iter().map(|(name, options)| (name, rocketmq::Kind::RocketMq, options));
+        rocketmq.chain(self.defibus.iter().map(|(name, options)| (name, rocketmq::Kind::Defibus, options)))
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -135,6 +152,7 @@ impl Default for Config {
             store: embedded::Options::default(),
             listeners: BTreeMap::new(),
             rocketmq: BTreeMap::new(),
+            defibus: BTreeMap::new(),
             routes: Vec::new(),
             bridges: BTreeMap::new(),
         }

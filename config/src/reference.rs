@@ -44,6 +44,10 @@ const EXAMPLES: &str = "
     namespace = 'plant'
     compress_above = '4 KiB'
 
+    [defibus.bank]
+    name_servers = ['127.0.0.1:9876']
+    idc = 'GZ'
+
     [[store.retain]]
     topic = 'audit/#'
     age_s = 31536000

@@ -40,24 +40,14 @@ pub struct Candidate {
     pub isolated: bool,
 }
 
-/// The queue for a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Choice {
-    /// Its place in the list.
-    pub at: usize,
-    /// All queues are isolated; this one may have room again.
-    pub throttled: bool,
-}
-
 /// Which of `queues` takes what belongs at `place`, the same for the same place as long as queues stay as they are. Queues
 /// of our own IDC come first, whole ones before isolated ones. `None`: there is no queue.
-pub fn choose(queues: &[Candidate], place: usize) -> Option<Choice> {
+pub fn choose(queues: &[Candidate], place: usize) -> Option<usize> {
     let wishes: [fn(&Candidate) -> bool; 4] =
         [|q| q.near && !q.isolated, |q| !q.isolated, |q| q.near, |_| true];
     wishes.into_iter().find_map(|wish| {
         let fit: Vec<usize> = (0..queues.len()).filter(|at| queues.get(*at).is_some_and(wish)).collect();
-        let at = *fit.get(place.checked_rem(fit.len())?)?;
-        Some(Choice { at, throttled: queues.get(at).is_some_and(|queue| queue.isolated) })
+        fit.get(place.checked_rem(fit.len())?).copied()
     })
 }
 
@@ -68,16 +58,14 @@ mod tests {
     #[test]
     fn near_and_open_queues_come_first() {
         let queue = |near, isolated| Candidate { near, isolated };
-        let pick = |queues: &[Candidate], place| choose(queues, place).map(|c| (c.at, c.throttled));
         let all = [queue(false, false), queue(true, false), queue(true, false)];
-        assert_eq!([0, 1, 2].map(|place| pick(&all, place)), [(1, false), (2, false), (1, false)].map(Some));
+        assert_eq!([0, 1, 2].map(|place| choose(&all, place)), [1, 2, 1].map(Some));
         let broken = [queue(false, false), queue(true, true), queue(true, false)];
-        assert_eq!([0, 1].map(|place| pick(&broken, place)), [(2, false); 2].map(Some));
+        assert_eq!([0, 1].map(|place| choose(&broken, place)), [2, 2].map(Some));
         let far = [queue(false, false), queue(true, true), queue(true, true)];
-        assert_eq!(pick(&far, 7), Some((0, false)));
-        let none = [queue(false, true), queue(true, true)];
-        assert_eq!(pick(&none, 0), Some((1, true)));
-        assert_eq!(pick(&[], 0), None);
+        assert_eq!(choose(&far, 7), Some(0));
+        assert_eq!(choose(&[queue(false, true), queue(true, true)], 0), Some(1));
+        assert_eq!(choose(&[], 0), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod reply;
 pub mod request;
 mod waiting;
 
-pub use isolation::{Candidate, Choice, Isolation, choose};
+pub use isolation::{Candidate, Isolation, choose};
 pub use members::{Shared, allocate, parse_members};
 pub use names::{client_id, idc_of_client, idc_of_cluster, is_idc, reply_topic};
 pub use pull::Empty;

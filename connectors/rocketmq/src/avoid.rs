@@ -35,12 +35,17 @@ impl Avoid {
         self.until.insert(Arc::clone(broker), now + FAILED);
     }
 
+    /// Whether a broker is avoided.
+    pub(crate) fn avoids(&self, broker: &Arc<str>, now: Instant) -> bool {
+        self.until.get(broker).is_some_and(|until| *until > now)
+    }
+
     /// The queue of `queues` for a lane: its own, if the broker is not avoided; else the next one at another broker. If
     /// all are avoided, its own.
     pub(crate) fn choose<'a>(&self, queues: &'a [Queue], lane: u64, now: Instant) -> Option<&'a Queue> {
         let own = usize::try_from(lane).ok()?.checked_rem(queues.len())?;
         let (before, behind) = queues.split_at_checked(own)?;
-        let free = |queue: &&Queue| self.until.get(&queue.broker).is_none_or(|until| *until <= now);
+        let free = |queue: &&Queue| !self.avoids(&queue.broker, now);
         behind.iter().chain(before).find(free).or_else(|| queues.get(own))
     }
 }

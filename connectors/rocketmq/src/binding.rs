@@ -30,6 +30,8 @@ use remoting::properties::{PROPERTIES_MAX, Properties, is_name, parse, unescape}
 use remoting::{BatchEntry, StoredMessage};
 use sha1::{Digest, Sha1};
 
+use defibus::property;
+
 use crate::error::{Unfit, Unusable};
 use crate::inflate::inflate;
 use crate::template::{Template, Values};
@@ -56,9 +58,13 @@ pub(crate) struct Labels<'a> {
     pub(crate) key: Option<&'a str>,
 }
 
-/// The message that carries `event`, at most `max` bytes.
-pub(crate) fn to_message(event: &Event, labels: Labels<'_>, max: usize) -> Result<BatchEntry, Unfit> {
-    let mut properties = Properties::default();
+/// The message that carries `event`, at most `max` bytes, with `properties` before its own.
+pub(crate) fn to_message(
+    event: &Event,
+    labels: Labels<'_>,
+    mut properties: Properties,
+    max: usize,
+) -> Result<BatchEntry, Unfit> {
     let labels = [("TAGS", labels.tags), ("__SHARDINGKEY", labels.key)];
     for (name, value) in labels {
         if let Some(value) = value {
@@ -99,11 +105,22 @@ pub(crate) fn from_message(
         origin: origin.as_deref().unwrap_or(&message.topic),
     };
     let topic = to.fill(&values)?;
-    let event = match origin {
-        Some(_) => found.into_own(topic, body, arrival),
-        None => found.into_foreign(topic, body, arrival),
-    };
-    Ok(event)
+    Ok(found.into_event(topic, body, arrival))
+}
+
+/// As [`from_message`], published to `topic`.
+pub(crate) fn publish_as(
+    message: &StoredMessage,
+    topic: TopicName,
+    arrival: Arrival<'_>,
+) -> Result<Event, Unusable> {
+    let body = inflate(message.sys_flag, message.body.clone())?;
+    Ok(Found(parse(&message.properties).collect()).into_event(topic, body, arrival))
+}
+
+/// Whether a Weft sent it.
+pub(crate) fn is_own(message: &StoredMessage) -> bool {
+    parse(&message.properties).any(|(name, _)| name == TOPIC)
 }
 
 // ------------------------------------------------------------------ out
@@ -193,7 +210,8 @@ fn put_copies(properties: &mut Properties, meta: &Meta) {
     let mut copies: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, value) in &meta.user {
         let system = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-        if is_name(name) && !system && !is_ours(name) && !name.starts_with("__") {
+        let taken = is_ours(name) || property::is_of_defibus(name);
+        if is_name(name) && !system && !taken && !name.starts_with("__") {
             copies.entry(name).or_insert(value);
         }
     }
@@ -218,6 +236,13 @@ impl Found {
 
     fn number(&self, name: &str) -> Option<u64> {
         self.raw(name)?.parse().ok()
+    }
+
+    fn into_event(self, topic: TopicName, body: Bytes, arrival: Arrival<'_>) -> Event {
+        match self.raw(TOPIC) {
+            Some(_) => self.into_own(topic, body, arrival),
+            None => self.into_foreign(topic, body, arrival),
+        }
     }
 
     /// An event that Weft sent.
@@ -313,9 +338,15 @@ impl Found {
         draft.finish(body.clone(), false).ok()
     }
 
-    /// What another client put there for its readers.
+    /// What another client put there for its readers. A message with both `TTL` and `BROKER`, or that is a request or a reply
+    /// there, is of DeFiBus, whose names mean nothing elsewhere.
     fn user(&self) -> Vec<(ByteString, ByteString)> {
-        let theirs = |name: &str| !is_ours(name) && !name.starts_with("__") && !SYSTEM.contains(&name);
+        let has = |name: &str| self.raw(name).is_some();
+        let defibus = (has(property::TTL) && has(property::BROKER)) || has(property::REQUEST_ID);
+        let system = |name: &str| {
+            name.starts_with("__") || SYSTEM.contains(&name) || (defibus && property::is_of_defibus(name))
+        };
+        let theirs = |name: &str| !is_ours(name) && !system(name);
         self.0.iter().filter(|(name, _)| theirs(name)).cloned().collect()
     }
 }

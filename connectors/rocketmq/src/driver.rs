@@ -6,6 +6,8 @@ mod client;
 mod connection;
 mod consumer;
 mod queue;
+mod replier;
+mod requester;
 mod sender;
 mod store;
 
@@ -21,18 +23,21 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::bridge::Outlet;
-use self::client::{Client, Identity};
+use self::client::{Client, Identity, locked};
 use self::consumer::{Consumer, Manner, Rule};
+use self::replier::Replier;
+use self::requester::Requester;
 use self::store::Intake;
 use crate::condition::Condition;
 use crate::options::RETRIES;
 use crate::subscription::{Subscription, Wanted};
 use crate::template::Template;
-use crate::{BridgeOptions, ClusterOptions, InRule, OptionsError, OutRule};
+use crate::{BridgeOptions, ClusterOptions, InRule, Kind, OptionsError, OutRule};
 
-/// Starts the bridge `name` on `cluster`: the session `$bridge/rocketmq/{name}`, and the part `rocketmq/{name}` of
-/// `health`. It works until `drain` turns true; then it finishes what is out, commits, and its task ends.
+/// Starts the bridge `name` on `cluster`, which has brokers of this kind: the session `$bridge/{kind}/{name}`, and the part
+/// `{kind}/{name}` of `health`. It works until `drain` turns true; then it finishes what is out, commits, and its task ends.
 pub fn spawn_bridge(
+    kind: Kind,
     name: &str,
     bridge: &BridgeOptions,
     cluster: &ClusterOptions,
@@ -41,7 +46,7 @@ pub fn spawn_bridge(
     drain: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, OptionsError> {
     bridge.check(name, cluster)?;
-    let part = format!("rocketmq/{name}");
+    let part = format!("{}/{name}", kind.name());
     let group = cluster.wrap(&bridge.group(name, cluster));
     let subscription = |rule: &InRule| Subscription {
         topic: cluster.wrap(&rule.topic),
@@ -56,13 +61,18 @@ pub fn spawn_bridge(
             .iter()
             .filter_map(|(_, address)| address.fixed().map(|topic| topic.to_string()))
             .collect(),
-        inward: with_retries(bridge.inward.iter().map(subscription).collect(), &group),
+        inward: with_retries(kind, bridge.inward.iter().map(subscription).collect(), &group),
         group,
         start: bridge.start,
     };
     let condition = Condition::new(part, health.clone());
-    let client = Arc::new(Client::new(cluster.clone(), identity, condition)?);
-    let who = Principal::anonymous(&*format!("$bridge/rocketmq/{name}"));
+    let client = Arc::new(Client::new(kind, cluster.clone(), identity, condition)?);
+    let who = Principal::anonymous(&*format!("$bridge/{}/{name}", kind.name()));
+    let asks = kind.pushes_replies() && !bridge.out.is_empty();
+    let requester = asks.then(|| Requester::new(Arc::clone(&client), Arc::clone(&hub), who.clone()));
+    let answers = kind.pushes_replies() && !bridge.inward.is_empty();
+    let replier = answers.then(|| Replier::new(Arc::clone(&client), Arc::clone(&hub), &who));
+    let replier = replier.map(|replier| replier.ok_or(OptionsError::Random)).transpose()?;
     let outlet = Outlet {
         client: Arc::clone(&client),
         hub: Arc::clone(&hub),
@@ -71,6 +81,7 @@ pub fn spawn_bridge(
         rate: Rate::per_second(bridge.rate.into()),
         patience: Duration::from_secs(bridge.refused_s.into()),
         dead_letters: (bridge.dead_letters.clone(), name.to_owned()),
+        requester,
     };
     let template = |to: &str| Template::parse(to).ok_or_else(|| OptionsError::Template(to.to_owned()));
     let rules = bridge.inward.iter().map(|rule| {
@@ -86,25 +97,44 @@ pub fn spawn_bridge(
         who,
         rules,
         manner,
+        replier,
         pulled: watch::Sender::new(0),
         refusals: AtomicU32::new(0),
     };
-    Ok(tokio::spawn(async move {
-        let out = async {
-            if !outlet.rules.is_empty() {
-                outlet.run(drain.clone()).await;
-            }
-        };
-        work(&client, out, consumer.run(drain.clone())).await;
-    }))
+    Ok(tokio::spawn(async move { run_bridge(&outlet, &consumer, drain).await }))
 }
 
-/// Starts the cluster `name` as the store of routes: sends what comes from `appends`, and publishes what its group
-/// brings back. The part `rocketmq/{name}/store` of `health` says how it is. It works until `drain` turns true; then it
+/// Both ways of a bridge, and the replies that belong to each. Not cancel-safe: events that are out go again.
+async fn run_bridge(outlet: &Outlet, consumer: &Consumer, drain: watch::Receiver<bool>) {
+    let replies = async {
+        let pushes = locked(&outlet.client.replies).take();
+        if let (Some(requester), Some(pushes)) = (&outlet.requester, pushes) {
+            requester.run(pushes, drain.clone()).await;
+        }
+    };
+    let out = async {
+        if !outlet.rules.is_empty() {
+            tokio::join!(outlet.run(drain.clone()), replies);
+        }
+    };
+    let answers = async {
+        if let Some(replier) = &consumer.replier {
+            replier.run(drain.clone()).await;
+        }
+    };
+    let inward = async {
+        tokio::join!(consumer.run(drain.clone()), answers);
+    };
+    Box::pin(work(&outlet.client, out, inward)).await;
+}
+
+/// Starts the cluster `name`, which has brokers of this kind, as the store of routes: sends what comes from `appends`, and
+/// publishes what its group brings back. The part `{kind}/{name}/store` of `health` says how it is. It works until `drain` turns true; then it
 /// sends what is in line, commits, and its task ends.
 ///
 /// A receipt says yes when a broker answered SEND_OK for every event of its batch.
 pub fn spawn_store(
+    kind: Kind,
     name: &str,
     cluster: &ClusterOptions,
     appends: AppendQueue,
@@ -112,7 +142,7 @@ pub fn spawn_store(
     health: &Health,
     drain: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, OptionsError> {
-    let part = format!("rocketmq/{name}/store");
+    let part = format!("{}/{name}/store", kind.name());
     let store = &cluster.store;
     let (topic, group) = (cluster.wrap(&store.topic), cluster.wrap(&cluster.of_node(&store.group)));
     let all = Subscription { topic: topic.clone(), wanted: Wanted::All };
@@ -120,15 +150,15 @@ pub fn spawn_store(
         part: part.clone(),
         producer: group.clone(),
         out: [topic.clone()].into(),
-        inward: with_retries(vec![all], &group),
+        inward: with_retries(kind, vec![all], &group),
         group,
         start: store.start,
     };
     let condition = Condition::new(part, health.clone());
-    let client = Arc::new(Client::new(cluster.clone(), identity, condition)?);
+    let client = Arc::new(Client::new(kind, cluster.clone(), identity, condition)?);
     let intake = Intake { client: Arc::clone(&client), appends, topic: Arc::from(&*topic) };
-    let who =
-        Principal { origin: Origin::Store, ..Principal::anonymous(&*format!("$store/rocketmq/{name}")) };
+    let session = format!("$store/{}/{name}", kind.name());
+    let who = Principal { origin: Origin::Store, ..Principal::anonymous(&*session) };
     let rules = [(topic, Rule { topic: store.topic.as_str().into(), to: Template::origin() })].into();
     let manner = Manner { own: true, alone: true, ordered: false, retries: RETRIES };
     let consumer = Consumer {
@@ -137,6 +167,7 @@ pub fn spawn_store(
         who,
         rules,
         manner,
+        replier: None,
         pulled: watch::Sender::new(0),
         refusals: AtomicU32::new(0),
     };
@@ -146,8 +177,8 @@ pub fn spawn_store(
 }
 
 /// Who consumes anything gets again what its group gave back.
-fn with_retries(mut subscriptions: Vec<Subscription>, group: &str) -> Vec<Subscription> {
-    if !subscriptions.is_empty() {
+fn with_retries(kind: Kind, mut subscriptions: Vec<Subscription>, group: &str) -> Vec<Subscription> {
+    if kind.takes_back() && !subscriptions.is_empty() {
         subscriptions.push(Subscription::of_retries(group));
     }
     subscriptions
@@ -167,4 +198,16 @@ async fn work(client: &Client, out: impl Future<Output = ()>, inward: impl Futur
 /// Returns when `drain` is true, or nobody can make it so any more. Cancel-safe.
 async fn drained(drain: &mut watch::Receiver<bool>) {
     drain.wait_for(|stop| *stop).await.map(drop).unwrap_or(());
+}
+
+/// Bytes that cannot be guessed. `None`: the system gives none.
+fn random() -> Option<[u8; 16]> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// In hexadecimal digits.
+fn hex(bytes: &[u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(*bytes))
 }

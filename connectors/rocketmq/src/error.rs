@@ -86,6 +86,14 @@ pub enum OptionsError {
         /// What is allowed.
         range: &'static str,
     },
+    /// The system gives no random numbers, which topics for replies are named by.
+    #[error("the system has no random numbers")]
+    Random,
+    /// An IDC that is none, or one where there are none.
+    #[error(
+        "idc is {0:?}; it is for DeFiBus, in a table [defibus.NAME]: upper-case letters and digits, at most 16"
+    )]
+    Idc(String),
     /// Only one of `access_key` and `secret_key_file` is given.
     #[error("access_key and secret_key_file go together")]
     HalfCredentials,
@@ -123,6 +131,9 @@ pub(crate) enum CallError {
     /// No broker takes or holds the topic, and none creates it.
     #[error("no broker that is up holds topic {0} or creates it (autoCreateTopicEnable)")]
     NoTopic(String),
+    /// The consumers of the topic are too far behind: its queues take no more for a while.
+    #[error("topic {0} takes no more: its consumers are too far behind (circuit break)")]
+    Full(String),
     /// The brokers of the topic allow no writing, or the queue is gone.
     #[error("topic {0} has no such queue")]
     NoQueue(String),

@@ -13,6 +13,9 @@
 //! Consumers are members of a group and share its queues, as RocketMQ's own clients do; stores, and bridges that
 //! broadcast, have a group for each node.
 //!
+//! DeFiBus is RocketMQ 4.4 with rules of its own, which the crate `defibus` has: both uses take a [`Kind`]. There, requests
+//! go out and come in as well.
+//!
 //! `driver` awaits; everything else is sans-io.
 
 mod address;
@@ -24,6 +27,7 @@ mod deflate;
 mod driver;
 mod error;
 mod inflate;
+mod kind;
 mod lease;
 mod metrics;
 mod namespace;
@@ -39,5 +43,6 @@ mod tls;
 
 pub use driver::{spawn_bridge, spawn_store};
 pub use error::OptionsError;
+pub use kind::Kind;
 pub use options::{BridgeOptions, ClusterOptions, InRule, OutRule, StoreOptions, Unconfirmed};
 pub use start::{Start, StartError};

@@ -2,6 +2,8 @@
 
 use metrics::{Counter, Gauge, counter, gauge};
 
+use crate::Kind;
+
 /// The counters of one bridge or store.
 pub(crate) struct Counters {
     /// Events that RocketMQ has.
@@ -24,12 +26,41 @@ pub(crate) struct Counters {
     pub(crate) pulled: Gauge,
     /// Queues that are consumed here.
     pub(crate) queues: Gauge,
+    /// DeFiBus: messages that had expired when they came.
+    pub(crate) expired: Counter,
+    /// DeFiBus: requests that a queue refused because its consumers are behind.
+    pub(crate) circuit_breaks: Counter,
+    /// DeFiBus: pulls that brought nothing because another member has the queue.
+    pub(crate) locked: Counter,
+    /// Requests to DeFiBus: their reply was published here.
+    pub(crate) requests_answered: Counter,
+    /// Their time was over before a reply came.
+    pub(crate) requests_unanswered: Counter,
+    /// They were not sent, or their reply could not be published.
+    pub(crate) requests_refused: Counter,
+    /// Replies that nobody waits for.
+    pub(crate) replies_late: Counter,
+    /// Requests from DeFiBus: the answer was taken by a broker.
+    pub(crate) answers_sent: Counter,
+    /// No broker took it.
+    pub(crate) answers_failed: Counter,
+    /// Nobody answered in time.
+    pub(crate) answers_missing: Counter,
+    /// They were not published here: too many wait.
+    pub(crate) answers_refused: Counter,
+    /// Answers to what is answered, or over.
+    pub(crate) answers_late: Counter,
 }
 
 impl Counters {
-    /// The counters of `part`.
-    pub(crate) fn of(part: &str) -> Self {
+    /// The counters of `part`, which has brokers of this kind.
+    pub(crate) fn of(part: &str, kind: Kind) -> Self {
         let part = part.to_owned();
+        // RocketMQ has none of these.
+        let only = |counter: &dyn Fn() -> Counter| match kind {
+            Kind::RocketMq => Counter::noop(),
+            Kind::Defibus => counter(),
+        };
         Self {
             sent: counter!("weft_rocketmq_sent_events_total", "part" => part.clone()),
             requests: counter!("weft_rocketmq_send_requests_total", "part" => part.clone()),
@@ -40,7 +71,27 @@ impl Counters {
             returned: counter!("weft_rocketmq_returned_messages_total", "part" => part.clone()),
             waiting: gauge!("weft_rocketmq_waiting_bytes", "part" => part.clone()),
             pulled: gauge!("weft_rocketmq_pulled_bytes", "part" => part.clone()),
-            queues: gauge!("weft_rocketmq_consumed_queues", "part" => part),
+            queues: gauge!("weft_rocketmq_consumed_queues", "part" => part.clone()),
+            expired: only(&|| counter!("weft_defibus_expired_messages_total", "part" => part.clone())),
+            circuit_breaks: only(&|| counter!("weft_defibus_circuit_breaks_total", "part" => part.clone())),
+            locked: only(&|| counter!("weft_defibus_locked_pulls_total", "part" => part.clone())),
+            requests_answered: only(&|| requests(&part, "answered")),
+            requests_unanswered: only(&|| requests(&part, "unanswered")),
+            requests_refused: only(&|| requests(&part, "refused")),
+            replies_late: only(&|| counter!("weft_defibus_late_replies_total", "part" => part.clone())),
+            answers_sent: only(&|| answers(&part, "sent")),
+            answers_failed: only(&|| answers(&part, "failed")),
+            answers_missing: only(&|| answers(&part, "missing")),
+            answers_refused: only(&|| answers(&part, "refused")),
+            answers_late: only(&|| answers(&part, "late")),
         }
     }
+}
+
+fn requests(part: &str, outcome: &'static str) -> Counter {
+    counter!("weft_defibus_requests_total", "part" => part.to_owned(), "outcome" => outcome)
+}
+
+fn answers(part: &str, outcome: &'static str) -> Counter {
+    counter!("weft_defibus_answers_total", "part" => part.to_owned(), "outcome" => outcome)
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::{Address, Pattern, is_topic_char};
 use crate::namespace::wrap;
 use crate::template::Template;
-use crate::{OptionsError, Start};
+use crate::{Kind, OptionsError, Start};
 
 /// A RocketMQ cluster: how to reach it, and how to use it as the store of routes that name it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -61,6 +61,25 @@ pub struct ClusterOptions {
     /// What to do when a broker stored an event but cannot say that disk and replicas have it (codes 10, 11 and 12):
     /// "resend" until it can, which leaves repeats with the same UNIQ_KEY, or "accept". Default "resend".
     pub unconfirmed: Unconfirmed,
+    /// DeFiBus only: this side's data centre (IDC), such as "GZ". Default none. Upper-case letters and digits; at most 16. Brokers
+    /// whose cluster's name begins with it ("GZ-...") get what is sent while they take it, and their queues are shared by the
+    /// consumers of the same IDC.
+    pub idc: Option<String>,
+    /// DeFiBus only: milliseconds that an event without an expiry of its own is of use (TTL). Default 14400000, four hours;
+    /// 1..=31536000000. Brokers do not count it down; their clients drop messages without one.
+    #[schemars(range(min = 1, max = 31_536_000_000_u64))]
+    pub ttl_ms: u64,
+    /// DeFiBus only: milliseconds that a request waits for its reply; less if it expires sooner. Default 10000; 100..=600000.
+    #[schemars(range(min = 100, max = 600000))]
+    pub reply_ms: u32,
+    /// DeFiBus only: requests of a bridge that wait for their reply, in each direction. Default 10000; 1..=1000000. What is
+    /// more is dropped and counted.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub requests_max: u32,
+    /// DeFiBus only: filters of the topics here that a request may name for its reply; the bridge publishes replies there with
+    /// rights of its own. Default ["#"], all but those that begin with '$'. Requests that name another are dropped and counted.
+    #[schemars(with = "Vec<String>")]
+    pub reply_topics: Vec<TopicFilter>,
     /// The cluster as the store of the routes that name it.
     pub store: StoreOptions,
 }
@@ -197,6 +216,11 @@ impl Default for ClusterOptions {
             waiting_max: ByteLimit::mib(8),
             pulled_max: ByteLimit::mib(16),
             unconfirmed: Unconfirmed::default(),
+            idc: None,
+            ttl_ms: defibus::property::DEFAULT_TTL_MS,
+            reply_ms: 10_000,
+            requests_max: 10_000,
+            reply_topics: TopicFilter::parse("#").into_iter().collect(),
             store: StoreOptions::default(),
         }
     }
@@ -232,8 +256,8 @@ impl Default for BridgeOptions {
 }
 
 impl ClusterOptions {
-    /// Whether it makes sense. Reads no file.
-    pub fn check(&self) -> Result<(), OptionsError> {
+    /// Whether it makes sense for brokers of this kind. Reads no file.
+    pub fn check(&self, kind: Kind) -> Result<(), OptionsError> {
         if self.name_servers.is_empty() {
             return Err(OptionsError::NoNameServer);
         }
@@ -246,6 +270,12 @@ impl ClusterOptions {
         if self.access_key.is_some() != self.secret_key_file.is_some() {
             return Err(OptionsError::HalfCredentials);
         }
+        if let Some(idc) = self.idc.as_ref().filter(|idc| kind != Kind::Defibus || !defibus::is_idc(idc)) {
+            return Err(OptionsError::Idc(idc.clone()));
+        }
+        in_range("ttl_ms", self.ttl_ms, 1, 31_536_000_000, "1..=31536000000")?;
+        in_range("reply_ms", self.reply_ms.into(), 100, 600_000, "100..=600000")?;
+        in_range("requests_max", self.requests_max.into(), 1, 1_000_000, "1..=1000000")?;
         in_range("connect_ms", self.connect_ms.into(), 100, 60_000, "100..=60000")?;
         in_range("request_ms", self.request_ms.into(), 500, 60_000, "500..=60000")?;
         in_range("message_max", self.message_max.0, 1, 15 << 20, "at most \"15 MiB\"")?;
@@ -380,7 +410,7 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let good = ClusterOptions::default;
-        assert!(good().check().is_ok());
+        assert!(good().check(Kind::RocketMq).is_ok());
         let store = |topic: &str| StoreOptions { topic: topic.into(), ..StoreOptions::default() };
         for (options, part) in [
             (ClusterOptions { name_servers: vec![], ..good() }, "name_servers is empty"),
@@ -390,11 +420,22 @@ mod tests {
             (ClusterOptions { message_max: ByteLimit::mib(16), ..good() }, "15 MiB"),
             (ClusterOptions { store: store("a/b"), ..good() }, "store.topic"),
             (ClusterOptions { node: Some("a|b".into()), ..good() }, "node is \"a|b\""),
+            (ClusterOptions { idc: Some("GZ".into()), ..good() }, "[defibus.NAME]"),
+            (ClusterOptions { reply_ms: 1, ..good() }, "100..=600000"),
             (ClusterOptions { pulled_max: ByteLimit::kib(1), ..good() }, "1 MiB"),
         ] {
-            let error = options.check().unwrap_err().to_string();
+            let error = options.check(Kind::RocketMq).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn an_idc_has_upper_case() {
+        let check = |idc: &str| {
+            ClusterOptions { idc: Some(idc.into()), ..ClusterOptions::default() }.check(Kind::Defibus)
+        };
+        assert!(check("GZ").is_ok());
+        assert!(check("gz").unwrap_err().to_string().contains("\"gz\""));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(crate) struct Item<T> {
     pub(crate) ticket: T,
     /// When it is late, if ever.
     pub(crate) deadline: Option<Instant>,
+    /// It goes in a request of its own.
+    pub(crate) alone: bool,
 }
 
 #[derive(Debug)]
@@ -102,7 +104,7 @@ impl<T> Outbox<T> {
         let (mut messages, mut bytes) = (Vec::new(), 0);
         for item in queue.items.iter().take(most) {
             bytes += item.message.len();
-            let alone = item.message.body.len() > alone_above;
+            let alone = item.alone || item.message.body.len() > alone_above;
             if !messages.is_empty() && (alone || bytes > batch_bytes) {
                 break;
             }
@@ -127,11 +129,11 @@ impl<T> Outbox<T> {
         self.forget(lane, done)
     }
 
-    /// The request of `lane` failed: it is its turn again after a pause.
-    pub(crate) fn failed(&mut self, lane: &Lane, now: Instant) {
+    /// The request of `lane` failed: it is its turn again after a pause of at least `least`.
+    pub(crate) fn failed(&mut self, lane: &Lane, now: Instant, least: Duration) {
         let Some(queue) = self.lanes.get_mut(lane) else { return };
         queue.out = 0;
-        let pause = FIRST_PAUSE.saturating_mul(1 << queue.failures.min(10)).min(LAST_PAUSE);
+        let pause = FIRST_PAUSE.saturating_mul(1 << queue.failures.min(10)).min(LAST_PAUSE).max(least);
         queue.failures += 1;
         queue.ready_at = Some(now + pause);
     }
@@ -139,7 +141,7 @@ impl<T> Outbox<T> {
     /// The request of `lane` failed as RocketMQ refuses it for a cause that may pass. Gives the tickets of its messages if
     /// that lasts for `patience`, or if they take room that others need (`crowded`); else it is its turn again after a pause.
     pub(crate) fn put_off(&mut self, lane: &Lane, now: Instant, patience: Duration, crowded: bool) -> Vec<T> {
-        self.failed(lane, now);
+        self.failed(lane, now, Duration::ZERO);
         let Some(queue) = self.lanes.get_mut(lane) else { return Vec::new() };
         let since = *queue.refused_since.get_or_insert(now);
         if now - since < patience && !crowded {
@@ -222,7 +224,7 @@ mod tests {
 
     fn item(ticket: u32, deadline: Option<Instant>) -> Item<u32> {
         let message = BatchEntry { body: Bytes::from(ticket.to_string()), properties: "".into() };
-        Item { message, ticket, deadline }
+        Item { message, ticket, deadline, alone: false }
     }
 
     fn bodies(messages: &[BatchEntry]) -> Vec<u32> {
@@ -254,9 +256,23 @@ mod tests {
         assert_eq!(bodies(&outbox.next_request(now).unwrap().1), [1, 2]);
         outbox.sent(&lane(0));
         let large = BatchEntry { body: Bytes::from(vec![b'0'; 100]), properties: "".into() };
-        outbox.push(lane(1), Item { message: large, ticket: 9, deadline: None });
+        outbox.push(lane(1), Item { message: large, ticket: 9, deadline: None, alone: false });
         outbox.next_request(now).unwrap();
         assert_eq!(outbox.next_request(now).unwrap().1.len(), 1);
+    }
+
+    #[test]
+    fn what_goes_alone_keeps_its_place() {
+        let (now, mut outbox) = (Instant::now(), Outbox::new(1000, usize::MAX));
+        for (ticket, alone) in [(1, false), (2, false), (3, true), (4, true), (5, false)] {
+            outbox.push(lane(0), Item { alone, ..item(ticket, None) });
+        }
+        let mut requests = Vec::new();
+        while let Some((lane, messages)) = outbox.next_request(now) {
+            requests.push(bodies(&messages));
+            outbox.sent(&lane);
+        }
+        assert_eq!(requests, [vec![1, 2], vec![3], vec![4], vec![5]]);
     }
 
     #[test]
@@ -266,13 +282,13 @@ mod tests {
         outbox.next_request(now).unwrap();
         outbox.push(lane(0), item(2, None));
         for pause_ms in [50, 100, 200, 400, 800, 1000, 1000] {
-            outbox.failed(&lane(0), now);
+            outbox.failed(&lane(0), now, Duration::ZERO);
             assert_eq!(outbox.next_timeout(), Some(now + Duration::from_millis(pause_ms)));
             assert!(outbox.next_request(now).is_none());
             now += Duration::from_millis(pause_ms);
             assert_eq!(bodies(&outbox.next_request(now).unwrap().1), [1, 2]);
         }
-        outbox.failed(&lane(0), now);
+        outbox.failed(&lane(0), now, Duration::ZERO);
         outbox.end_pauses();
         assert!(outbox.next_request(now).is_some());
     }
@@ -338,7 +354,7 @@ mod tests {
         outbox.next_request(now).unwrap();
         assert_eq!(outbox.take_late(now), Vec::<u32>::new());
         assert_eq!(outbox.take_late(soon), [2]);
-        outbox.failed(&lane(0), now);
+        outbox.failed(&lane(0), now, Duration::ZERO);
         assert_eq!(outbox.next_timeout(), Some(soon));
         assert_eq!((outbox.take_late(soon), outbox.count()), (vec![1], 1));
     }
@@ -355,7 +371,7 @@ mod tests {
                 match step {
                     0 | 1 => { next += 1; outbox.push(lane(number), item(next, None)); }
                     2 => out.extend(outbox.next_request(now).map(|(lane, _)| lane)),
-                    3 if !out.is_empty() => outbox.failed(&out.remove(0), now),
+                    3 if !out.is_empty() => outbox.failed(&out.remove(0), now, Duration::ZERO),
                     4 if !out.is_empty() => {
                         let lane = out.remove(0);
                         let sent = outbox.sent(&lane);
@@ -364,7 +380,7 @@ mod tests {
                     _ => now += Duration::from_millis(500),
                 }
             }
-            for lane in out { outbox.failed(&lane, now); }
+            for lane in out { outbox.failed(&lane, now, Duration::ZERO); }
             outbox.end_pauses();
             while let Some((lane, _)) = outbox.next_request(now) {
                 let sent = outbox.sent(&lane);

@@ -16,6 +16,8 @@ pub(crate) struct Route {
     pub(crate) to_be_created: bool,
     /// The addresses of each broker, by their ids: 0 is the master, others are its replicas.
     brokers: BTreeMap<Arc<str>, BTreeMap<i64, Arc<str>>>,
+    /// The cluster of each broker.
+    clusters: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 /// One queue.
@@ -60,6 +62,7 @@ struct QueueData {
 struct BrokerData {
     broker_name: Arc<str>,
     broker_addrs: BTreeMap<String, Arc<str>>,
+    cluster: Option<Arc<str>>,
 }
 
 const MASTER: i64 = 0;
@@ -67,9 +70,12 @@ const MASTER: i64 = 0;
 impl Route {
     /// Reads a name server's answer.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
-        let data: Data = serde_json::from_slice(json)?;
+        let data: Data = serde_json::from_slice(&remoting::strict_json(json))?;
         let mut route = Self::default();
-        for BrokerData { broker_name, broker_addrs } in data.broker_datas {
+        for BrokerData { broker_name, broker_addrs, cluster } in data.broker_datas {
+            if let Some(cluster) = cluster {
+                route.clusters.insert(Arc::clone(&broker_name), cluster);
+            }
             let addrs = broker_addrs.into_iter().filter_map(|(id, addr)| Some((id.parse().ok()?, addr)));
             route.brokers.insert(broker_name, addrs.collect());
         }
@@ -103,6 +109,11 @@ impl Route {
         self
     }
 
+    /// The cluster of a broker, if the name server said it.
+    pub(crate) fn cluster(&self, broker: &str) -> Option<&Arc<str>> {
+        self.clusters.get(broker)
+    }
+
     /// The address of a broker's replica, if there is one of this id.
     pub(crate) fn replica(&self, broker: &str, id: i64) -> Option<&Arc<str>> {
         self.brokers.get(broker)?.get(&id)
@@ -122,7 +133,7 @@ mod tests {
     fn a_route_as_a_name_server_writes_it() {
         let json = br#"{"brokerDatas":[
             {"brokerAddrs":{"0":"127.0.0.1:2","1":"127.0.0.1:3"},"brokerName":"b","cluster":"C","enableActingMaster":false},
-            {"brokerAddrs":{"0":"127.0.0.1:1"},"brokerName":"a","cluster":"C"},
+            {"brokerAddrs":{0:"127.0.0.1:1"},"brokerName":"a","cluster":"C"},
             {"brokerAddrs":{"1":"127.0.0.1:4"},"brokerName":"orphan","cluster":"C"}],
             "filterServerTable":{},"queueDatas":[
             {"brokerName":"b","perm":6,"readQueueNums":1,"topicSysFlag":0,"writeQueueNums":2},
@@ -141,6 +152,7 @@ mod tests {
         assert_eq!((readable.len(), &*readable[9]), (10, "orphan7@127.0.0.1:4"));
         assert_eq!(route.replica("b", 1).map(|addr| &**addr), Some("127.0.0.1:3"));
         assert_eq!(route.replica("b", 2).or(route.replica("c", 0)), None);
+        assert_eq!(route.cluster("a").map(|name| &**name), Some("C"));
         let new = route.of_new_topic();
         assert_eq!((new.writable.len(), new.readable.len(), new.to_be_created), (2, 0, true));
     }

@@ -18,7 +18,8 @@ use event::{
 };
 use remoting::code::{request, response};
 use rocketmq::{
-    BridgeOptions, ClusterOptions, InRule, OutRule, StoreOptions, Unconfirmed, spawn_bridge, spawn_store,
+    BridgeOptions, ClusterOptions, InRule, Kind, OutRule, StoreOptions, Unconfirmed, spawn_bridge,
+    spawn_store,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -421,7 +422,9 @@ impl Running {
     fn store(cluster: &ClusterOptions) -> (Store, Self) {
         let (store, ends) = event::store::store(ByteLimit::mib(1), 64);
         let (hub, health, (stop, drain)) = (FakeHub::new(), Health::default(), watch::channel(false));
-        let task = spawn_store("s", cluster, ends.appends, Arc::new(hub.clone()), &health, drain).unwrap();
+        let task =
+            spawn_store(Kind::RocketMq, "s", cluster, ends.appends, Arc::new(hub.clone()), &health, drain)
+                .unwrap();
         (store, Self { hub, health, stop, task })
     }
 
@@ -441,7 +444,8 @@ impl Running {
             ..change
         };
         let (health, (stop, drain)) = (Health::default(), watch::channel(false));
-        let task = spawn_bridge("b", &bridge, cluster, Arc::new(hub.clone()), &health, drain).unwrap();
+        let task = spawn_bridge(Kind::RocketMq, "b", &bridge, cluster, Arc::new(hub.clone()), &health, drain)
+            .unwrap();
         Self { hub, health, stop, task }
     }
 

@@ -14,7 +14,7 @@ use event::testing::{Call, FakeHub};
 use event::{
     Attributes, ByteLimit, Durability, Event, Guarantee, Health, Meta, Parts, TopicFilter, TopicName, Value,
 };
-use rocketmq::{BridgeOptions, ClusterOptions, InRule, OutRule, spawn_bridge, spawn_store};
+use rocketmq::{BridgeOptions, ClusterOptions, InRule, Kind, OutRule, spawn_bridge, spawn_store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -329,7 +329,9 @@ impl Running {
 
     fn launch(cluster: &ClusterOptions, name: &str, options: &BridgeOptions) -> Self {
         let (hub, health, (stop, drain)) = (FakeHub::new(), Health::default(), watch::channel(false));
-        let task = spawn_bridge(name, options, cluster, Arc::new(hub.clone()), &health, drain).unwrap();
+        let task =
+            spawn_bridge(Kind::RocketMq, name, options, cluster, Arc::new(hub.clone()), &health, drain)
+                .unwrap();
         Self { hub, health, client: format!("$bridge/rocketmq/{name}"), stop, task }
     }
 
@@ -340,7 +342,9 @@ impl Running {
     async fn store_on(cluster: &ClusterOptions) -> (Store, Self) {
         let (store, ends) = event::store::store(ByteLimit::mib(32), 64);
         let (hub, health, (stop, drain)) = (FakeHub::new(), Health::default(), watch::channel(false));
-        let task = spawn_store("main", cluster, ends.appends, Arc::new(hub.clone()), &health, drain).unwrap();
+        let task =
+            spawn_store(Kind::RocketMq, "main", cluster, ends.appends, Arc::new(hub.clone()), &health, drain)
+                .unwrap();
         let running = Self { hub, health, client: String::new(), stop, task };
         running.until_health(|reason| reason.is_none()).await;
         (store, running)

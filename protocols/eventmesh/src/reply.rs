@@ -5,13 +5,9 @@
 //! `replyto` and `correlationdata`. EventMesh responders send back the properties that the request came with, so both return.
 
 use bytes::Bytes;
-use event::{Parts, TopicName};
+use event::{Parts, REPLY_TOPICS, TopicName};
 
 use crate::payload::property;
-
-/// Where replies to requests of Weft's own clients go: topics below this, each with a name that cannot be guessed. Who knows
-/// such a name was asked, and may answer.
-pub const REPLY_TOPICS: &str = "$reply/";
 
 /// As whom a reply is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,7 +41,7 @@ pub use rate::{Allowance, Bucket, Meter, Rate};
 pub use reject::{Reject, RejectKind};
 pub use replay::{Start, StartError};
 pub use select::{CEL_NAME, CESQL_NAME, Language, Select, UnknownLanguage};
-pub use topic::{TopicError, TopicFilter, TopicName, has_control};
+pub use topic::{REPLY_TOPICS, TopicError, TopicFilter, TopicName, has_control};
 
 /// A future that a contract hands out: boxed, so that the traits stay object-safe.
 pub type Pending<T> = std::pin::Pin<Box<dyn Future<Output = Result<T, Reject>> + Send>>;

@@ -3,6 +3,10 @@
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
+/// Where replies to requests of Weft itself go: topics below this, each with a name that cannot be guessed. Who knows such a
+/// name was asked, and may answer.
+pub const REPLY_TOPICS: &str = "$reply/";
+
 /// Why a topic name or filter is not one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {

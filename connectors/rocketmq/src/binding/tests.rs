@@ -51,7 +51,7 @@ fn arrive(message: &StoredMessage, to: &str, own: bool) -> Result<Event, Unusabl
 }
 
 fn through_the_store(event: &Event) -> Event {
-    let message = to_message(event, Labels::default(), usize::MAX).unwrap();
+    let message = to_message(event, Labels::default(), Properties::default(), usize::MAX).unwrap();
     arrive(&stored("Weft", message.body, message.properties), "{origin}", true).unwrap()
 }
 
@@ -110,7 +110,13 @@ fn other_clients_find_what_they_look_for() {
         ],
         ..Meta::default()
     };
-    let message = to_message(&Event::new(parts(b"x", Some(meta))), Labels::default(), usize::MAX).unwrap();
+    let message = to_message(
+        &Event::new(parts(b"x", Some(meta))),
+        Labels::default(),
+        Properties::default(),
+        usize::MAX,
+    )
+    .unwrap();
     let all: BTreeMap<ByteString, ByteString> = parse(&message.properties).collect();
     let show = |name: &str| all.get(name).map(|value| &**value);
     assert_eq!(show("CE_id"), Some("a b"));
@@ -125,7 +131,8 @@ fn other_clients_find_what_they_look_for() {
 #[test]
 fn a_repeat_has_the_same_unique_key_and_another_event_does_not() {
     let key = |parts: Parts| {
-        let message = to_message(&Event::new(parts), Labels::default(), usize::MAX).unwrap();
+        let message =
+            to_message(&Event::new(parts), Labels::default(), Properties::default(), usize::MAX).unwrap();
         parse(&message.properties).find(|(name, _)| name == "UNIQ_KEY").unwrap().1
     };
     let mut other = parts(b"x", None);
@@ -189,7 +196,7 @@ fn a_message_of_the_cloud_events_sdk_is_a_cloud_event() {
 #[test]
 fn a_bridge_keeps_the_event_but_not_its_publisher() {
     let event = Event::new(parts(b"21.5", None));
-    let message = to_message(&event, Labels::default(), usize::MAX).unwrap();
+    let message = to_message(&event, Labels::default(), Properties::default(), usize::MAX).unwrap();
     let message = stored("Sensors", message.body, message.properties);
     let here = arrive(&message, "from/{origin}", false).unwrap();
     assert_eq!(here.topic().as_str(), "from/sensors/1/temp");
@@ -208,9 +215,15 @@ fn what_no_message_can_carry_is_refused() {
     let event = Event::new(parts(b"", Some(user(20_000))));
     assert_eq!(through_the_store(&event), event, "the copies are left out");
     let event = Event::new(parts(b"", Some(user(33_000))));
-    assert!(matches!(to_message(&event, Labels::default(), usize::MAX), Err(Unfit::Properties(_))));
+    assert!(matches!(
+        to_message(&event, Labels::default(), Properties::default(), usize::MAX),
+        Err(Unfit::Properties(_))
+    ));
     let event = Event::new(parts(b"0123456789", None));
-    assert!(matches!(to_message(&event, Labels::default(), 100), Err(Unfit::TooLarge { max: 100, .. })));
+    assert!(matches!(
+        to_message(&event, Labels::default(), Properties::default(), 100),
+        Err(Unfit::TooLarge { max: 100, .. })
+    ));
 }
 
 fn text() -> impl Strategy<Value = ByteString> {

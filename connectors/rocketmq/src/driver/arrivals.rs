@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use defibus::Asked;
 use event::hub::{Outcome, Publish};
 use event::{Event, Guarantee, Reject, RejectKind};
 use remoting::StoredMessage;
@@ -16,7 +17,9 @@ use super::client::now_ms;
 use super::consumer::{Consumer, Rule};
 use super::drained;
 use super::queue::{FIRST_PAUSE, LAST_PAUSE, Pulled};
-use crate::binding::{Arrival, from_message};
+use super::replier::Whence;
+use crate::Kind;
+use crate::binding::{Arrival, from_message, is_own};
 use crate::error::CallError;
 use crate::request::{self, Returned};
 use crate::subscription::{RETRY, Subscription, Wanted};
@@ -107,8 +110,14 @@ impl Consumer {
             // What a group gave back came from one of its topics.
             let from = value(&message, "RETRY_TOPIC").filter(|_| again);
             let from = from.unwrap_or_else(|| subscription.topic.as_str().into());
-            match self.event(&mut message, &from, stamps.take()) {
-                Ok(event) => {
+            let whence = Whence {
+                addr: &pulled.addr,
+                cluster: pulled.cluster.as_deref(),
+                expires_ms: defibus::expires_ms(&message),
+            };
+            match self.event(&mut message, &from, stamps.take(), &whence) {
+                Ok(None) => {}
+                Ok(Some(event)) => {
                     let publish =
                         Publish { event, guarantee: Guarantee::AtLeastOnce, retain: false, id: None };
                     batch.push(Arrived { publish, message: back, refused: 0 });
@@ -128,13 +137,46 @@ impl Consumer {
         (batch, dead)
     }
 
-    fn event(&self, message: &mut StoredMessage, from: &str, stamp: u64) -> Result<Event, String> {
+    /// The event that a message is; `None`: its time is over, or it is a request for which there is no room.
+    fn event(
+        &self,
+        message: &mut StoredMessage,
+        from: &str,
+        stamp: u64,
+        whence: &Whence<'_>,
+    ) -> Result<Option<Event>, String> {
         let Rule { topic, to } =
             self.rules.get(from).ok_or_else(|| format!("no rule has the topic {from}"))?;
         message.topic = topic.clone();
         let publisher = &self.who.client.0;
         let arrival = Arrival { now_ms: now_ms(), stamp, publisher, own: self.manner.own };
-        from_message(message, to, arrival).map_err(|error| error.to_string())
+        let event = from_message(message, to, arrival).map_err(|error| error.to_string())?;
+        match self.client.kind {
+            Kind::Defibus if !self.manner.own => Ok(self.event_of_defibus(message, event, whence)),
+            Kind::Defibus | Kind::RocketMq => Ok(Some(event)),
+        }
+    }
+
+    /// Brokers of DeFiBus hand out what has expired, and requests.
+    fn event_of_defibus(&self, message: &StoredMessage, event: Event, whence: &Whence<'_>) -> Option<Event> {
+        let asked = Asked::of(message);
+        let Some(expires_ms) = whence.expires_ms.filter(|_| asked.is_some() || !is_own(message)) else {
+            // Another Weft says by itself when its event expires; it has a TTL because it has to.
+            return match (asked, &self.replier) {
+                (Some(asked), Some(replier)) => replier.open(&event, asked, whence),
+                _ => Some(event),
+            };
+        };
+        if expires_ms <= now_ms() {
+            self.client.counters.expired.increment(1);
+            return None;
+        }
+        if let (Some(asked), Some(replier)) = (asked, &self.replier) {
+            return replier.open(&event, asked, whence);
+        }
+        let mut parts = event.parts().clone();
+        parts.expires_ms = expires_ms;
+        Some(Event::new(parts))
     }
 
     /// As [`sort`], but nothing passes what is refused: it is published again with all that is behind it.
@@ -168,6 +210,11 @@ impl Consumer {
         dead: bool,
         stop: &mut watch::Receiver<bool>,
     ) -> bool {
+        if !self.client.kind.takes_back() {
+            // CONSUMER_SEND_MSG_BACK fails there for every message, and nobody gets what is in a retry topic.
+            self.client.counters.unusable.increment(1);
+            return true;
+        }
         let trouble = format!("giving back to {addr}");
         let (mut pause, mut not_found) = (FIRST_PAUSE, 0);
         loop {

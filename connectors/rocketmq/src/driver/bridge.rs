@@ -12,14 +12,14 @@ use event::hub::{
 use event::{Bucket, Event, Guarantee, Principal, Rate, Reject, RejectKind, TopicFilter, dead_letter};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use remoting::BatchEntry;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
-use super::client::Client;
+use super::client::{Client, now_ms};
 use super::drained;
-use super::sender::{Done, Sender};
+use super::requester::Requester;
+use super::sender::{Done, Failure, Sender};
 use crate::address::{Address, Target};
 use crate::binding::{Labels, to_message};
 use crate::error::Unfit;
@@ -38,6 +38,8 @@ pub(super) struct Outlet {
     pub(super) patience: Duration,
     /// Where dead letters go, and the name of the bridge there.
     pub(super) dead_letters: (String, String),
+    /// Sends what asks for a reply as a request.
+    pub(super) requester: Option<Requester>,
 }
 
 /// What comes back with a message: the delivery's number, and the event, if it becomes a dead letter.
@@ -58,6 +60,14 @@ const LEAVE: Duration = Duration::from_secs(2);
 impl Outlet {
     /// Forwards until `drain` turns true.
     pub(super) async fn run(&self, mut drain: watch::Receiver<bool>) {
+        if self.requester.is_some() {
+            // A request says who asks, which is known with the first connection.
+            tokio::select! {
+                biased;
+                () = drained(&mut drain) => return,
+                () = self.client.named() => {}
+            }
+        }
         loop {
             let attached = tokio::select! {
                 biased;
@@ -83,8 +93,8 @@ impl Outlet {
     }
 
     async fn attach(&self) -> Result<Box<dyn Link>, Reject> {
-        let request =
-            Attach { keep: Duration::MAX, protocol: "RocketMQ", keep_all: true, ..Attach::default() };
+        let protocol = self.client.kind.title();
+        let request = Attach { keep: Duration::MAX, protocol, keep_all: true, ..Attach::default() };
         let mut attached = self.hub.attach(self.who.clone(), request).await?;
         attached.link.ack(&attached.unreleased);
         // RocketMQ repeats after a crash; more than at-least-once would promise what it cannot keep.
@@ -159,22 +169,41 @@ impl Outlet {
             link.ack(number.as_slice());
             return;
         };
-        match self.message(work, address, &event) {
-            Ok((target, message)) => {
-                let key = target.key.as_deref().unwrap_or(event.topic().as_str());
-                let item = Item { message, ticket: (number, event.clone()), deadline: None };
+        let target = match self.target(work, address, &event) {
+            Ok(target) => target,
+            Err(error) => return self.bury(work, link, (number, event), &error.to_string()),
+        };
+        let labels = Labels { tags: target.tags.as_deref(), key: target.key.as_deref() };
+        let key = target.key.as_deref().unwrap_or(event.topic().as_str());
+        let reply_to = event.meta().and_then(|meta| meta.reply_to.as_ref());
+        if let Some((requester, reply_to)) = self.requester.as_ref().zip(reply_to) {
+            match requester.request(&event, labels, reply_to) {
+                Ok((message, ttl)) => {
+                    // What was sent in a batch does not say where it lies, and cannot be answered.
+                    let deadline = Some((Instant::now() + ttl).into_std());
+                    let item = Item { message, ticket: (number, event.clone()), deadline, alone: true };
+                    work.sender.push(&target.topic, key, item);
+                }
+                Err(error) => {
+                    // Who asked waits no longer than for any other: nobody wants a dead letter.
+                    warn!(session = %self.who.client, %error, "a request is not sent");
+                    link.ack(number.as_slice());
+                }
+            }
+            return;
+        }
+        let options = &self.client.options;
+        let properties = self.client.kind.properties(&event, options.ttl_ms, now_ms());
+        match to_message(&event, labels, properties, options.message_max.as_usize()) {
+            Ok(message) => {
+                let item = Item { message, ticket: (number, event.clone()), deadline: None, alone: false };
                 work.sender.push(&target.topic, key, item);
             }
             Err(error) => self.bury(work, link, (number, event), &error.to_string()),
         }
     }
 
-    fn message(
-        &self,
-        work: &mut Work,
-        address: &Address,
-        event: &Event,
-    ) -> Result<(Target, BatchEntry), Unfit> {
+    fn target(&self, work: &mut Work, address: &Address, event: &Event) -> Result<Target, Unfit> {
         let options = &self.client.options;
         let target = address.of(event, |name| options.wrap(name))?;
         if address.fixed().is_none() && !work.topics.contains(&target.topic) {
@@ -183,9 +212,7 @@ impl Outlet {
             }
             work.topics.insert(Arc::clone(&target.topic));
         }
-        let labels = Labels { tags: target.tags.as_deref(), key: target.key.as_deref() };
-        let message = to_message(event, labels, options.message_max.as_usize())?;
-        Ok((target, message))
+        Ok(target)
     }
 
     /// What is sent is done; what RocketMQ refused becomes a dead letter first.
@@ -193,7 +220,8 @@ impl Outlet {
         let mut numbers = Vec::with_capacity(done.len());
         for (ticket, result) in done {
             match result {
-                Ok(()) => numbers.extend(ticket.0),
+                // Only requests have a deadline: who asked waits no more.
+                Ok(()) | Err(Failure::Late | Failure::Full) => numbers.extend(ticket.0),
                 Err(failure) => self.bury(work, link, ticket, &failure.to_string()),
             }
         }

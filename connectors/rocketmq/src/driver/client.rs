@@ -1,22 +1,21 @@
 //! What the senders and consumers of one bridge or store share: connections, routes, heartbeats, and whether brokers
 //! answer.
 
-use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use defibus::Isolation;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use remoting::Command;
 use remoting::code::response;
-use serde::Deserialize;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, SetOnce, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::TlsConnector;
+use tracing::debug;
 
 use super::connection::{Connection, Signals};
 use crate::avoid::Avoid;
@@ -27,7 +26,7 @@ use crate::request::Member;
 use crate::route::Route;
 use crate::sign::Signer;
 use crate::subscription::{RETRY, Subscription};
-use crate::{ClusterOptions, OptionsError, Start, request, tls};
+use crate::{ClusterOptions, Kind, OptionsError, Start, request, tls};
 
 /// How often brokers are asked whether they are there. With [`PROBE_LIMIT`] it makes an outage known within 1.5 s.
 const PROBE: Duration = Duration::from_millis(500);
@@ -36,8 +35,10 @@ const PROBE_LIMIT: Duration = Duration::from_secs(1);
 const MISSES: u32 = 4;
 /// Between a lost connection and the next try, so that a peer that accepts and closes keeps nobody busy.
 const BREATH: Duration = Duration::from_millis(50);
-/// How old a route may be; after an error it is asked for anew.
-const ROUTE_AGE: Duration = Duration::from_secs(30);
+/// Replies that wait to be handed out.
+const REPLIES: usize = 1024;
+/// How often a name server is asked for all brokers, in probes.
+const LOOK_FOR_OTHERS: u32 = 20;
 
 /// Who a client is to brokers.
 #[derive(Clone, Debug)]
@@ -58,6 +59,7 @@ pub(super) struct Identity {
 
 /// A client of one cluster. Its tasks end with it.
 pub(super) struct Client {
+    pub(super) kind: Kind,
     pub(super) options: ClusterOptions,
     pub(super) identity: Identity,
     pub(super) condition: Condition,
@@ -68,8 +70,16 @@ pub(super) struct Client {
     pub(super) recovered: Notify,
     /// What connections tell.
     pub(super) signals: Arc<Signals>,
-    /// Its name at brokers; no other client has it.
-    pub(super) id: String,
+    /// Replies that connections bring; whoever hands them out takes it.
+    pub(super) replies: Mutex<Option<mpsc::Receiver<Command>>>,
+    /// Queues that took no more.
+    pub(super) isolation: Mutex<Isolation>,
+    /// Its name at brokers; no other client has it. DeFiBus wants our address in it, so it is made with the first connection.
+    id: SetOnce<String>,
+    /// Brokers of the cluster that no topic of ours is at, but that may push replies.
+    others: Mutex<BTreeSet<Arc<str>>>,
+    /// Probes so far.
+    probes: AtomicU32,
     signer: Option<Signer>,
     tls: Option<TlsConnector>,
     avoid: Mutex<Avoid>,
@@ -98,29 +108,46 @@ struct Known {
 impl Client {
     /// A client that has no connection yet. Reads the secret key.
     pub(super) fn new(
+        kind: Kind,
         options: ClusterOptions,
         identity: Identity,
         condition: Condition,
     ) -> Result<Self, OptionsError> {
-        options.check()?;
+        options.check(kind)?;
         let now_ms = now_ms();
+        let (sender, replies) = mpsc::channel(REPLIES);
         Ok(Self {
+            kind,
             signer: Signer::of(&options)?,
             tls: tls::settings(&options)?.map(TlsConnector::from),
             avoid: Mutex::default(),
             name_server: AtomicUsize::new(0),
-            id: unique_id(&identity.part, now_ms),
-            counters: Counters::of(&identity.part),
+            replies: Mutex::new(Some(replies)),
+            isolation: Mutex::default(),
+            id: SetOnce::new(),
+            others: Mutex::default(),
+            probes: AtomicU32::new(0),
+            counters: Counters::of(&identity.part, kind),
             options,
             identity,
             condition,
             sub_version: now_ms,
             recovered: Notify::new(),
-            signals: Arc::default(),
+            signals: Arc::new(Signals::new(sender)),
             connections: Mutex::default(),
             routes: Mutex::default(),
             tasks: Mutex::default(),
         })
+    }
+
+    /// Its name at brokers; empty before the first connection.
+    pub(super) fn id(&self) -> &str {
+        self.id.get().map_or("", String::as_str)
+    }
+
+    /// Returns when it has its name. Cancel-safe.
+    pub(super) async fn named(&self) {
+        self.id.wait().await;
     }
 
     /// The usual limit of a request.
@@ -180,17 +207,12 @@ impl Client {
         let route = self.route(topic).await?;
         let none = || CallError::NoTopic(topic.to_owned());
         let addr = &route.readable.first().ok_or_else(none)?.addr;
-        let answer = self.ask_well(addr, request::members(&self.identity.group)).await?;
-        #[derive(Deserialize)]
-        struct Members {
-            #[serde(default, rename = "consumerIdList")]
-            list: Vec<String>,
-        }
+        let answer = self.ask_well(addr, self.kind.members(&self.identity.group, topic)).await?;
         let bad = |error: serde_json::Error| CallError::BadAnswer {
             addr: addr.to_string(),
             reason: error.to_string(),
         };
-        serde_json::from_slice(&answer.body).map(|members: Members| members.list).map_err(bad)
+        defibus::parse_members(&answer.body).map_err(bad)
     }
 
     /// Keeps routes fresh and brokers aware of this client, and writes down whether they answer. Never ends.
@@ -214,6 +236,11 @@ impl Client {
             tokio::select! {
                 biased;
                 () = self.signals.lost.notified() => sleep(BREATH).await,
+                () = self.signals.topics.notified() => {
+                    for topic in std::mem::take(&mut *locked(&self.signals.changed)) {
+                        self.doubt_route(&topic);
+                    }
+                }
                 _ = tick.tick() => {}
             }
         }
@@ -225,7 +252,7 @@ impl Client {
         let slots: Vec<Arc<Slot>> = locked(&self.connections).values().cloned().collect();
         let open = slots.iter().filter_map(|slot| slot.connection.try_lock().ok()?.clone());
         let goodbye = |connection: Connection| {
-            let command = self.signed(request::goodbye(&self.id, producer, group));
+            let command = self.signed(request::goodbye(self.id(), producer, group));
             async move { connection.call(command, PROBE).await.map(drop).unwrap_or(()) }
         };
         open.map(goodbye).collect::<FuturesUnordered<_>>().collect::<()>().await;
@@ -245,8 +272,26 @@ impl Client {
             }
             result
         };
-        let (beats, routes) = tokio::join!(beats, self.refresh_routes());
+        let (beats, routes, ()) = tokio::join!(beats, self.refresh_routes(), self.beat_others(&known));
         beats.and(routes)
+    }
+
+    /// Heartbeats to brokers that hold no topic of ours: any broker of the cluster may be given the reply to a request, and
+    /// can push it only to whom it knows. What fails here is no outage of ours.
+    async fn beat_others(&self, known: &BTreeSet<Arc<str>>) {
+        if !self.kind.pushes_replies() || self.identity.out.is_empty() {
+            return;
+        }
+        let due = self.probes.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_FOR_OTHERS);
+        if due && let Ok((_, answer)) = self.ask_name_servers(&defibus::request::cluster_info()).await {
+            match defibus::request::brokers(&answer.body) {
+                Ok(addrs) => *locked(&self.others) = addrs.into_iter().map(Arc::from).collect(),
+                Err(error) => debug!(%error, "brokers of the cluster are not known"),
+            }
+        }
+        let others: Vec<Arc<str>> = locked(&self.others).difference(known).cloned().collect();
+        let beats: FuturesUnordered<_> = others.iter().map(|addr| self.beat(addr)).collect();
+        beats.for_each(|_| std::future::ready(())).await;
     }
 
     /// Asks for routes that are old, doubted or not known. Only a topic without any route is a failure; the retry topic of a
@@ -258,7 +303,7 @@ impl Client {
         let met: Vec<String> = locked(&self.routes).keys().cloned().collect();
         for topic in named.iter().chain(met.iter().filter(|topic| !named.contains(*topic))) {
             let fresh = |known: &Known| {
-                !known.doubted && !known.route.to_be_created && known.at.elapsed() < ROUTE_AGE
+                !known.doubted && !known.route.to_be_created && known.at.elapsed() < self.kind.route_age()
             };
             if locked(&self.routes).get(topic).is_some_and(fresh) {
                 continue;
@@ -281,6 +326,7 @@ impl Client {
     async fn refresh_route(&self, topic: &str) -> Result<Arc<Route>, CallError> {
         let found = match self.fetch_route(topic).await {
             Ok(Some(route)) => Ok(route),
+            Ok(None) if !self.kind.creates_topics() => Err(CallError::NoTopic(topic.to_owned())),
             Ok(None) => match self.fetch_route(request::DEFAULT_TOPIC).await {
                 Ok(Some(route)) => Ok(route.of_new_topic()),
                 Ok(None) => Err(CallError::NoTopic(topic.to_owned())),
@@ -325,7 +371,7 @@ impl Client {
     fn heartbeat(&self) -> Command {
         let Identity { producer, group, inward, start, .. } = &self.identity;
         request::heartbeat(&Member {
-            client: &self.id,
+            client: self.id(),
             producer,
             group,
             subscriptions: inward,
@@ -336,7 +382,17 @@ impl Client {
 
     /// `Ok(None)`: name servers answer that there is no such topic.
     async fn fetch_route(&self, topic: &str) -> Result<Option<Route>, CallError> {
-        let mut result = Ok(None);
+        let (addr, answer) = self.ask_name_servers(&request::route(topic)).await?;
+        if answer.code == response::TOPIC_NOT_EXIST {
+            return Ok(None);
+        }
+        let bad = |error: serde_json::Error| CallError::BadAnswer { addr, reason: error.to_string() };
+        Route::parse(&answer.body).map(Some).map_err(bad)
+    }
+
+    /// The first name server that answers, and its answer: success, or that there is no such topic.
+    async fn ask_name_servers(&self, command: &Command) -> Result<(String, Command), CallError> {
+        let mut failure = None;
         let servers = &self.options.name_servers;
         let first = self.name_server.load(Ordering::Relaxed);
         for place in (first..first.saturating_add(servers.len())).map(|place| place % servers.len()) {
@@ -346,7 +402,9 @@ impl Client {
             self.name_server.store(place + 1, Ordering::Relaxed);
             let asked = async {
                 let connection = self.connection(&addr, Peer::NameServer).await?;
-                let answer = connection.call(request::route(topic), PROBE_LIMIT).await;
+                let mut command = command.clone();
+                self.kind.sign_as(&mut command);
+                let answer = connection.call(command, PROBE_LIMIT).await;
                 if matches!(answer, Err(CallError::TimedOut { .. })) {
                     connection.close();
                 }
@@ -356,23 +414,16 @@ impl Client {
             if asked.is_ok() {
                 self.name_server.store(place, Ordering::Relaxed);
             }
-            let answer = match asked {
-                Ok(answer) if answer.code == response::TOPIC_NOT_EXIST => return Ok(None),
-                Ok(answer) => well(&addr, answer),
-                Err(error) => Err(error),
-            };
-            match answer {
-                Ok(answer) => {
-                    let bad = |error: serde_json::Error| CallError::BadAnswer {
-                        addr: addr.to_string(),
-                        reason: error.to_string(),
-                    };
-                    return Route::parse(&answer.body).map(Some).map_err(bad);
+            match asked {
+                Ok(answer) if [response::SUCCESS, response::TOPIC_NOT_EXIST].contains(&answer.code) => {
+                    return Ok((addr.to_string(), answer));
                 }
-                Err(error) => result = Err(error),
+                Ok(answer) => failure = Some(code_error(&addr, &answer)),
+                Err(error) => failure = Some(error),
             }
         }
-        result
+        // There is at least one: options were checked.
+        Err(failure.unwrap_or_else(|| CallError::Lost { addr: String::new() }))
     }
 
     /// The connection to `addr`, made if need be. A broker gets a heartbeat before anything else, so that it knows our
@@ -392,6 +443,11 @@ impl Client {
             while tasks.try_join_next().is_some() {}
             tasks.spawn(work);
         }
+        if self.id.get().is_none() {
+            let id = self.kind.client_id(&self.identity.part, &self.options, connection.local());
+            // Two connections may be made at once: the first name stays.
+            self.id.set(id).unwrap_or(());
+        }
         if peer == Peer::Broker {
             well(addr, connection.call(self.signed(self.heartbeat()), PROBE_LIMIT).await?)?;
         }
@@ -404,6 +460,7 @@ impl Client {
     }
 
     fn signed(&self, mut command: Command) -> Command {
+        self.kind.sign_as(&mut command);
         if let Some(signer) = &self.signer {
             signer.sign(&mut command);
         }
@@ -416,12 +473,6 @@ impl Client {
 enum Peer {
     NameServer,
     Broker,
-}
-
-/// A name that no other client has, on this machine or another: members of a group are told apart by it.
-fn unique_id(part: &str, now_ms: u64) -> String {
-    let random = RandomState::new().build_hasher().finish();
-    format!("weft@{part}@{}@{now_ms}@{random:016x}", std::process::id())
 }
 
 /// Milliseconds since 1970.
@@ -446,6 +497,6 @@ pub(super) fn code_error(addr: &str, answer: &Command) -> CallError {
     CallError::Code { addr: addr.to_owned(), code: answer.code, remark }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

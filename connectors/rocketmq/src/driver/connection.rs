@@ -1,8 +1,10 @@
 //! One TCP connection to a name server or broker, shared by all that ask it something: requests go out without waiting
 //! for answers, and answers find their request by its number.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -23,6 +25,7 @@ use crate::error::CallError;
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
     addr: Arc<str>,
+    local: Option<IpAddr>,
     requests: mpsc::Sender<Request>,
     closing: Arc<Notify>,
 }
@@ -35,12 +38,41 @@ struct Request {
 }
 
 /// What a connection tells on its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Signals {
     /// A connection is lost.
     pub(super) lost: Notify,
     /// A broker says that the members of our group changed.
     pub(super) members: Notify,
+    /// A broker says that the queues of topics changed: those in `changed`.
+    pub(super) topics: Notify,
+    pub(super) changed: Mutex<BTreeSet<String>>,
+    /// Replies that brokers push. When nobody takes them they are dropped: their requesters stop waiting by themselves.
+    pub(super) replies: mpsc::Sender<Command>,
+}
+
+/// Topics that are remembered as changed.
+const CHANGED_MAX: usize = 1024;
+
+impl Signals {
+    /// With what takes `replies`.
+    pub(super) fn new(replies: mpsc::Sender<Command>) -> Self {
+        Self {
+            lost: Notify::new(),
+            members: Notify::new(),
+            topics: Notify::new(),
+            changed: Mutex::default(),
+            replies,
+        }
+    }
+
+    fn topic_changed(&self, topic: &str) {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if changed.len() < CHANGED_MAX {
+            changed.insert(topic.to_owned());
+        }
+        self.topics.notify_one();
+    }
 }
 
 /// Requests that wait to be written. Callers beyond it wait.
@@ -64,6 +96,11 @@ impl Connection {
             .await
             .map_err(|_| fail(format!("no answer in {} ms", limit.as_millis())))?
             .map_err(|error| fail(error.to_string()))?;
+        let socket = match &stream {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => stream.get_ref().0,
+        };
+        let local = socket.local_addr().ok().map(|addr| addr.ip());
         let (sender, requests) = mpsc::channel(QUEUE);
         let closing = Arc::new(Notify::new());
         let io = Io {
@@ -89,7 +126,12 @@ impl Connection {
             }
             signals.lost.notify_one();
         };
-        Ok((Self { addr: Arc::clone(addr), requests: sender, closing }, work))
+        Ok((Self { addr: Arc::clone(addr), local, requests: sender, closing }, work))
+    }
+
+    /// Our own address, as the peer sees it.
+    pub(super) fn local(&self) -> Option<IpAddr> {
+        self.local
     }
 
     /// Whether it can still be used, as far as is known.
@@ -211,7 +253,7 @@ impl Io {
                         answer.send(Ok(command)).unwrap_or(());
                     }
                 }
-                Ok(Some(command)) => self.handle_request(&command),
+                Ok(Some(command)) => self.handle_request(command),
                 Ok(None) => return true,
                 Err(error) => {
                     debug!(addr = &*self.addr, %error, "not a frame");
@@ -221,16 +263,24 @@ impl Io {
         }
     }
 
-    /// Brokers tell that a group's members changed. They ask clients to reset offsets or to tell of themselves as well;
-    /// that is refused.
-    fn handle_request(&mut self, request: &Command) {
-        if request.code == request::NOTIFY_CONSUMER_IDS_CHANGED {
-            self.signals.members.notify_one();
-            return;
-        }
-        if !request.is_oneway() {
-            let answer = Command::answer(request, response::REQUEST_CODE_NOT_SUPPORTED);
-            encode(&answer, Encoding::Json, &mut self.output).unwrap_or(());
+    /// Brokers tell that a group's members or a topic's queues changed, and push replies. They ask clients to reset offsets or
+    /// to tell of themselves as well; that is refused.
+    fn handle_request(&mut self, request: Command) {
+        match request.code {
+            request::NOTIFY_CONSUMER_IDS_CHANGED => self.signals.members.notify_one(),
+            defibus::code::request::TOPIC_CHANGED => {
+                self.signals.topic_changed(request.field("topic").unwrap_or_default());
+            }
+            defibus::code::request::PUSH_REPLY => {
+                if self.signals.replies.try_send(request).is_err() {
+                    debug!(addr = &*self.addr, "a reply is dropped");
+                }
+            }
+            _ if request.is_oneway() => {}
+            _ => {
+                let answer = Command::answer(&request, response::REQUEST_CODE_NOT_SUPPORTED);
+                encode(&answer, Encoding::Json, &mut self.output).unwrap_or(());
+            }
         }
     }
 }

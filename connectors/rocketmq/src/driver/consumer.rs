@@ -18,7 +18,7 @@ use tracing::{debug, info};
 
 use super::client::Client;
 use super::drained;
-use crate::allot::allot;
+use super::replier::Replier;
 use crate::error::CallError;
 use crate::template::Template;
 
@@ -31,6 +31,8 @@ pub(super) struct Consumer {
     /// What becomes of messages, by their topics as brokers call them.
     pub(super) rules: BTreeMap<String, Rule>,
     pub(super) manner: Manner,
+    /// Where requests from DeFiBus wait for their answer.
+    pub(super) replier: Option<Replier>,
     /// Bytes that were pulled and are not kept yet, of all queues.
     pub(super) pulled: watch::Sender<usize>,
     /// How often in a row a broker did not say who is in the group.
@@ -151,7 +153,7 @@ impl Consumer {
             match self.client.members(&subscription.topic).await {
                 Ok(list) => {
                     // A broker that has just started learns of us with the next heartbeat.
-                    whole &= list.contains(&self.client.id);
+                    whole &= list.iter().any(|member| member == self.client.id());
                     *known = Some(list);
                 }
                 Err(error) => {
@@ -181,7 +183,7 @@ impl Consumer {
     }
 
     fn check_that_nobody_else_is_here(&self, members: &[Option<Vec<String>>]) {
-        let me = &self.client.id;
+        let me = self.client.id();
         let stranger = members.iter().flatten().flatten().find(|member| *member != me);
         let group = &self.client.identity.group;
         match stranger {
@@ -200,9 +202,9 @@ impl Consumer {
         for (place, (subscription, members)) in self.client.identity.inward.iter().zip(members).enumerate() {
             let Some(route) = self.client.known_route(&subscription.topic) else { continue };
             let share = match members {
-                _ if self.manner.alone => &route.readable[..],
-                Some(members) => allot(&route.readable, members, &self.client.id),
-                None => &[],
+                _ if self.manner.alone => route.readable.clone(),
+                Some(members) => self.client.kind.share(&route, members, self.client.id()),
+                None => Vec::new(),
             };
             ours.extend(share.iter().map(|queue| (place, Arc::clone(&queue.broker), queue.id)));
         }

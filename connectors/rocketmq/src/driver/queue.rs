@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use defibus::Empty;
 use remoting::code::response;
 use remoting::sys_flag::COMPRESSED;
 use remoting::{Command, StoredMessage, decode_messages};
@@ -13,18 +14,22 @@ use tracing::{debug, warn};
 use super::client::code_error;
 use super::consumer::{Consumer, Key, LOOK};
 use super::drained;
-use crate::Start;
 use crate::error::CallError;
 use crate::inflate::inflate;
 use crate::lease::Lease;
 use crate::request::{self, Place};
 use crate::route::Queue;
 use crate::subscription::{RETRY, Subscription};
+use crate::{Kind, Start};
 
 /// How long a broker holds a pull when there is nothing; an arrival ends it at once.
 const HOLD_MS: i64 = 15_000;
 /// Brokers look every 5 s whether a hold is over.
 const PULL_LIMIT: Duration = Duration::from_secs(25);
+/// After a pull that DeFiBus refused; its lock gives a queue up when its holder is silent for 100 ms.
+const LOCKED_PAUSE: Duration = Duration::from_millis(200);
+/// An answer without messages that is quicker was not held.
+const QUICK: Duration = Duration::from_millis(500);
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) const LAST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -46,6 +51,8 @@ pub(super) struct Pulled {
     pub(super) messages: Vec<StoredMessage>,
     /// The broker that they can be given back to.
     pub(super) addr: Arc<str>,
+    /// Its cluster, if it is known.
+    pub(super) cluster: Option<Arc<str>>,
 }
 
 /// What became of one pull.
@@ -161,8 +168,12 @@ impl Consumer {
             self.commit(key, topic, cursor).await;
         }
         let wanted = (&subscription.wanted, self.client.sub_version);
-        let pull = request::pull(&place, next, cursor.kept, HOLD_MS, wanted);
+        let mut pull = request::pull(&place, next, cursor.kept, HOLD_MS, wanted);
+        if self.client.kind == Kind::Defibus {
+            pull = pull.with("clientId", self.client.id());
+        }
         let from = replica.as_ref().unwrap_or(&queue.addr);
+        let asked = Instant::now();
         let answer = self.client.ask(from, pull, PULL_LIMIT).await?;
         let suggested = answer.number("suggestWhichBrokerId").unwrap_or_default();
         let moved = answer.number("nextBeginOffset").ok_or_else(|| bad(&queue, "no nextBeginOffset"));
@@ -171,6 +182,11 @@ impl Consumer {
                 let messages = decode(answer).await.map_err(|error| bad(&queue, error))?;
                 // A broker may hand out whole batches, with messages before the offset that was asked for.
                 (moved?, messages.into_iter().filter(|message| message.queue_offset >= next).collect())
+            }
+            response::PULL_NOT_FOUND if self.client.kind == Kind::Defibus => {
+                let empty = Empty::of(&answer);
+                self.wait_after(empty, asked.elapsed(), key, topic).await;
+                (if let Empty::Taken(offset) = empty { offset } else { next }, Vec::new())
             }
             response::PULL_NOT_FOUND => (next, Vec::new()),
             response::PULL_RETRY_IMMEDIATELY => (moved?, Vec::new()),
@@ -183,7 +199,24 @@ impl Consumer {
         };
         cursor.next = Some(moved);
         cursor.from = suggested;
-        Ok(Pulled { messages, addr: queue.addr })
+        let route = self.client.known_route(topic);
+        let cluster = route.and_then(|route| route.cluster(&key.1).cloned());
+        Ok(Pulled { messages, addr: queue.addr, cluster })
+    }
+
+    /// An answer that came at once stands for a refusal at DeFiBus: another member has the queue, or the broker does not know
+    /// us. Who asks again at once would do so without end.
+    async fn wait_after(&self, empty: Empty, took: Duration, key: &Key, topic: &str) {
+        match empty {
+            Empty::Locked => {
+                self.client.counters.locked.increment(1);
+                debug!(topic, queue = key.2, "another member has the queue");
+                sleep(LOCKED_PAUSE).await;
+            }
+            Empty::Taken(offset) => debug!(topic, queue = key.2, offset, "has the queue now"),
+            Empty::Nothing if took < QUICK => sleep(LOCKED_PAUSE).await,
+            Empty::Nothing => {}
+        }
     }
 
     /// Where the queue is now: a broker may come back under another address. And the address of its replica `from`, if
@@ -279,7 +312,7 @@ impl Consumer {
         let (queue, _) = self.queue(key, topic, 0).await?;
         let place = Place { group: &self.client.identity.group, topic, queue: &queue };
         let asked = Instant::now().into_std();
-        let answer = self.client.ask_well(&queue.addr, request::lock(&self.client.id, &place)).await?;
+        let answer = self.client.ask_well(&queue.addr, request::lock(self.client.id(), &place)).await?;
         let given =
             request::is_locked(&answer.body, &place).map_err(|error| bad(&queue, error.to_string()))?;
         if given {
@@ -293,7 +326,7 @@ impl Consumer {
     async fn unlock(&self, key: &Key, topic: &str) {
         let Ok((queue, _)) = self.queue(key, topic, 0).await else { return };
         let place = Place { group: &self.client.identity.group, topic, queue: &queue };
-        if let Err(error) = self.client.ask_well(&queue.addr, request::unlock(&self.client.id, &place)).await
+        if let Err(error) = self.client.ask_well(&queue.addr, request::unlock(self.client.id(), &place)).await
         {
             debug!(topic, queue = key.2, %error, "the lock ends by itself");
         }
@@ -311,6 +344,15 @@ impl Drop for Held<'_> {
         self.consumer.pulled.send_modify(|pulled| *pulled -= self.bytes);
         self.consumer.client.counters.pulled.decrement(self.bytes as f64);
     }
+}
+
+/// As [`inflated`], on a thread for such work if it is compressed.
+pub(super) async fn inflate_aside(message: StoredMessage) -> StoredMessage {
+    if message.sys_flag & COMPRESSED == 0 {
+        return message;
+    }
+    let as_it_is = message.clone();
+    tokio::task::spawn_blocking(move || inflated(message)).await.unwrap_or(as_it_is)
 }
 
 /// The messages of an answer; compressed bodies are inflated on a thread for such work.

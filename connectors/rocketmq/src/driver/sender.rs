@@ -1,5 +1,6 @@
 //! Sends what is in an [`Outbox`]: each lane one request at a time, all lanes side by side.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::pin::Pin;
@@ -14,12 +15,13 @@ use remoting::{BatchEntry, Command};
 use tokio::time::sleep_until;
 use tracing::{debug, warn};
 
-use super::client::{Client, code_error, now_ms};
+use super::client::{Client, code_error, locked, now_ms};
 use crate::deflate::deflate;
 use crate::error::{CallError, Unfit};
+use crate::kind::choose_near;
 use crate::outbox::{Item, LANES, Lane, Outbox};
-use crate::route::Queue;
-use crate::{Unconfirmed, request};
+use crate::route::{Queue, Route};
+use crate::{Kind, Unconfirmed, request};
 
 /// Sends messages and gives their tickets back.
 pub(super) struct Sender<T> {
@@ -28,6 +30,8 @@ pub(super) struct Sender<T> {
     patience: Option<Duration>,
     outbox: Outbox<T>,
     flights: FuturesUnordered<Flight>,
+    /// Topics of which no queue takes more: circuit break.
+    full: BTreeSet<Arc<str>>,
 }
 
 /// What became of one message.
@@ -42,6 +46,9 @@ pub(super) enum Failure {
     /// RocketMQ refused it for too long.
     #[error("{0}")]
     Refused(String),
+    /// It waited too long, because consumers are too far behind.
+    #[error("consumers are too far behind, and no queue takes more (circuit break)")]
+    Full,
     /// It waited too long.
     #[error("RocketMQ did not take it in time")]
     Late,
@@ -53,9 +60,13 @@ type Flight = Pin<Box<dyn Future<Output = (Lane, Verdict)> + Send>>;
 enum Verdict {
     Sent(usize),
     Again(CallError),
+    /// The consumers of the queue are too far behind; and whether those of all others are, too.
+    Full(bool),
     Illegal(String),
 }
 
+/// Before a topic is tried again of which no queue takes more. Brokers measure every 30 s.
+const FULL_PAUSE: Duration = Duration::from_secs(2);
 /// Messages that wait at most, beside the limit in bytes.
 const COUNT_MAX: usize = 8192;
 
@@ -63,7 +74,7 @@ impl<T> Sender<T> {
     pub(super) fn new(client: Arc<Client>, patience: Option<Duration>) -> Self {
         let alone_above = client.options.compress_above.map_or(usize::MAX, |limit| limit.as_usize());
         let outbox = Outbox::new(client.options.batch_max.as_usize(), alone_above);
-        Self { client, patience, outbox, flights: FuturesUnordered::new() }
+        Self { client, patience, outbox, flights: FuturesUnordered::new(), full: BTreeSet::new() }
     }
 
     /// How many more bytes and messages it takes; 0 of either: none now.
@@ -92,7 +103,8 @@ impl<T> Sender<T> {
             let now = tokio::time::Instant::now().into_std();
             let late = self.outbox.take_late(now);
             if !late.is_empty() {
-                return late.into_iter().map(|ticket| (ticket, Err(Failure::Late))).collect();
+                let why = || if self.full.is_empty() { Failure::Late } else { Failure::Full };
+                return late.into_iter().map(|ticket| (ticket, Err(why()))).collect();
             }
             while let Some((lane, messages)) = self.outbox.next_request(now) {
                 self.flights.push(Box::pin(send(Arc::clone(&self.client), lane, messages)));
@@ -120,6 +132,7 @@ impl<T> Sender<T> {
                 counters.sent.increment(count as u64);
                 counters.requests.increment(1);
                 self.client.condition.no_trouble(&lane.topic);
+                self.full.remove(&lane.topic);
                 self.outbox.sent(lane).into_iter().map(|ticket| (ticket, Ok(()))).collect()
             }
             Verdict::Again(error) => {
@@ -142,10 +155,22 @@ impl<T> Sender<T> {
                         given_up.into_iter().map(failed).collect()
                     }
                     None => {
-                        self.outbox.failed(lane, now);
+                        self.outbox.failed(lane, now, Duration::ZERO);
                         Vec::new()
                     }
                 }
+            }
+            Verdict::Full(all) => {
+                counters.circuit_breaks.increment(1);
+                counters.retries.increment(1);
+                if all {
+                    let error = CallError::Full(lane.topic.to_string());
+                    self.client.condition.trouble(&lane.topic, error.to_string());
+                    self.full.insert(Arc::clone(&lane.topic));
+                }
+                let least = if all { FULL_PAUSE } else { Duration::ZERO };
+                self.outbox.failed(lane, tokio::time::Instant::now().into_std(), least);
+                Vec::new()
             }
             Verdict::Illegal(reason) => {
                 let refused = self.outbox.refused(lane);
@@ -173,8 +198,8 @@ async fn send(client: Arc<Client>, lane: Lane, messages: Vec<BatchEntry>) -> (La
 async fn try_send(client: &Client, lane: &Lane, messages: &[BatchEntry]) -> Result<Verdict, CallError> {
     let route = client.route(&lane.topic).await?;
     let begun = tokio::time::Instant::now();
-    let queue = client.avoided().choose(&route.writable, lane.number, begun.into_std()).cloned();
-    let queue = queue.ok_or_else(|| CallError::NoQueue(lane.topic.to_string()))?;
+    let choice = choose(client, &route, lane.number, begun.into_std());
+    let (queue, all_full) = choice.ok_or_else(|| CallError::NoQueue(lane.topic.to_string()))?;
     let small = compressed(client, messages).await;
     let payload = match &small {
         Some(small) => (COMPRESSED, std::slice::from_ref(small)),
@@ -183,6 +208,18 @@ async fn try_send(client: &Client, lane: &Lane, messages: &[BatchEntry]) -> Resu
     let command = request::send(&client.identity.producer, &lane.topic, &queue, now_ms(), payload);
     let answer = client.ask(&queue.addr, command, client.limit()).await;
     let now = tokio::time::Instant::now();
+    if client.kind == Kind::Defibus
+        && let Ok(answer) = &answer
+    {
+        let mut isolation = locked(&client.isolation);
+        if answer.code == defibus::code::response::CIRCUIT_BREAK {
+            isolation.isolate(&queue.broker, queue.id, now.into_std());
+            return Ok(Verdict::Full(all_full));
+        }
+        if answer.code == response::SUCCESS {
+            isolation.release(&queue.broker, queue.id);
+        }
+    }
     match verdict(client, &queue, messages.len(), answer) {
         Ok(verdict) => {
             client.avoided().answered(&queue.broker, now - begun, now.into_std());
@@ -191,6 +228,23 @@ async fn try_send(client: &Client, lane: &Lane, messages: &[BatchEntry]) -> Resu
         Err(error) => {
             client.avoided().failed(&queue.broker, now.into_std());
             Err(error)
+        }
+    }
+}
+
+/// The queue for a lane: one of a broker that is not avoided, if there is one. At DeFiBus one of our own data centre comes
+/// first, and one that took messages lately; and whether none did.
+fn choose(client: &Client, route: &Route, lane: u64, now: Instant) -> Option<(Queue, bool)> {
+    match client.kind {
+        Kind::RocketMq => Some((client.avoided().choose(&route.writable, lane, now)?.clone(), false)),
+        Kind::Defibus => {
+            let (isolation, avoided) = (locked(&client.isolation), client.avoided());
+            let shunned = |queue: &Queue| {
+                isolation.is_isolated(&queue.broker, queue.id, now) || avoided.avoids(&queue.broker, now)
+            };
+            let queue = choose_near(route, lane, client.options.idc.as_deref(), shunned)?;
+            let full = isolation.is_isolated(&queue.broker, queue.id, now);
+            Some((queue.clone(), full))
         }
     }
 }
@@ -231,7 +285,7 @@ async fn compressed(client: &Client, messages: &[BatchEntry]) -> Option<BatchEnt
 fn is_trouble(error: &CallError) -> bool {
     match error {
         CallError::Code { code, .. } => ![response::SYSTEM_BUSY, response::FLOW_CONTROL].contains(code),
-        CallError::NoTopic(_) | CallError::NoQueue(_) | CallError::Encode(_) => true,
+        CallError::NoTopic(_) | CallError::NoQueue(_) | CallError::Full(_) | CallError::Encode(_) => true,
         CallError::Connect { .. }
         | CallError::Lost { .. }
         | CallError::TimedOut { .. }
@@ -246,6 +300,7 @@ fn is_refusal(error: &CallError) -> bool {
         CallError::Code { code, .. } => [response::NO_PERMISSION, response::TOPIC_NOT_EXIST].contains(code),
         CallError::NoTopic(_) | CallError::NoQueue(_) => true,
         CallError::Encode(_)
+        | CallError::Full(_)
         | CallError::Connect { .. }
         | CallError::Lost { .. }
         | CallError::TimedOut { .. }

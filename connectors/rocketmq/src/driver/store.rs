@@ -10,7 +10,7 @@ use event::{Reject, RejectKind};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::client::Client;
+use super::client::{Client, now_ms};
 use super::drained;
 use super::sender::{Done, Failure, Sender};
 use crate::binding::{Labels, to_message};
@@ -92,13 +92,14 @@ impl Intake {
         for (place, entry) in entries.into_iter().enumerate() {
             // A note without an event is the core's own affair; it keeps those in its log.
             let Some(event) = entry.event else { continue };
-            match to_message(&event, Labels::default(), options.message_max.as_usize()) {
+            let properties = self.client.kind.properties(&event, options.ttl_ms, now_ms());
+            match to_message(&event, Labels::default(), properties, options.message_max.as_usize()) {
                 Ok(message) => {
                     let deadline = Some(deadline.into_std());
                     sender.push(
                         &self.topic,
                         event.topic().as_str(),
-                        Item { message, ticket: (number, place), deadline },
+                        Item { message, ticket: (number, place), deadline, alone: false },
                     );
                     waiting.left += 1;
                 }
@@ -122,6 +123,7 @@ impl Intake {
             if let Err(failure) = result {
                 let kind = match failure {
                     Failure::Unfit(_) | Failure::Refused(_) => RejectKind::Denied,
+                    Failure::Full => RejectKind::Busy,
                     Failure::Late => RejectKind::Unavailable,
                 };
                 waiting.refused.push((place, Reject::new(kind, failure.to_string())));
