@@ -14,7 +14,7 @@
 //! | [`quic`] | a QUIC client |
 //! | [`socket`] | a WebSocket client |
 //! | [`sse`] | server-sent events as a reader reads them |
-//! | [`real`] | other people's clients: mosquitto, Paho, HiveMQ's, MQTT.js, curl, Chromium, aioquic, the Java clients of RocketMQ and EventMesh, the CloudEvents SDKs |
+//! | [`real`] | other people's clients: mosquitto, Paho, HiveMQ's, MQTT.js, curl, Chromium, aioquic, the Java clients of RocketMQ, DeFiBus and EventMesh, the CloudEvents SDKs |
 //! | [`process`], [`util`] | child processes with their output kept; ports, seeds, waiting |
 //!
 //! | variable | meaning |

@@ -7,6 +7,7 @@ mod aioquic;
 mod browser;
 mod conversation;
 mod curl;
+mod defibus;
 mod eventmesh;
 mod mosquitto;
 mod paho;
@@ -19,6 +20,7 @@ pub use aioquic::converse_over_quic;
 pub use browser::Browser;
 pub use conversation::{Speaker, converse_in_browser};
 pub use curl::EventStream;
+pub use defibus::{Defibus, DefibusClient};
 pub use eventmesh::{EventMesh, eventmesh_cases};
 pub use mosquitto::{mosquitto_publisher, mosquitto_subscriber};
 pub use paho::paho_publisher;
@@ -40,6 +42,8 @@ pub enum Tool {
     Chromium,
     /// A JDK and Maven: RocketMQ and its client.
     Java,
+    /// The broker that stands in for DeFiBus'.
+    Defibus,
     /// Eclipse Paho for Go, built by `tests/real/build.sh`.
     PahoGo,
     /// The MQTT clients in Java, built by `tests/real/build.sh`.
@@ -67,6 +71,7 @@ impl Tool {
             Self::Curl => runs("curl", &["--version"]),
             Self::Chromium => browser::program().is_some(),
             Self::Java => runs("javac", &["-version"]) && runs("mvn", &["-v"]),
+            Self::Defibus => defibus::is_there(),
             Self::PahoGo => conversation::is_built("paho-go"),
             Self::JavaClients => runs("java", &["-version"]) && conversation::is_built("java"),
             Self::MqttJs => runs("node", &["--version"]) && conversation::is_built("mqttjs"),
@@ -90,6 +95,7 @@ impl Tool {
             Self::Curl => "curl (apt-get install curl)",
             Self::Chromium => "Chromium (apt-get install chromium)",
             Self::Java => "Java and Maven (apt-get install openjdk-17-jdk-headless maven)",
+            Self::Defibus => "a stand-in for DeFiBus' broker (../shared/defibus/standin)",
             Self::PahoGo => "Eclipse Paho for Go (Go 1.24 or later; tests/real/build.sh paho-go)",
             Self::JavaClients => {
                 "MQTT clients in Java (apt-get install openjdk-17-jdk-headless maven; tests/real/build.sh java)"

@@ -19,6 +19,8 @@ use crate::weft::root;
 pub struct RocketMq {
     /// Address of the name server.
     pub name_server: String,
+    /// Address of the broker.
+    pub broker: String,
     folder: TempDir,
 }
 
@@ -60,9 +62,11 @@ impl RocketMq {
         let output = command.output().await.unwrap();
         assert!(output.status.success(), "rmq.sh up: {}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let name_server =
-            text.lines().find_map(|line| line.strip_prefix("RMQ_NAMESRV=")).expect("RMQ_NAMESRV");
-        Self { name_server: name_server.to_owned(), folder }
+        let value = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            line.unwrap_or_else(|| panic!("no {name} in {text}")).to_owned()
+        };
+        Self { name_server: value("RMQ_NAMESRV"), broker: value("RMQ_BROKER"), folder }
     }
 
     /// Kills the broker (SIGKILL).
@@ -133,7 +137,7 @@ impl RocketMq {
         })
     }
 
-    fn java(&self, class: &str) -> Command {
+    pub(super) fn java(&self, class: &str) -> Command {
         let mut command = Command::new(script());
         command.arg("java").arg(self.folder.path()).arg(class);
         command

@@ -1,0 +1,99 @@
+//! A broker that stands in for DeFiBus', and the published client of DeFiBus, by way of `tests/rocketmq/rmq.sh`.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::RocketMq;
+use crate::process::Process;
+use crate::weft::root;
+
+/// A name server and a broker of the cluster `GZ-defibus`. Gone when dropped.
+#[derive(Debug)]
+pub struct Defibus {
+    rocketmq: RocketMq,
+}
+
+/// DeFiBus' own client in one role. Killed when dropped.
+#[derive(Debug)]
+pub struct DefibusClient {
+    process: Process,
+    lines: mpsc::Receiver<String>,
+}
+
+/// How long a client may take for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Defibus {
+    /// Starts one with these topics: brokers of DeFiBus make none by themselves.
+    pub async fn start(topics: &[&str]) -> Self {
+        let rocketmq = RocketMq::start("defibus").await;
+        let mut broker = TcpStream::connect(&rocketmq.broker).await.unwrap();
+        for topic in topics {
+            // UPDATE_AND_CREATE_TOPIC.
+            let header = format!(
+                r#"{{"code":17,"flag":0,"language":"OTHER","opaque":1,"version":293,"extFields":{{"topic":"{topic}","defaultTopic":"TBW102","readQueueNums":"2","writeQueueNums":"2","perm":"6","topicFilterType":"SINGLE_TAG","topicSysFlag":"0","order":"false"}}}}"#
+            );
+            let len = u32::try_from(header.len()).unwrap();
+            broker.write_u32(len + 4).await.unwrap();
+            broker.write_u32(len).await.unwrap();
+            broker.write_all(header.as_bytes()).await.unwrap();
+            let len = broker.read_u32().await.unwrap();
+            let mut answer = vec![0; usize::try_from(len).unwrap()];
+            broker.read_exact(&mut answer).await.unwrap();
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            assert!(answer.contains(r#""code":0"#), "{topic}: {answer}");
+        }
+        Self { rocketmq }
+    }
+
+    /// Address of the name server.
+    pub fn name_server(&self) -> &str {
+        &self.rocketmq.name_server
+    }
+
+    /// Kills the broker (SIGKILL).
+    pub async fn kill_broker(&self) {
+        self.rocketmq.kill_broker().await;
+    }
+
+    /// Starts the broker again and waits until it answers.
+    pub async fn restart_broker(&self) {
+        self.rocketmq.restart_broker().await;
+    }
+
+    /// A client in a role, as `Defibus.java` has them; started when this returns.
+    pub async fn client(&self, role: &str, topic: &str, more: &str) -> DefibusClient {
+        let mut command = self.rocketmq.java("Defibus");
+        command.args([self.name_server(), "GZ", role, topic, more]);
+        let (sender, lines) = mpsc::channel(1024);
+        let process = Process::start(role, command, move |line| {
+            sender.try_send(line.to_owned()).expect("a test reads what its client says");
+        });
+        let mut client = DefibusClient { process, lines };
+        assert_eq!(client.next().await, "ready");
+        client
+    }
+}
+
+impl DefibusClient {
+    /// The next line that it says; panics when none comes.
+    pub async fn next(&mut self) -> String {
+        let line = timeout(PATIENCE, self.lines.recv()).await;
+        let line =
+            line.unwrap_or_else(|_| panic!("the client says nothing\n{}", self.process.output().tail(30)));
+        line.unwrap_or_else(|| panic!("the client ended\n{}", self.process.output().tail(30)))
+    }
+
+    /// Gives it a body to send.
+    pub async fn say(&mut self, body: &str) {
+        self.process.write(&format!("{body}\n")).await.unwrap();
+    }
+}
+
+pub(super) fn is_there() -> bool {
+    root().join("../shared/defibus/standin/StandIn.java").exists()
+}
