@@ -262,3 +262,49 @@ impl Stream {
         }
     }
 }
+
+/// A request over HTTP is answered with what an MQTT 5 device publishes to the Response Topic.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_answers_a_request_over_http() {
+    let weft = Weft::start().await;
+    let (mut device, _) = Client::connect(weft.mqtt, &Connect::v5("device")).await.unwrap();
+    device.subscribe(&[("ask/+", 1)]).await;
+    let url = format!("http://{}/events?topic=ask/light&reply_ms=20000", weft.http);
+    let ask = |accept: &'static str| {
+        let request = reqwest::Client::new().post(&url).header("accept", accept).body("on?");
+        tokio::spawn(async move {
+            let answer = request.send().await.unwrap();
+            let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+            (answer.status().as_u16(), kind, answer.text().await.unwrap())
+        })
+    };
+    let plain = ask("*/*");
+    let request = device.message().await.unwrap().expect("a request");
+    assert_eq!(request.payload, b"on?");
+    let reply_to = request.properties.iter().find_map(|one| match one {
+        Property::Text(8, topic) => Some(topic.clone()),
+        _ => None,
+    });
+    let correlation = request.properties.iter().find(|one| matches!(one, Property::Data(9, _))).unwrap();
+    let reply_to = reply_to.expect("a Response Topic");
+    // An answer to another request is none.
+    device.publish(Publish::new(&reply_to, "nonsense", 1)).await.unwrap();
+    device.publish(Publish::new(&reply_to, "{\"on\":true}", 1).with(correlation.clone())).await.unwrap();
+    assert_eq!(plain.await.unwrap(), (200, "application/json".into(), "{\"on\":true}".into()));
+
+    let structured = ask(STRUCTURED);
+    let request = device.message().await.unwrap().expect("a request");
+    let told = |one: &Property| matches!(one, Property::Data(9, _) | Property::Text(8, _));
+    let mut told = request.properties.into_iter().filter(told).collect::<Vec<_>>();
+    let topic = told.iter().position(|one| matches!(one, Property::Text(8, _))).unwrap();
+    let Property::Text(_, reply_to) = told.remove(topic) else { unreachable!("it is a text") };
+    device.publish(Publish::new(&reply_to, "yes", 0).with(told.remove(0))).await.unwrap();
+    let (status, kind, body) = structured.await.unwrap();
+    assert_eq!((status, &*kind), (200, STRUCTURED));
+    let event: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&event["data"], &event["type"]), (&"yes".into(), &"weft.message".into()));
+
+    let url = format!("http://{}/events?topic=nobody&reply_ms=50", weft.http);
+    let late = reqwest::Client::new().post(url).body("x").send().await.unwrap();
+    assert_eq!(late.status().as_u16(), 504);
+}

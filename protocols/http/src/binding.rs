@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -27,7 +28,12 @@ pub(crate) struct PublishQuery {
     retain: bool,
     /// What the event is to ask for beside, as if it said so itself.
     asks: Vec<(ByteString, ByteString)>,
+    /// The answer is the reply to the event, which may take so long.
+    reply: Option<Duration>,
 }
+
+/// The longest wait for a reply, milliseconds.
+const REPLY_MAX: u64 = 600_000;
 
 /// What may stand in the query as well as in the event: a browser's form or curl has no attributes.
 const ASKS: [&str; 4] = ["delayms", "deliverytime", "transaction", "transactionid"];
@@ -46,15 +52,27 @@ impl PublishQuery {
             match (&*name, &*value) {
                 ("topic", _) if query.topic.is_none() => query.topic = Some(value),
                 ("retain", "true" | "false") => query.retain = value == "true",
+                ("reply_ms", _) if query.reply.is_none() => {
+                    let ms = value.parse().ok().filter(|ms| (1..=REPLY_MAX).contains(ms));
+                    let Some(ms) = ms else {
+                        return Err(unknown(&name, &value, &format!("reply_ms=1..={REPLY_MAX}")));
+                    };
+                    query.reply = Some(Duration::from_millis(ms));
+                }
                 (ask, _) if ASKS.contains(&ask) => query.asks.push((name.into(), value.into())),
                 _ => {
                     let known = "topic=TOPIC once, retain=true or retain=false, delayms=MILLISECONDS, deliverytime=TIME, \
-                                 transaction=half, commit or rollback, transactionid=ID";
+                                 transaction=half, commit or rollback, transactionid=ID, reply_ms=MILLISECONDS";
                     return Err(unknown(&name, &value, known));
                 }
             }
         }
         Ok(query)
+    }
+
+    /// How long to wait for the reply to the event, if that is the answer.
+    pub(crate) fn reply(&self) -> Option<Duration> {
+        self.reply
     }
 
     /// The event, asking for what the query asks for.
@@ -325,7 +343,10 @@ mod tests {
         assert_eq!(request.wanted[0].replay, Some(Start::Behind(Position(7))));
         let uri: Uri = "/events?topic=a+b%2Fc&retain=true".parse().unwrap();
         let query = PublishQuery::parse(&uri).unwrap();
-        assert_eq!(query, PublishQuery { topic: Some("a b/c".to_owned()), retain: true, asks: Vec::new() });
+        assert_eq!(
+            query,
+            PublishQuery { topic: Some("a b/c".to_owned()), retain: true, ..PublishQuery::default() }
+        );
     }
 
     #[test]

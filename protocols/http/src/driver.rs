@@ -25,6 +25,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, sleep, timeout};
 use tower::Service as _;
 
+mod ask;
+
 use crate::Options;
 use crate::binding::{PublishQuery, StreamRequest, publishes};
 use crate::origin::From;
@@ -215,9 +217,17 @@ async fn publish(front: &Front, request: Request) -> Result<Response, Problem> {
         })?,
     };
     let body_bytes = body.len() as u64;
-    let batch = publishes(&head.headers, body, &query, &front.options, &mut front.hub.stamps(), now_ms())?;
+    let mut batch =
+        publishes(&head.headers, body, &query, &front.options, &mut front.hub.stamps(), now_ms())?;
     who.allowance.charge(batch.len().max(1) as u64, body_bytes, Instant::now().into_std());
     let ids: Vec<String> = batch.iter().map(|publish| publish.event.id().into_owned()).collect();
+    if let Some(wait) = query.reply() {
+        let (Some(publish), true) = (batch.pop(), batch.is_empty()) else {
+            return Err(Problem::new(Kind::Query, "reply_ms is for one event, not for a batch"));
+        };
+        metrics::counter!("weft_http_events_received_total").increment(1);
+        return ask::ask(front, &who, publish, wait, &head.headers).await;
+    }
     if !batch.is_empty() {
         let outcome = front.hub.publish(&who, batch).outcome_before(sleep(patience)).await?;
         refusals(outcome, &ids)?;

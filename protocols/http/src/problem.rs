@@ -41,6 +41,7 @@ pub(crate) enum Kind {
     MediaType,
     TooLarge,
     Timeout,
+    Unanswered,
     Origin,
     Method,
     Rejected(RejectKind),
@@ -70,6 +71,9 @@ impl Kind {
             }
             Self::Timeout => {
                 ("urn:weft:problem:timeout", StatusCode::REQUEST_TIMEOUT, "The request took too long")
+            }
+            Self::Unanswered => {
+                ("urn:weft:problem:unanswered", StatusCode::GATEWAY_TIMEOUT, "Nobody answered in time")
             }
             Self::Origin => {
                 ("urn:weft:problem:origin", StatusCode::FORBIDDEN, "Web pages of this origin may not")
@@ -113,6 +117,7 @@ impl Kind {
             | Self::MediaType
             | Self::TooLarge
             | Self::Timeout
+            | Self::Unanswered
             | Self::Origin
             | Self::Method => None,
         }
