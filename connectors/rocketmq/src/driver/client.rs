@@ -35,6 +35,8 @@ const PROBE_LIMIT: Duration = Duration::from_secs(1);
 const MISSES: u32 = 4;
 /// Between a lost connection and the next try, so that a peer that accepts and closes keeps nobody busy.
 const BREATH: Duration = Duration::from_millis(50);
+/// How old a route of a new topic may be at least.
+const YOUNG: Duration = Duration::from_secs(1);
 /// Replies that wait to be handed out.
 const REPLIES: usize = 1024;
 /// How often a name server is asked for all brokers, in probes.
@@ -102,7 +104,18 @@ struct Slot {
 struct Known {
     route: Arc<Route>,
     at: Instant,
+    /// Since when the topic is known.
+    since: Instant,
     doubted: bool,
+}
+
+impl Known {
+    /// Whether it need not be asked for anew. Brokers make a new topic one after the other, so a young route may lack some:
+    /// it is asked for after one second, then ever more seldom.
+    fn is_fresh(&self, oldest: Duration) -> bool {
+        let age = (self.since.elapsed() / 2).clamp(YOUNG, oldest.max(YOUNG));
+        !self.doubted && !self.route.to_be_created && self.at.elapsed() < age
+    }
 }
 
 impl Client {
@@ -302,9 +315,7 @@ impl Client {
         let named: BTreeSet<String> = self.identity.out.iter().chain(inward).cloned().collect();
         let met: Vec<String> = locked(&self.routes).keys().cloned().collect();
         for topic in named.iter().chain(met.iter().filter(|topic| !named.contains(*topic))) {
-            let fresh = |known: &Known| {
-                !known.doubted && !known.route.to_be_created && known.at.elapsed() < self.kind.route_age()
-            };
+            let fresh = |known: &Known| known.is_fresh(self.kind.route_age());
             if locked(&self.routes).get(topic).is_some_and(fresh) {
                 continue;
             }
@@ -340,8 +351,12 @@ impl Client {
             return Ok(route);
         }
         let route = Arc::new(found?);
-        let known = Known { route: Arc::clone(&route), at: Instant::now(), doubted: false };
-        locked(&self.routes).insert(topic.to_owned(), known);
+        let now = Instant::now();
+        let mut routes = locked(&self.routes);
+        let before = routes.get(topic).filter(|known| !known.route.to_be_created);
+        let since = before.map_or(now, |known| known.since);
+        routes.insert(topic.to_owned(), Known { route: Arc::clone(&route), at: now, since, doubted: false });
+        drop(routes);
         Ok(route)
     }
 
