@@ -11,7 +11,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use event::hub::{Attach, Link, Publish, Room, Subscribe, SubscribeOptions};
 use event::json::EVENT_TYPE;
-use event::{Event, Guarantee, Principal, Reject, RejectKind, TopicFilter, TopicName};
+use event::{Event, Guarantee, Principal, REPLY_TOPICS, Reject, RejectKind, TopicFilter, TopicName};
 use http::{HeaderMap, StatusCode, header};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -75,7 +75,7 @@ async fn listen(front: &Front, name: &str) -> Result<Box<dyn Link>, Problem> {
 }
 
 fn topic(name: &str) -> Result<TopicName, Reject> {
-    TopicName::parse(format!("$reply/{name}")).map_err(|_| Reject::closed())
+    TopicName::parse(format!("{REPLY_TOPICS}{name}")).map_err(|_| Reject::closed())
 }
 
 /// The reply's data under its content type; the whole event to who asks for CloudEvents.
