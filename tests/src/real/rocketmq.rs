@@ -137,7 +137,8 @@ impl RocketMq {
         })
     }
 
-    pub(super) fn java(&self, class: &str) -> Command {
+    /// Runs a class of `tests/rocketmq/java`.
+    pub fn java(&self, class: &str) -> Command {
         let mut command = Command::new(script());
         command.arg("java").arg(self.folder.path()).arg(class);
         command
