@@ -166,22 +166,26 @@ impl Held {
         self.open.contains_key(transaction)
     }
 
-    /// The decision about a transaction is kept: it is published from `now_ms` on, or forgotten. Tells whether it waited.
+    /// A decision is kept: a transaction is published from `now_ms` on; or whatever waits is forgotten. Tells whether it was
+    /// a transaction that waited.
     pub(crate) fn decided(&mut self, id: u64, commit: bool, now_ms: u64) -> bool {
         let Some(standing) = self.all.get_mut(&id) else { return false };
-        let Until::Decision(transaction) = std::mem::replace(&mut standing.until, Until::Time(now_ms)) else {
-            return false;
+        let transaction = match &standing.until {
+            Until::Decision(transaction) => Some(transaction.clone()),
+            Until::Time(_) => None,
         };
-        self.open.remove(&transaction);
+        if !commit {
+            self.remove(id);
+        } else if let Some(transaction) = &transaction {
+            standing.until = Until::Time(now_ms);
+            self.open.remove(transaction);
+            self.set_due(id, now_ms);
+        }
+        let Some(transaction) = transaction else { return false };
         if self.decided.len() >= DECIDED {
             self.decided.pop_front();
         }
         self.decided.push_back((transaction, commit));
-        if commit {
-            self.set_due(id, now_ms);
-        } else {
-            self.remove(id);
-        }
         true
     }
 

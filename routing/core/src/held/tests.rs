@@ -76,3 +76,15 @@ fn no_more_than_some_are_on_their_way() {
     held.remove(0);
     assert_eq!(ids(&held.take_due(1, usize::MAX)), [1024]);
 }
+
+/// As of one that its store refused for good: its record stands before the one that says so, and is read at each start.
+#[test]
+fn what_is_forgotten_is_forgotten_whatever_it_waited_for() {
+    let mut held = Held::default();
+    held.add(1, standing(Until::Time(500)), 0);
+    assert!(!held.decided(1, false, 10), "no transaction");
+    assert_eq!((held.len(), held.bytes(), held.next_due()), (0, 0, None));
+    held.add(2, standing(Until::Time(500)), 0);
+    assert!(!held.decided(2, true, 10));
+    assert_eq!(held.next_due(), Some(500), "there was nothing to decide");
+}
