@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use event::Event;
+use event::event::is_attribute_name;
 
 use crate::error::Unfit;
+use crate::template::{Part, parts};
 
 /// A text with places to fill from an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,20 +44,15 @@ pub(crate) struct Target {
 impl Pattern {
     /// Reads one; `None`: an open brace, an unknown place, or nothing at all.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let mut pieces = Vec::new();
-        let mut rest = text;
-        while let Some((before, behind)) = rest.split_once('{') {
-            let (place, behind) = behind.split_once('}')?;
-            pieces.push(Piece::Text(before.to_owned()));
-            pieces.push(match place.parse::<usize>() {
-                Ok(level) => Piece::Level(level.checked_sub(1)?),
-                Err(_) if place == "topic" => Piece::Topic,
-                Err(_) if event::event::is_attribute_name(place) => Piece::Named(place.to_owned()),
-                Err(_) => return None,
-            });
-            rest = behind;
-        }
-        pieces.push(Piece::Text(rest.to_owned()));
+        let piece = |part: Part<'_>| match part {
+            Part::Text(text) => Some(Piece::Text(text.to_owned())),
+            Part::Place(place) => match place.parse::<usize>() {
+                Ok(level) => level.checked_sub(1).map(Piece::Level),
+                Err(_) if place == "topic" => Some(Piece::Topic),
+                Err(_) => is_attribute_name(place).then(|| Piece::Named(place.to_owned())),
+            },
+        };
+        let mut pieces = parts(text)?.into_iter().map(piece).collect::<Option<Vec<_>>>()?;
         pieces.retain(|piece| !matches!(piece, Piece::Text(text) if text.is_empty()));
         let clean = |piece: &Piece| !matches!(piece, Piece::Text(text) if text.contains('}'));
         (!pieces.is_empty() && pieces.iter().all(clean)).then_some(Self(pieces))
@@ -105,13 +102,7 @@ fn named<'a>(event: &'a Event, name: &str) -> Option<Cow<'a, str>> {
         "source" => Some(event.source()),
         "type" => Some(Cow::Borrowed(event.ty())),
         "subject" => event.subject().map(Cow::Borrowed),
-        _ => {
-            let extensions = event.attributes().into_iter().flat_map(|attributes| &attributes.extensions);
-            let extension = extensions.filter(|(known, _)| known == name).map(|(_, value)| value.as_text());
-            let user = event.meta().into_iter().flat_map(|meta| &meta.user);
-            let user = user.filter(|(known, _)| known == name).map(|(_, value)| Cow::Borrowed(&**value));
-            extension.chain(user).next()
-        }
+        _ => event.meta()?.value(name),
     }
 }
 

@@ -28,6 +28,27 @@ enum Piece {
     Origin,
 }
 
+/// A part of a text with places in braces.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part<'a> {
+    /// As it stands there; perhaps empty.
+    Text(&'a str),
+    /// What stands in braces.
+    Place(&'a str),
+}
+
+/// The parts of a text; `None`: a brace is not closed.
+pub(crate) fn parts(text: &str) -> Option<Vec<Part<'_>>> {
+    let (mut parts, mut rest) = (Vec::new(), text);
+    while let Some((before, behind)) = rest.split_once('{') {
+        let (place, behind) = behind.split_once('}')?;
+        parts.extend([Part::Text(before), Part::Place(place)]);
+        rest = behind;
+    }
+    parts.push(Part::Text(rest));
+    Some(parts)
+}
+
 impl Template {
     /// The topic a message of a store has: the one it was published to.
     pub(crate) fn origin() -> Self {
@@ -36,21 +57,15 @@ impl Template {
 
     /// Reads a template; `None`: an unknown place, an open brace, a wildcard, or nothing at all.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let mut pieces = Vec::new();
-        let mut rest = text;
-        while let Some((before, behind)) = rest.split_once('{') {
-            let (place, behind) = behind.split_once('}')?;
-            pieces.push(Piece::Text(before.to_owned()));
-            pieces.push(match place {
-                "topic" => Piece::Topic,
-                "tags" => Piece::Tags,
-                "keys" => Piece::Keys,
-                "origin" => Piece::Origin,
-                _ => return None,
-            });
-            rest = behind;
-        }
-        pieces.push(Piece::Text(rest.to_owned()));
+        let piece = |part: Part<'_>| match part {
+            Part::Text(text) => Some(Piece::Text(text.to_owned())),
+            Part::Place("topic") => Some(Piece::Topic),
+            Part::Place("tags") => Some(Piece::Tags),
+            Part::Place("keys") => Some(Piece::Keys),
+            Part::Place("origin") => Some(Piece::Origin),
+            Part::Place(_) => None,
+        };
+        let pieces = parts(text)?.into_iter().map(piece).collect::<Option<Vec<_>>>()?;
         let clean = |piece: &Piece| match piece {
             Piece::Text(text) => !text.contains(['+', '#', '}', '\0']),
             Piece::Topic | Piece::Tags | Piece::Keys | Piece::Origin => true,

@@ -105,6 +105,14 @@ fn detach(text: &mut ByteString) {
 }
 
 impl Meta {
+    /// The extension attribute of this name, else the first user property, as text.
+    pub fn value(&self, name: &str) -> Option<Cow<'_, str>> {
+        let extensions = self.attributes.iter().flat_map(|attributes| &attributes.extensions);
+        let extension = extensions.filter(|(known, _)| known == name).map(|(_, value)| value.as_text());
+        let user = self.user.iter().filter(|(known, _)| known == name);
+        extension.chain(user.map(|(_, value)| Cow::Borrowed(&**value))).next()
+    }
+
     fn detach(&mut self) {
         let Self { attributes, content_type, utf8: _, reply_to, correlation, user } = self;
         attributes.iter_mut().for_each(Attributes::detach);

@@ -8,9 +8,7 @@
 //! | `transaction` | `half`, `commit`, `rollback` | keep it until its publisher decides; the decision |
 //! | `transactionid` | text of 1 to 128 bytes | which transaction of the topic |
 
-use std::borrow::Cow;
-
-use event::event::{Meta, Value};
+use event::event::Meta;
 use event::hub::Publish;
 use event::store::Entry;
 use event::{Event, Reject, RejectKind};
@@ -47,7 +45,7 @@ pub(crate) enum Asked {
 /// It makes no sense, or there is no room for it.
 pub(crate) fn asked(shared: &Shared, publish: &Publish, marks: Marks<'_>) -> Result<Asked, Reject> {
     let Some(meta) = publish.event.meta() else { return Ok(Asked::Nothing) };
-    match read(meta, now_ms()) {
+    match read(meta, now_ms) {
         Ok(None) => Ok(Asked::Nothing),
         Ok(Some(ask)) => perform(shared, publish, marks, ask),
         Err(reason) => Err(Reject::new(RejectKind::Malformed, reason)),
@@ -62,9 +60,10 @@ enum Ask {
     Decide(String, bool),
 }
 
-fn read(meta: &Meta, now_ms: u64) -> Result<Option<Ask>, String> {
-    if let Some(text) = find(meta, TRANSACTION) {
-        let id = find(meta, TRANSACTION_ID).unwrap_or_default().into_owned();
+/// `now_ms` is asked for only if it matters: most events ask for nothing.
+fn read(meta: &Meta, now_ms: impl Fn() -> u64) -> Result<Option<Ask>, String> {
+    if let Some(text) = meta.value(TRANSACTION) {
+        let id = meta.value(TRANSACTION_ID).unwrap_or_default().into_owned();
         if id.is_empty() || id.len() > ID_MAX {
             return Err(format!("{TRANSACTION} needs a {TRANSACTION_ID} of 1 to {ID_MAX} bytes"));
         }
@@ -75,24 +74,17 @@ fn read(meta: &Meta, now_ms: u64) -> Result<Option<Ask>, String> {
             _ => Err(format!("{TRANSACTION} is {text:?}; write \"half\", \"commit\" or \"rollback\"")),
         };
     }
-    let at_ms = if let Some(text) = find(meta, DELAY) {
+    let at_ms = if let Some(text) = meta.value(DELAY) {
         let delay: u64 = text.parse().map_err(|_| format!("{DELAY} is {text:?}; write milliseconds"))?;
-        now_ms.saturating_add(delay)
-    } else if let Some(text) = find(meta, TIME) {
+        now_ms().saturating_add(delay)
+    } else if let Some(text) = meta.value(TIME) {
         let at = OffsetDateTime::parse(&text, &Rfc3339)
             .map_err(|_| format!("{TIME} is {text:?}; write a time such as \"2030-01-31T12:00:00Z\""))?;
         u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or_default()
     } else {
         return Ok(None);
     };
-    Ok((at_ms > now_ms).then_some(Ask::Time(at_ms)))
-}
-
-fn find<'a>(meta: &'a Meta, name: &str) -> Option<Cow<'a, str>> {
-    let extensions = meta.attributes.iter().flat_map(|attributes| &attributes.extensions);
-    let extension = extensions.filter(|(known, _)| known == name).map(|(_, value)| Value::as_text(value));
-    let user = meta.user.iter().filter(|(known, _)| known == name).map(|(_, value)| Cow::Borrowed(&**value));
-    extension.chain(user).next()
+    Ok((at_ms > now_ms()).then_some(Ask::Time(at_ms)))
 }
 
 fn perform(shared: &Shared, publish: &Publish, marks: Marks<'_>, ask: Ask) -> Result<Asked, Reject> {
@@ -176,7 +168,7 @@ mod tests {
             (&[("transactionid", "t"), ("transaction", "rollback")], Some(Ask::Decide("t".into(), false))),
             (&[("transactionid", "t")], None),
         ] {
-            assert_eq!(read(&meta(pairs), 1000), Ok(ask), "{pairs:?}");
+            assert_eq!(read(&meta(pairs), || 1000), Ok(ask), "{pairs:?}");
         }
     }
 
@@ -191,7 +183,7 @@ mod tests {
             (&[("transaction", "half"), ("transactionid", &long)], "1 to 128 bytes"),
             (&[("transaction", "maybe"), ("transactionid", "t")], "\"half\""),
         ] {
-            let error = read(&meta(pairs), 1000).unwrap_err();
+            let error = read(&meta(pairs), || 1000).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
     }
