@@ -47,7 +47,19 @@ def wait_for_end_of_input():
     stopping.set()
 
 
-client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=name, protocol=mqtt.MQTTv5)
+class Client(mqtt.Client):
+    """Paho 2.1 forgets that it sent PUBREL when two attempts to connect follow each other: on the second one,
+    `_messages_reconnect_reset_out` takes a message that waits for its PUBREL to be sent again for one that was never
+    sent, and publishes it once more, as a new one. No server can tell. Here PUBREL stays PUBREL."""
+
+    def _messages_reconnect_reset_out(self):
+        released = [message for message in self._out_messages.values() if message.state == mqtt.mqtt_ms_resend_pubrel]
+        super()._messages_reconnect_reset_out()
+        for message in released:
+            message.state = mqtt.mqtt_ms_resend_pubrel
+
+
+client = Client(mqtt.CallbackAPIVersion.VERSION2, client_id=name, protocol=mqtt.MQTTv5)
 client.on_publish = lambda client, userdata, mid, reason, properties: answers.put((mid, reason))
 client.on_disconnect = lambda *words: print("disconnected", words[3], file=sys.stderr, flush=True)
 client.reconnect_delay_set(min_delay=1, max_delay=1)
