@@ -41,8 +41,8 @@ pub(crate) struct Lane {
 pub(crate) struct Item<T> {
     /// The message.
     pub(crate) message: BatchEntry,
-    /// Given back when it is sent, refused or late.
-    pub(crate) ticket: T,
+    /// Given back when it is sent, refused or late; `None`: it was late while its request was out, which may still be carried out.
+    pub(crate) ticket: Option<T>,
     /// When it is late, if ever.
     pub(crate) deadline: Option<Instant>,
     /// It goes in a request of its own.
@@ -133,9 +133,12 @@ impl<T> Outbox<T> {
     pub(crate) fn failed(&mut self, lane: &Lane, now: Instant, least: Duration) {
         let Some(queue) = self.lanes.get_mut(lane) else { return };
         queue.out = 0;
+        let (late, left): (Vec<_>, Vec<_>) = queue.items.drain(..).partition(|item| item.ticket.is_none());
+        queue.items = left.into();
         let pause = FIRST_PAUSE.saturating_mul(1 << queue.failures.min(10)).min(LAST_PAUSE).max(least);
         queue.failures += 1;
         queue.ready_at = Some(now + pause);
+        self.forget(lane, late);
     }
 
     /// The request of `lane` failed as RocketMQ refuses it for a cause that may pass. Gives the tickets of its messages if
@@ -163,20 +166,23 @@ impl<T> Outbox<T> {
         self.sent(lane).pop()
     }
 
-    /// Takes back what is late and not out.
+    /// Takes back what is late. What is out stays in its request, but nobody waits for it any more.
     pub(crate) fn take_late(&mut self, now: Instant) -> Vec<T> {
-        let mut late = Vec::new();
+        let is_late = |item: &Item<T>| item.deadline.is_some_and(|deadline| deadline <= now);
+        let (mut tickets, mut late) = (Vec::new(), Vec::new());
         for queue in self.lanes.values_mut() {
+            let out = queue.items.iter_mut().take(queue.out).filter(|item| is_late(item));
+            tickets.extend(out.filter_map(|item| item.ticket.take()));
             let mut at = queue.out;
             while let Some(item) = queue.items.get(at) {
-                if item.deadline.is_some_and(|deadline| deadline <= now) {
+                if is_late(item) {
                     late.extend(queue.items.remove(at));
                 } else {
                     at += 1;
                 }
             }
         }
-        let tickets = self.count_off(late);
+        tickets.extend(self.count_off(late));
         self.lanes.retain(|_, queue| !queue.items.is_empty());
         tickets
     }
@@ -190,11 +196,9 @@ impl<T> Outbox<T> {
 
     /// When a pause ends or something is late, whichever is first.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        let queues = self.lanes.values().filter(|queue| queue.out == 0);
-        queues
-            .flat_map(|queue| [queue.ready_at, queue.items.front().and_then(|item| item.deadline)])
-            .flatten()
-            .min()
+        let first = |queue: &Queue<T>| queue.items.iter().find(|item| item.ticket.is_some())?.deadline;
+        let ready = |queue: &Queue<T>| queue.ready_at.filter(|_| queue.out == 0);
+        self.lanes.values().flat_map(|queue| [ready(queue), first(queue)]).flatten().min()
     }
 
     fn forget(&mut self, lane: &Lane, done: Vec<Item<T>>) -> Vec<T> {
@@ -207,7 +211,7 @@ impl<T> Outbox<T> {
     fn count_off(&mut self, done: Vec<Item<T>>) -> Vec<T> {
         self.count -= done.len();
         self.bytes -= done.iter().map(|item| item.message.len()).sum::<usize>();
-        done.into_iter().map(|item| item.ticket).collect()
+        done.into_iter().filter_map(|item| item.ticket).collect()
     }
 }
 
@@ -224,7 +228,7 @@ mod tests {
 
     fn item(ticket: u32, deadline: Option<Instant>) -> Item<u32> {
         let message = BatchEntry { body: Bytes::from(ticket.to_string()), properties: "".into() };
-        Item { message, ticket, deadline, alone: false }
+        Item { message, ticket: Some(ticket), deadline, alone: false }
     }
 
     fn bodies(messages: &[BatchEntry]) -> Vec<u32> {
@@ -256,7 +260,7 @@ mod tests {
         assert_eq!(bodies(&outbox.next_request(now).unwrap().1), [1, 2]);
         outbox.sent(&lane(0));
         let large = BatchEntry { body: Bytes::from(vec![b'0'; 100]), properties: "".into() };
-        outbox.push(lane(1), Item { message: large, ticket: 9, deadline: None, alone: false });
+        outbox.push(lane(1), Item { message: large, ticket: Some(9), deadline: None, alone: false });
         outbox.next_request(now).unwrap();
         assert_eq!(outbox.next_request(now).unwrap().1.len(), 1);
     }
@@ -345,18 +349,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_late_is_given_back_unless_it_is_out() {
+    fn what_is_late_is_given_back_and_not_sent_again() {
         let (now, mut outbox) = (Instant::now(), Outbox::new(25, usize::MAX));
         let soon = now + Duration::from_millis(10);
-        outbox.push(lane(0), item(1, Some(soon)));
-        outbox.push(lane(0), item(2, Some(soon)));
-        outbox.push(lane(0), item(3, None));
-        outbox.next_request(now).unwrap();
-        assert_eq!(outbox.take_late(now), Vec::<u32>::new());
-        assert_eq!(outbox.take_late(soon), [2]);
-        outbox.failed(&lane(0), now, Duration::ZERO);
-        assert_eq!(outbox.next_timeout(), Some(soon));
-        assert_eq!((outbox.take_late(soon), outbox.count()), (vec![1], 1));
+        for (number, fails) in [(0, true), (1, false)] {
+            outbox.push(lane(number), item(1, Some(soon)));
+            outbox.push(lane(number), item(2, Some(soon)));
+            outbox.push(lane(number), item(3, None));
+            outbox.next_request(now).unwrap();
+            assert_eq!((outbox.next_timeout(), outbox.take_late(now)), (Some(soon), vec![]));
+            assert_eq!(outbox.take_late(soon), [1, 2], "also that which is out");
+            assert_eq!((outbox.take_late(soon), outbox.next_timeout()), (vec![], None));
+            assert_eq!(outbox.count(), 2, "the request that is out takes its room");
+            if fails {
+                outbox.failed(&lane(number), now, Duration::ZERO);
+                outbox.end_pauses();
+            } else {
+                assert_eq!(outbox.sent(&lane(number)), [0_u32; 0]);
+            }
+            assert_eq!(bodies(&outbox.next_request(now).unwrap().1), [3]);
+            assert_eq!((outbox.sent(&lane(number)), outbox.count(), outbox.bytes()), (vec![3], 0, 0));
+        }
     }
 
     proptest! {

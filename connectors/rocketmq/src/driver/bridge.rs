@@ -181,7 +181,7 @@ impl Outlet {
                 Ok((message, ttl)) => {
                     // What was sent in a batch does not say where it lies, and cannot be answered.
                     let deadline = Some((Instant::now() + ttl).into_std());
-                    let item = Item { message, ticket: (number, event.clone()), deadline, alone: true };
+                    let item = Item { message, ticket: Some((number, event.clone())), deadline, alone: true };
                     work.sender.push(&target.topic, key, item);
                 }
                 Err(error) => {
@@ -196,7 +196,8 @@ impl Outlet {
         let properties = self.client.kind.properties(&event, options.ttl_ms, now_ms());
         match to_message(&event, labels, properties, options.message_max.as_usize()) {
             Ok(message) => {
-                let item = Item { message, ticket: (number, event.clone()), deadline: None, alone: false };
+                let item =
+                    Item { message, ticket: Some((number, event.clone())), deadline: None, alone: false };
                 work.sender.push(&target.topic, key, item);
             }
             Err(error) => self.bury(work, link, (number, event), &error.to_string()),

@@ -99,7 +99,7 @@ impl Intake {
                     sender.push(
                         &self.topic,
                         event.topic().as_str(),
-                        Item { message, ticket: (number, place), deadline, alone: false },
+                        Item { message, ticket: Some((number, place)), deadline, alone: false },
                     );
                     waiting.left += 1;
                 }
