@@ -90,6 +90,12 @@ impl Ledger {
         self.lock().sent.values().flat_map(BTreeMap::values).filter(|acked| **acked).count()
     }
 
+    /// How many publishes of `publisher` were acknowledged.
+    pub fn acknowledged_by(&self, publisher: &str) -> usize {
+        let of = |(message, acked): &(&Message, &bool)| **acked && message.publisher == publisher;
+        self.lock().sent.values().map(|messages| messages.iter().filter(of).count()).sum()
+    }
+
     /// How many messages `reader` received, repeats included.
     pub fn arrivals(&self, reader: &str) -> usize {
         self.lock().received.iter().filter(|((who, _), _)| who == reader).map(|(_, list)| list.len()).sum()
