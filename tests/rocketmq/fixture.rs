@@ -110,6 +110,26 @@ impl RocketMq {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Runs `mqadmin` as the user that `--acl` makes; panics if it says that it could not do it.
+    pub(crate) fn admin(&self, arguments: &[&str]) {
+        let keys = "accessKey: rmqtest\nsecretKey: rmqtest-secret\n";
+        std::fs::write(self.dir.join("home/conf/tools.yml"), keys).unwrap_or_else(|error| panic!("{error}"));
+        let output = self.ask_admin(arguments);
+        assert!(output.contains("success"), "mqadmin {arguments:?}: {output}");
+    }
+
+    /// What `mqadmin` says.
+    pub(crate) fn ask_admin(&self, arguments: &[&str]) -> String {
+        let main = "org.apache.rocketmq.tools.command.MQAdminStartup";
+        script(&self.dir, "java", &[&[main], arguments].concat())
+    }
+
+    /// The address of the broker of a single RocketMQ.
+    pub(crate) fn broker(&self) -> String {
+        let (host, port) = self.name_server.rsplit_once(':').unwrap_or_else(|| panic!("no port"));
+        format!("{host}:{}", port.parse::<u16>().map_or(0, |port| port + 12))
+    }
+
     /// A client of `java/` that the test runs itself.
     pub(crate) fn java(&self, arguments: &[&str]) -> Command {
         command(&self.dir, "java", arguments)

@@ -65,10 +65,11 @@ impl Asked {
     }
 }
 
-/// The reply that a PUSH_REPLY carries; `None`: it names no request.
-pub fn pushed(push: &Command) -> Option<Pushed> {
+/// The reply that a PUSH_REPLY carries; `None`: it names no request. `request_id` is the property that does: [`REQUEST_ID`],
+/// but RocketMQ, whose push looks the same, has another.
+pub fn pushed(push: &Command, request_id: &str) -> Option<Pushed> {
     let properties = ByteString::from(push.field("properties")?);
-    let id = parse(&properties).find(|(name, value)| name == REQUEST_ID && !value.is_empty())?.1;
+    let id = parse(&properties).find(|(name, value)| name == request_id && !value.is_empty())?.1;
     let number = |name: &str| push.number(name).unwrap_or_default();
     let small = |name: &str| i32::try_from(number(name)).unwrap_or_default();
     let message = StoredMessage {

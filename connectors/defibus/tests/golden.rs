@@ -6,6 +6,7 @@ use std::io::Read as _;
 
 use bytes::BytesMut;
 use bytestring::ByteString;
+use defibus::property::REQUEST_ID;
 use defibus::{Asked, Empty, Shared, Waiting, allocate, code, expires_ms, parse_members, pushed, request};
 use remoting::code as rocketmq;
 use remoting::properties::{Properties, parse};
@@ -106,7 +107,7 @@ fn a_reply_is_written_as_their_client_writes_it() {
 fn a_pushed_reply_is_a_message() {
     let push = golden("rr_reply_push_oneway");
     assert_eq!((push.code, push.is_oneway()), (code::request::PUSH_REPLY, true));
-    let reply = pushed(&push).unwrap();
+    let reply = pushed(&push, REQUEST_ID).unwrap();
     assert_eq!(&*reply.id, "w/805166be-bf5e-4f08-a498-0d9a0350a34c");
     assert_eq!(
         (&*reply.message.topic, &reply.message.body[..]),
@@ -116,7 +117,10 @@ fn a_pushed_reply_is_a_message() {
     assert_eq!(reply.message.born_host, "127.0.0.1:54558".parse().unwrap());
     // Reply and request look alike but for their kind.
     assert_eq!(Asked::of(&reply.message), None);
-    assert_eq!(pushed(&Command::request(code::request::PUSH_REPLY).with("properties", "a\u{1}b\u{2}")), None);
+    assert_eq!(
+        pushed(&Command::request(code::request::PUSH_REPLY).with("properties", "a\u{1}b\u{2}"), REQUEST_ID),
+        None
+    );
 }
 
 #[test]
@@ -155,7 +159,7 @@ fn s20_replies_by_way_of_another_broker_are_lost() {
 fn s21_compressed_bodies_inflate() {
     let frames = conversation("s21");
     let mut bodies: Vec<StoredMessage> = pulled(&frames);
-    bodies.extend(frames.iter().filter_map(|frame| Some(pushed(&frame.command)?.message)));
+    bodies.extend(frames.iter().filter_map(|frame| Some(pushed(&frame.command, REQUEST_ID)?.message)));
     let compressed: Vec<&StoredMessage> = bodies.iter().filter(|message| message.sys_flag & 1 == 1).collect();
     assert!(compressed.len() >= 2);
     for message in compressed {
@@ -257,7 +261,7 @@ fn replay(frames: &[Frame]) -> Outcome {
                 outcome.asked += 1;
             }
         } else if !frame.up && command.code == code::request::PUSH_REPLY {
-            let reply = pushed(command).unwrap();
+            let reply = pushed(command, REQUEST_ID).unwrap();
             match waiting.take(&reply.id) {
                 Some(()) => outcome.replied.push(reply.id),
                 None => outcome.unknown.push(reply.id),

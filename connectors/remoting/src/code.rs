@@ -14,6 +14,8 @@ pub mod request {
     pub const GET_MAX_OFFSET: i32 = 30;
     /// Asks for the start of a queue.
     pub const GET_MIN_OFFSET: i32 = 31;
+    /// Asks when the first message of a queue was stored.
+    pub const GET_EARLIEST_MSG_STORETIME: i32 = 32;
     /// Names a client's groups and subscriptions; keeps it alive.
     pub const HEART_BEAT: i32 = 34;
     /// Says goodbye.
@@ -34,6 +36,10 @@ pub mod request {
     pub const RESET_CONSUMER_CLIENT_OFFSET: i32 = 220;
     /// Broker to client: tell consumer offsets.
     pub const GET_CONSUMER_STATUS_FROM_CLIENT: i32 = 221;
+    /// Sends the reply to a request; header fields have one-letter names.
+    pub const SEND_REPLY_MESSAGE_V2: i32 = 325;
+    /// Broker to client: the reply to a request; it wants to hear whether it came.
+    pub const PUSH_REPLY_MESSAGE_TO_CLIENT: i32 = 326;
     /// Broker to client: tell what is running.
     pub const GET_CONSUMER_RUNNING_INFO: i32 = 307;
     /// Sends one message; header fields have one-letter names.

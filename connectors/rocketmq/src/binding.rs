@@ -34,6 +34,7 @@ use defibus::property;
 
 use crate::error::{Unfit, Unusable};
 use crate::inflate::inflate;
+use crate::rpc::is_of_rpc;
 use crate::template::{Template, Values};
 
 /// What an event that arrives needs beside its message.
@@ -344,7 +345,10 @@ impl Found {
         let has = |name: &str| self.raw(name).is_some();
         let defibus = (has(property::TTL) && has(property::BROKER)) || has(property::REQUEST_ID);
         let system = |name: &str| {
-            name.starts_with("__") || SYSTEM.contains(&name) || (defibus && property::is_of_defibus(name))
+            name.starts_with("__")
+                || SYSTEM.contains(&name)
+                || is_of_rpc(name)
+                || (defibus && property::is_of_defibus(name))
         };
         let theirs = |name: &str| !is_ours(name) && !system(name);
         self.0.iter().filter(|(name, _)| theirs(name)).cloned().collect()

@@ -5,11 +5,13 @@ mod bridge;
 mod client;
 mod connection;
 mod consumer;
+mod live;
 mod queue;
 mod replier;
 mod requester;
 mod sender;
 mod store;
+mod tracer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use event::{Health, Origin, Principal, Rate};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use self::bridge::Outlet;
+use self::bridge::{Outlet, Way};
 use self::client::{Client, Identity, locked};
 use self::consumer::{Consumer, Manner, Rule};
 use self::replier::Replier;
@@ -52,26 +54,27 @@ pub fn spawn_bridge(
         topic: cluster.wrap(&rule.topic),
         wanted: Wanted::of(rule.tags.as_deref(), rule.sql.as_deref()),
     };
-    let address = |rule: &OutRule| Ok((rule.filter.clone(), rule.address(cluster)?));
+    let address = |rule: &OutRule| {
+        let requests = rule.requests || kind.asks_always();
+        Ok(Way { filter: rule.filter.clone(), address: rule.address(cluster)?, requests })
+    };
     let rules_out = bridge.out.iter().map(address).collect::<Result<Vec<_>, OptionsError>>()?;
     let identity = Identity {
         part: part.clone(),
         producer: group.clone(),
-        out: rules_out
-            .iter()
-            .filter_map(|(_, address)| address.fixed().map(|topic| topic.to_string()))
-            .collect(),
+        out: rules_out.iter().filter_map(|way| way.address.fixed().map(|topic| topic.to_string())).collect(),
         inward: with_retries(kind, bridge.inward.iter().map(subscription).collect(), &group),
         group,
         start: bridge.start,
+        asks: rules_out.iter().any(|way| way.requests),
     };
     let condition = Condition::new(part, health.clone());
     let client = Arc::new(Client::new(kind, cluster.clone(), identity, condition)?);
     let who = Principal::anonymous(&*format!("$bridge/{}/{name}", kind.name()));
-    let asks = kind.pushes_replies() && !bridge.out.is_empty();
-    let requester = asks.then(|| Requester::new(Arc::clone(&client), Arc::clone(&hub), who.clone()));
-    let answers = kind.pushes_replies() && !bridge.inward.is_empty();
-    let replier = answers.then(|| Replier::new(Arc::clone(&client), Arc::clone(&hub), &who));
+    let requester =
+        client.identity.asks.then(|| Requester::new(Arc::clone(&client), Arc::clone(&hub), who.clone()));
+    let replier =
+        (!bridge.inward.is_empty()).then(|| Replier::new(Arc::clone(&client), Arc::clone(&hub), &who));
     let replier = replier.map(|replier| replier.ok_or(OptionsError::Random)).transpose()?;
     let outlet = Outlet {
         client: Arc::clone(&client),
@@ -82,6 +85,7 @@ pub fn spawn_bridge(
         patience: Duration::from_secs(bridge.refused_s.into()),
         dead_letters: (bridge.dead_letters.clone(), name.to_owned()),
         requester,
+        live_share: bridge.live_share,
     };
     let template = |to: &str| Template::parse(to).ok_or_else(|| OptionsError::Template(to.to_owned()));
     let rules = bridge.inward.iter().map(|rule| {
@@ -153,6 +157,7 @@ pub fn spawn_store(
         inward: with_retries(kind, vec![all], &group),
         group,
         start: store.start,
+        asks: false,
     };
     let condition = Condition::new(part, health.clone());
     let client = Arc::new(Client::new(kind, cluster.clone(), identity, condition)?);
@@ -172,7 +177,7 @@ pub fn spawn_store(
         refusals: AtomicU32::new(0),
     };
     Ok(tokio::spawn(async move {
-        work(&client, intake.run(drain.clone()), consumer.run(drain.clone())).await;
+        Box::pin(work(&client, intake.run(drain.clone()), consumer.run(drain.clone()))).await;
     }))
 }
 
@@ -191,6 +196,7 @@ async fn work(client: &Client, out: impl Future<Output = ()>, inward: impl Futur
         biased;
         _ = ways => {}
         () = client.watch() => {}
+        () = tracer::run(client) => {}
     }
     client.leave().await;
 }

@@ -6,13 +6,14 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use defibus::{Asked, Pushed};
 use event::Event;
 use remoting::properties::Properties;
-use remoting::{Command, Language};
+use remoting::{BatchEntry, Command, Language};
 
 use crate::allot::allot;
 use crate::route::{Queue, Route};
-use crate::{ClusterOptions, request};
+use crate::{ClusterOptions, request, rpc};
 
 /// The kind of brokers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +65,49 @@ impl Kind {
         }
     }
 
-    /// Whether brokers push replies to requests.
-    pub(crate) fn pushes_replies(self) -> bool {
+    /// Whether each event that names a topic for its reply goes out as a request. RocketMQ's rules say so themselves.
+    pub(crate) fn asks_always(self) -> bool {
         match self {
             Self::RocketMq => false,
             Self::Defibus => true,
         }
+    }
+
+    /// Marks a request of the client `reply_to` under the name `id`, which waits for `ttl_ms`.
+    pub(crate) fn mark_request(self, properties: &mut Properties, id: &str, reply_to: &str, ttl_ms: u64) {
+        match self {
+            Self::RocketMq => rpc::push_request(properties, id, reply_to, ttl_ms),
+            Self::Defibus => {
+                defibus::property::push_request(properties, id, reply_to);
+                defibus::property::push_ttl(properties, ttl_ms);
+            }
+        }
+    }
+
+    /// The reply that a broker pushed.
+    pub(crate) fn pushed(self, push: &Command) -> Option<Pushed> {
+        let request_id = match self {
+            Self::RocketMq => rpc::CORRELATION_ID,
+            Self::Defibus => defibus::property::REQUEST_ID,
+        };
+        defibus::pushed(push, request_id)
+    }
+
+    /// Marks a reply to `asked`.
+    pub(crate) fn mark_reply(self, asked: &Asked, properties: &mut Properties) {
+        match self {
+            Self::RocketMq => rpc::reply_properties(asked, properties),
+            Self::Defibus => asked.reply_properties(properties),
+        }
+    }
+
+    /// Sends a reply to a request that `cluster` stored.
+    pub(crate) fn reply(self, group: &str, cluster: &str, now_ms: u64, reply: BatchEntry) -> Command {
+        let send = match self {
+            Self::RocketMq => rpc::reply,
+            Self::Defibus => defibus::request::reply,
+        };
+        send(group, cluster, now_ms, reply.properties, reply.body)
     }
 
     /// Asks for the members of a group. DeFiBus' brokers know who subscribes which topic.

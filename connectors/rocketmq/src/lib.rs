@@ -13,8 +13,8 @@
 //! Consumers are members of a group and share its queues, as RocketMQ's own clients do; stores, and bridges that
 //! broadcast, have a group for each node.
 //!
-//! DeFiBus is RocketMQ 4.4 with rules of its own, which the crate `defibus` has: both uses take a [`Kind`]. There, requests
-//! go out and come in as well.
+//! DeFiBus is RocketMQ 4.4 with rules of its own, which the crate `defibus` has: both uses take a [`Kind`]. Requests and their
+//! replies go both ways at either kind.
 //!
 //! `driver` awaits; everything else is sans-io.
 
@@ -34,12 +34,16 @@ mod namespace;
 mod options;
 mod outbox;
 mod request;
+mod reset;
 mod route;
+mod rpc;
+mod share;
 mod sign;
 mod start;
 mod subscription;
 mod template;
 mod tls;
+mod trace;
 
 pub use driver::{spawn_bridge, spawn_store};
 pub use error::OptionsError;

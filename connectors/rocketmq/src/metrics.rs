@@ -32,7 +32,7 @@ pub(crate) struct Counters {
     pub(crate) circuit_breaks: Counter,
     /// DeFiBus: pulls that brought nothing because another member has the queue.
     pub(crate) locked: Counter,
-    /// Requests to DeFiBus: their reply was published here.
+    /// Requests to RocketMQ or DeFiBus: their reply was published here.
     pub(crate) requests_answered: Counter,
     /// Their time was over before a reply came.
     pub(crate) requests_unanswered: Counter,
@@ -40,7 +40,7 @@ pub(crate) struct Counters {
     pub(crate) requests_refused: Counter,
     /// Replies that nobody waits for.
     pub(crate) replies_late: Counter,
-    /// Requests from DeFiBus: the answer was taken by a broker.
+    /// Requests from RocketMQ or DeFiBus: the answer was taken by a broker.
     pub(crate) answers_sent: Counter,
     /// No broker took it.
     pub(crate) answers_failed: Counter,
@@ -61,6 +61,22 @@ impl Counters {
             Kind::RocketMq => Counter::noop(),
             Kind::Defibus => counter(),
         };
+        let requests = |outcome: &'static str| match kind {
+            Kind::RocketMq => {
+                counter!("weft_rocketmq_requests_total", "part" => part.clone(), "outcome" => outcome)
+            }
+            Kind::Defibus => {
+                counter!("weft_defibus_requests_total", "part" => part.clone(), "outcome" => outcome)
+            }
+        };
+        let answers = |outcome: &'static str| match kind {
+            Kind::RocketMq => {
+                counter!("weft_rocketmq_answers_total", "part" => part.clone(), "outcome" => outcome)
+            }
+            Kind::Defibus => {
+                counter!("weft_defibus_answers_total", "part" => part.clone(), "outcome" => outcome)
+            }
+        };
         Self {
             sent: counter!("weft_rocketmq_sent_events_total", "part" => part.clone()),
             requests: counter!("weft_rocketmq_send_requests_total", "part" => part.clone()),
@@ -75,23 +91,18 @@ impl Counters {
             expired: only(&|| counter!("weft_defibus_expired_messages_total", "part" => part.clone())),
             circuit_breaks: only(&|| counter!("weft_defibus_circuit_breaks_total", "part" => part.clone())),
             locked: only(&|| counter!("weft_defibus_locked_pulls_total", "part" => part.clone())),
-            requests_answered: only(&|| requests(&part, "answered")),
-            requests_unanswered: only(&|| requests(&part, "unanswered")),
-            requests_refused: only(&|| requests(&part, "refused")),
-            replies_late: only(&|| counter!("weft_defibus_late_replies_total", "part" => part.clone())),
-            answers_sent: only(&|| answers(&part, "sent")),
-            answers_failed: only(&|| answers(&part, "failed")),
-            answers_missing: only(&|| answers(&part, "missing")),
-            answers_refused: only(&|| answers(&part, "refused")),
-            answers_late: only(&|| answers(&part, "late")),
+            requests_answered: requests("answered"),
+            requests_unanswered: requests("unanswered"),
+            requests_refused: requests("refused"),
+            replies_late: match kind {
+                Kind::RocketMq => counter!("weft_rocketmq_late_replies_total", "part" => part.clone()),
+                Kind::Defibus => counter!("weft_defibus_late_replies_total", "part" => part.clone()),
+            },
+            answers_sent: answers("sent"),
+            answers_failed: answers("failed"),
+            answers_missing: answers("missing"),
+            answers_refused: answers("refused"),
+            answers_late: answers("late"),
         }
     }
-}
-
-fn requests(part: &str, outcome: &'static str) -> Counter {
-    counter!("weft_defibus_requests_total", "part" => part.to_owned(), "outcome" => outcome)
-}
-
-fn answers(part: &str, outcome: &'static str) -> Counter {
-    counter!("weft_defibus_answers_total", "part" => part.to_owned(), "outcome" => outcome)
 }

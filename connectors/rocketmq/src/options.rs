@@ -58,6 +58,10 @@ pub struct ClusterOptions {
     /// Default "16 MiB"; at least "1 MiB". Pulls that are out by then may bring 256 KiB, or one message, for each queue.
     #[schemars(with = "String")]
     pub pulled_max: ByteLimit,
+    /// Whether to tell of each message that is sent or consumed in the topic RMQ_SYS_TRACE_TOPIC, as RocketMQ's own clients do with
+    /// `enableMsgTrace`; `mqadmin queryMsgTraceById` reads it. Default false. Brokers need `traceTopicEnable=true`, else nothing is
+    /// told. What cannot be told at once is dropped.
+    pub trace: bool,
     /// What to do when a broker stored an event but cannot say that disk and replicas have it (codes 10, 11 and 12):
     /// "resend" until it can, which leaves repeats with the same UNIQ_KEY, or "accept". Default "resend".
     pub unconfirmed: Unconfirmed,
@@ -69,14 +73,14 @@ pub struct ClusterOptions {
     /// 1..=31536000000. Brokers do not count it down; their clients drop messages without one.
     #[schemars(range(min = 1, max = 31_536_000_000_u64))]
     pub ttl_ms: u64,
-    /// DeFiBus only: milliseconds that a request waits for its reply; less if it expires sooner. Default 10000; 100..=600000.
+    /// Milliseconds that a request of a bridge waits for its reply; less if it expires sooner. Default 10000; 100..=600000.
     #[schemars(range(min = 100, max = 600000))]
     pub reply_ms: u32,
-    /// DeFiBus only: requests of a bridge that wait for their reply, in each direction. Default 10000; 1..=1000000. What is
+    /// Requests of a bridge that wait for their reply, in each direction. Default 10000; 1..=1000000. What is
     /// more is dropped and counted.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub requests_max: u32,
-    /// DeFiBus only: filters of the topics here that a request may name for its reply; the bridge publishes replies there with
+    /// Filters of the topics here that a request may name for its reply; the bridge publishes replies there with
     /// rights of its own. Default ["#"], all but those that begin with '$'. Requests that name another are dropped and counted.
     #[schemars(with = "Vec<String>")]
     pub reply_topics: Vec<TopicFilter>,
@@ -140,6 +144,11 @@ pub struct BridgeOptions {
     pub retries: u16,
     /// Events that go out in a second at most. Default 0: as fast as RocketMQ takes them. A backlog waits in the log.
     pub rate: u32,
+    /// While the bridge is more than 5 s behind: percent of the turns that events have as they are published, ahead of the
+    /// backlog. Default 0: all goes in order, and waits for what is before it; 0..=90. With more, an event may overtake older
+    /// ones with the same key. Each is sent once, but for a crash of Weft. A turn is 32 events.
+    #[schemars(range(max = 90))]
+    pub live_share: u8,
     /// For how many seconds an event is offered again that RocketMQ refuses for a cause that may pass (no such topic, no
     /// permission, no queue); then it is a dead letter. Default 60. Sooner if such events take all of `waiting_max`, so that
     /// they hold up no others. An outage is no refusal: it is waited out.
@@ -173,6 +182,12 @@ pub struct OutRule {
     /// Default "{topic}".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Whether an event that names a topic for its reply goes out as a request of RocketMQ's own (`producer.request` of its
+    /// clients), so that its reply comes to that topic. Default false: it is an event like all others, and a Weft at the other end
+    /// finds that topic in it. A request waits for no outage: after the cluster's `reply_ms` it is dropped and counted. At DeFiBus
+    /// always.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub requests: bool,
 }
 
 /// Messages that come from RocketMQ.
@@ -215,6 +230,7 @@ impl Default for ClusterOptions {
             compress_above: None,
             waiting_max: ByteLimit::mib(8),
             pulled_max: ByteLimit::mib(16),
+            trace: false,
             unconfirmed: Unconfirmed::default(),
             idc: None,
             ttl_ms: defibus::property::DEFAULT_TTL_MS,
@@ -247,6 +263,7 @@ impl Default for BridgeOptions {
             start: Start::First,
             retries: RETRIES,
             rate: 0,
+            live_share: 0,
             refused_s: 60,
             dead_letters: "$dead".to_owned(),
             out: Vec::new(),
@@ -318,6 +335,7 @@ impl BridgeOptions {
         }
         check_name("group", &cluster.wrap(&self.group(name, cluster)), GROUP_MAX)?;
         in_range("retries", self.retries.into(), 0, 100, "0..=100")?;
+        in_range("live_share", self.live_share.into(), 0, 90, "0..=90")?;
         for rule in &self.out {
             let address = rule.address(cluster)?;
             if let Some(topic) = address.fixed() {
@@ -353,7 +371,7 @@ impl BridgeOptions {
 impl OutRule {
     /// All events of `filter` to one topic.
     pub fn new(filter: TopicFilter, topic: impl Into<String>) -> Self {
-        Self { filter, topic: topic.into(), tags: None, key: None }
+        Self { filter, topic: topic.into(), tags: None, key: None, requests: false }
     }
 
     /// Where its events go.
@@ -453,6 +471,7 @@ mod tests {
             (BridgeOptions::default(), "b", "neither out nor in"),
             (BridgeOptions { broadcast: true, ..good() }, "b", "node"),
             (BridgeOptions { retries: 101, ..good() }, "b", "0..=100"),
+            (BridgeOptions { live_share: 91, ..good() }, "b", "0..=90"),
             (bridge("a/#", "T-{1", "a"), "b", "out.topic"),
             (bridge("a/#", "a/{1}", "a"), "b", "out.topic"),
             (BridgeOptions { dead_letters: "$SYS/dead".into(), ..good() }, "b", "dead_letters"),

@@ -104,6 +104,11 @@ pub(crate) fn start(place: &Place<'_>, start: Start) -> Command {
     }
 }
 
+/// GET_EARLIEST_MSG_STORETIME.
+pub(crate) fn earliest(place: &Place<'_>) -> Command {
+    of(request::GET_EARLIEST_MSG_STORETIME, place)
+}
+
 /// GET_CONSUMER_LIST_BY_GROUP.
 pub(crate) fn members(group: &str) -> Command {
     Command::request(request::GET_CONSUMER_LIST_BY_GROUP).with("consumerGroup", group)

@@ -422,12 +422,7 @@ impl Running {
         let (hub, health, stop) = (FakeHub::new(), Health::default(), watch::Sender::new(false));
         let bridge = BridgeOptions {
             cluster: "main".into(),
-            out: vec![OutRule {
-                filter: TopicFilter::parse("out/#").unwrap(),
-                topic: "Out".into(),
-                tags: None,
-                key: None,
-            }],
+            out: vec![OutRule::new(TopicFilter::parse("out/#").unwrap(), "Out")],
             inward: vec![InRule { topic: "In".into(), tags: None, sql: None, to: "in".into() }],
             ..BridgeOptions::default()
         };

@@ -5,7 +5,8 @@
 mod broker;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use broker::{Answer, FakeBroker};
 use bytes::Bytes;
@@ -193,6 +194,48 @@ async fn a_bridge_acks_after_the_answer_and_in_each_topic_in_order() {
     broker.release();
     assert_eq!(broker.until_sends(2).await, [vec!["1"], vec!["2", "3"]]);
     running.until_acked(3).await;
+}
+
+/// A backlog that is larger than what waits to be sent; what is published now goes past it, and once.
+#[tokio::test]
+async fn with_a_share_what_is_published_does_not_wait_for_the_backlog() {
+    let broker = FakeBroker::start().await;
+    broker.answer_next(Answer::Late);
+    let change = BridgeOptions { live_share: 50, ..BridgeOptions::default() };
+    let cluster = ClusterOptions { waiting_max: ByteLimit::kib(64), ..cluster(&broker) };
+    let running = Running::bridge_like(FakeHub::new(), &cluster, change);
+    running.until_subscribed().await;
+    for n in 0..400 {
+        running.hub.inject("dev", publish("out/x", &format!("{n:<1000}")));
+    }
+    let own = "$bridge/rocketmq/b";
+    let live =
+        |call: &Call| matches!(call, Call::Subscribe { client, .. } if client == "$bridge/rocketmq/b/live");
+    running.until(|calls| calls.iter().any(live)).await;
+    broker.until_sends(1).await;
+    running.hub.inject("dev", publish_now("out/x", "new"));
+    let mut brought_in = publish_now("out/x", "brought in by the bridge");
+    brought_in.event = Event::new(Parts { publisher: own.into(), ..brought_in.event.parts().clone() });
+    running.hub.inject(own, brought_in);
+    broker.release();
+    running.until_acked(401).await;
+    let mut sent: Vec<String> = broker.until_sends(3).await.concat();
+    let new = sent.iter().position(|body| body == "new").unwrap();
+    assert!(new < 200, "it was sent behind {new} others");
+    sent.remove(new);
+    let old: Vec<usize> = sent.iter().map(|body| body.trim().parse().unwrap()).collect();
+    assert_eq!(old, (0..400).collect::<Vec<_>>(), "the backlog is in order, and all is sent once");
+    let mut acked = running.hub.acked(own);
+    acked.sort_unstable();
+    assert_eq!(acked, (0..401).collect::<Vec<u64>>());
+    // The backlog is gone, and the second session with it.
+    let gone =
+        |call: &Call| matches!(call, Call::Close { client, .. } if client == "$bridge/rocketmq/b/live");
+    while !running.hub.calls().iter().any(gone) {
+        let acked = running.hub.acked(own).len();
+        running.hub.inject("dev", publish_now("out/x", "newer"));
+        running.until_acked(acked + 1).await;
+    }
 }
 
 #[tokio::test]
@@ -504,12 +547,26 @@ async fn outcome(receipt: Receipt) -> Outcome {
     timeout(PATIENCE, receipt).await.unwrap()
 }
 
+/// Published long ago.
 fn publish(topic: &str, body: &str) -> Publish {
+    publish_at(topic, body, 0)
+}
+
+fn publish_now(topic: &str, body: &str) -> Publish {
+    publish_at(
+        topic,
+        body,
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64,
+    )
+}
+
+fn publish_at(topic: &str, body: &str, received_ms: u64) -> Publish {
+    static STAMPS: AtomicU64 = AtomicU64::new(1);
     let event = Event::new(Parts {
         topic: TopicName::parse(topic).unwrap(),
         data: Bytes::from(body.to_owned()),
-        stamp: 1,
-        received_ms: 0,
+        stamp: STAMPS.fetch_add(1, Ordering::Relaxed),
+        received_ms,
         expires_ms: 0,
         publisher: Arc::from("dev"),
         meta: None,

@@ -51,6 +51,52 @@ async fn requests_are_signed_for_brokers_that_ask_for_keys() {
     }
 }
 
+/// ACL 2.0: a user has rights of its own. What it may not send is a dead letter, and holds up nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_has_the_rights_that_brokers_give_it() {
+    if !RocketMq::is_available() {
+        return;
+    }
+    let part = |what: &str| format!("{what}=org.apache.rocketmq.auth.authorization.provider.");
+    let settings = [
+        "authorizationEnabled=true".to_owned(),
+        part("authorizationProvider") + "DefaultAuthorizationProvider",
+        part("authorizationMetadataProvider") + "LocalAuthorizationMetadataProvider",
+    ];
+    let options: Vec<&str> =
+        ["--acl"].into_iter().chain(settings.iter().flat_map(|setting| ["--set", setting])).collect();
+    let rocketmq = RocketMq::start("5.3.3", &options);
+    let at = rocketmq.broker();
+    rocketmq.admin(&["createUser", "-b", &at, "-u", "plant", "-p", "plant-secret", "-t", "Normal"]);
+    let rights = ["-r", "Topic:Open", "-a", "Pub", "-d", "ALLOW"];
+    rocketmq.admin(&[&["createAcl", "-b", &at, "-s", "User:plant"][..], &rights].concat());
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&secret, "plant-secret").unwrap();
+    let cluster = ClusterOptions {
+        access_key: Some("plant".to_owned()),
+        secret_key_file: Some(secret.path().to_owned()),
+        ..cluster(&rocketmq)
+    };
+    let rule = |filter: &str, topic: &str| OutRule::new(TopicFilter::parse(filter).unwrap(), topic);
+    let options = BridgeOptions {
+        cluster: "main".into(),
+        out: vec![rule("open/#", "Open"), rule("shut/#", "Shut")],
+        refused_s: 0,
+        ..BridgeOptions::default()
+    };
+    let bridge = Running::launch(&cluster, "rights", &options);
+    bridge.until_health(|reason| reason.is_none()).await;
+    bridge.publish("open/1", "1");
+    bridge.publish("shut/1", "2");
+    bridge.publish("open/1", "3");
+    bridge.until_acked(3).await;
+    let letter = bridge.until_published(1).await.remove(0).event;
+    assert_eq!(letter.topic().as_str(), "$dead/rights/shut/1");
+    let reason = letter.meta().unwrap().user.iter().find(|(name, _)| name == "deadletterreason").unwrap();
+    assert!(reason.1.contains("code 16"), "{reason:?}");
+    bridge.stop().await;
+}
+
 /// One RocketMQ serves all steps; each has topics of its own.
 async fn everything(version: &str) {
     if !RocketMq::is_available() {
@@ -58,13 +104,18 @@ async fn everything(version: &str) {
     }
     // What is given back comes again after a second, not ten and more.
     let delays = format!("messageDelayLevel={}", ["1s"; 18].join(" "));
-    let rocketmq = RocketMq::start(version, &["--set", &delays, "--set", "enablePropertyFilter=true"]);
+    let settings = [&*delays, "enablePropertyFilter=true", "traceTopicEnable=true"];
+    let options: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    let rocketmq = RocketMq::start(version, &options);
     a_bridge_sends_in_order(&rocketmq).await;
     a_bridge_brings_in_what_java_sends(&rocketmq).await;
     a_consumer_goes_on_where_it_stopped(&rocketmq).await;
     a_store_answers_and_feeds(&rocketmq).await;
     what_rocketmq_refuses_is_a_dead_letter_alone(&rocketmq).await;
     events_go_where_the_rule_says(&rocketmq).await;
+    if version.starts_with('5') {
+        messages_are_traced(&rocketmq).await;
+    }
     consuming::everything(&rocketmq, version).await;
     an_outage_is_seen_and_waited_out(&rocketmq).await;
     a_silent_broker_is_seen(&rocketmq).await;
@@ -196,6 +247,27 @@ async fn events_go_where_the_rule_says(rocketmq: &RocketMq) {
         assert!(machines.values().all(|queues| queues.len() == 1), "a key has one queue: {machines:?}");
     }
     bridge.stop().await;
+}
+
+/// RocketMQ's own tool finds who sent a message, and who consumed it.
+async fn messages_are_traced(rocketmq: &RocketMq) {
+    let cluster = ClusterOptions { trace: true, ..cluster(rocketmq) };
+    let rules = ([("traced/#", "Traced")], [("Traced", "back")]);
+    let bridge = Running::start_bridge(&cluster, "traced", &rules.0, &rules.1).await;
+    for n in 0..3 {
+        bridge.publish(&format!("traced/{n}"), &n.to_string());
+    }
+    bridge.until_published(3).await;
+    let id = consume(rocketmq, "java-traced", "Traced", 3).remove(0).unique_key;
+    let mut said = String::new();
+    for _ in 0..20 {
+        said = rocketmq.ask_admin(&["queryMsgTraceById", "-n", rocketmq.name_server(), "-i", &id]);
+        let told = |what: &str| said.lines().any(|line| line.starts_with(what) && line.contains("success"));
+        if told("Pub") && told("Sub") {
+            return bridge.stop().await;
+        }
+    }
+    panic!("of {id} mqadmin says {said:?}");
 }
 
 async fn an_outage_is_seen_and_waited_out(rocketmq: &RocketMq) {

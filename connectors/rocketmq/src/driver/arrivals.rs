@@ -1,6 +1,7 @@
 //! Messages that were pulled become events here; those that are refused go back to RocketMQ, to come again later or as
 //! dead letters.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use defibus::Asked;
@@ -18,11 +19,12 @@ use super::consumer::{Consumer, Rule};
 use super::drained;
 use super::queue::{FIRST_PAUSE, LAST_PAUSE, Pulled};
 use super::replier::Whence;
-use crate::Kind;
 use crate::binding::{Arrival, from_message, is_own};
 use crate::error::CallError;
 use crate::request::{self, Returned};
 use crate::subscription::{RETRY, Subscription, Wanted};
+use crate::trace::{Consumed, Subject};
+use crate::{Kind, rpc};
 
 /// A message on its way into the hub.
 struct Arrived {
@@ -30,6 +32,19 @@ struct Arrived {
     message: Returned,
     /// How often it was refused for itself.
     refused: u16,
+}
+
+/// What came, for those who trace it.
+struct Came {
+    at_ms: u64,
+    subjects: Vec<(Subject, i32)>,
+}
+
+impl Came {
+    fn of(pulled: &Pulled) -> Self {
+        let subject = |message: &StoredMessage| (Subject::of(&message.properties), message.reconsume_times);
+        Self { at_ms: now_ms(), subjects: pulled.messages.iter().map(subject).collect() }
+    }
 }
 
 /// What the hub made of a batch.
@@ -57,8 +72,11 @@ impl Consumer {
         stop: &mut watch::Receiver<bool>,
     ) -> bool {
         let addr = Arc::clone(&pulled.addr);
+        let came = self.client.tracer.is_some().then(|| Came::of(&pulled));
+        let mut refused = BTreeSet::new();
         let (mut batch, dead) = self.arrived(pulled, subscription);
         for message in dead {
+            refused.insert(message.id.clone());
             if !self.give_back(&addr, &message, true, stop).await {
                 return false;
             }
@@ -71,6 +89,7 @@ impl Consumer {
                 if ordered { self.sort_in_order(batch, &outcome) } else { sort(batch, &outcome) };
             self.client.counters.received.increment(kept);
             for (message, dead) in back {
+                refused.insert(message.id.clone());
                 if !self.give_back(&addr, &message, dead, stop).await {
                     return false;
                 }
@@ -82,6 +101,16 @@ impl Consumer {
                     return false;
                 }
                 pause = (pause * 2).min(LAST_PAUSE);
+            }
+        }
+        if let Some((tracer, came)) = self.client.tracer.as_ref().zip(came) {
+            let cost_ms = now_ms().saturating_sub(came.at_ms);
+            for (subject, times) in came.subjects {
+                let request = subject.attempt(came.at_ms, times);
+                let (group, at_ms) = (&self.client.identity.group, came.at_ms);
+                let kept = !refused.contains(&subject.id);
+                let consumed = Consumed { group, request: &request, times, at_ms, cost_ms, kept };
+                tracer.tell(consumed.of(&subject));
             }
         }
         true
@@ -152,9 +181,19 @@ impl Consumer {
         let arrival = Arrival { now_ms: now_ms(), stamp, publisher, own: self.manner.own };
         let event = from_message(message, to, arrival).map_err(|error| error.to_string())?;
         match self.client.kind {
-            Kind::Defibus if !self.manner.own => Ok(self.event_of_defibus(message, event, whence)),
-            Kind::Defibus | Kind::RocketMq => Ok(Some(event)),
+            Kind::Defibus | Kind::RocketMq if self.manner.own => Ok(Some(event)),
+            Kind::Defibus => Ok(self.event_of_defibus(message, event, whence)),
+            Kind::RocketMq => Ok(Some(self.event_of_rocketmq(message, event, whence))),
         }
+    }
+
+    /// A request in time can be answered; any other is an event like all, as it is to RocketMQ's own consumers.
+    fn event_of_rocketmq(&self, message: &StoredMessage, event: Event, whence: &Whence<'_>) -> Event {
+        let in_time = whence.expires_ms.is_none_or(|at| at > now_ms());
+        let asked = rpc::asked(message).filter(|_| in_time);
+        let opened =
+            asked.zip(self.replier.as_ref()).and_then(|(asked, replier)| replier.open(&event, asked, whence));
+        opened.unwrap_or(event)
     }
 
     /// Brokers of DeFiBus hand out what has expired, and requests.

@@ -18,12 +18,14 @@ use tracing::{debug, warn};
 
 use super::client::{Client, now_ms};
 use super::drained;
+use super::live::Live;
 use super::requester::Requester;
-use super::sender::{Done, Failure, Sender};
+use super::sender::{Done, Failure, Lanes, Sender};
 use crate::address::{Address, Target};
 use crate::binding::{Labels, to_message};
 use crate::error::Unfit;
 use crate::outbox::Item;
+use crate::share::{Ahead, Found};
 
 /// Forwards what its rules match.
 pub(super) struct Outlet {
@@ -31,7 +33,7 @@ pub(super) struct Outlet {
     pub(super) hub: Arc<dyn Hub>,
     /// The session.
     pub(super) who: Principal,
-    pub(super) rules: Vec<(TopicFilter, Address)>,
+    pub(super) rules: Vec<Way>,
     /// How many events go out in a second.
     pub(super) rate: Option<Rate>,
     /// For how long an event is offered again that RocketMQ refuses.
@@ -40,16 +42,37 @@ pub(super) struct Outlet {
     pub(super) dead_letters: (String, String),
     /// Sends what asks for a reply as a request.
     pub(super) requester: Option<Requester>,
+    /// Percent of the turns that events have as they are published while there is a backlog.
+    pub(super) live_share: u8,
 }
 
-/// What comes back with a message: the delivery's number, and the event, if it becomes a dead letter.
-type Ticket = (Option<u64>, Event);
+/// Where events go.
+pub(super) struct Way {
+    pub(super) filter: TopicFilter,
+    pub(super) address: Address,
+    /// Those that name a topic for their reply go as requests.
+    pub(super) requests: bool,
+}
 
-/// A dead letter on its way; gives the delivery's number when it is kept, or can never be.
-type Burial = Pin<Box<dyn Future<Output = Option<u64>> + Send>>;
+/// What comes back with a message: whose turn it was, and the event, if it becomes a dead letter.
+type Ticket = (Turn, Event);
+
+/// When an event goes.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    /// In the order of the log; the delivery's number.
+    Own(Option<u64>),
+    /// Ahead of a backlog.
+    Ahead,
+}
+
+/// A dead letter on its way; gives the ticket back when it is kept, or can never be.
+type Burial = Pin<Box<dyn Future<Output = Ticket> + Send>>;
 
 /// Dead letters on their way at most; beyond it nothing more is taken.
 const BURIALS: usize = 256;
+/// Events of one turn while events that are published and a backlog take turns.
+const SLICE: usize = 32;
 /// RocketMQ topics that one bridge writes to at most.
 const TOPICS: usize = 1000;
 /// Between two tries to get the session.
@@ -98,16 +121,24 @@ impl Outlet {
         let mut attached = self.hub.attach(self.who.clone(), request).await?;
         attached.link.ack(&attached.unreleased);
         // RocketMQ repeats after a crash; more than at-least-once would promise what it cannot keep.
+        self.subscribe(attached.link, Guarantee::AtLeastOnce).await
+    }
+
+    pub(super) async fn subscribe(
+        &self,
+        mut link: Box<dyn Link>,
+        guarantee: Guarantee,
+    ) -> Result<Box<dyn Link>, Reject> {
         let options = SubscribeOptions {
             no_local: true,
             retained: RetainedWanted::Never,
-            ..SubscribeOptions::new(Guarantee::AtLeastOnce)
+            ..SubscribeOptions::new(guarantee)
         };
-        let wanted = self.rules.iter().map(|(filter, _)| Subscribe::new(filter.clone(), options)).collect();
-        for granted in attached.link.subscribe(wanted).await? {
+        let wanted = self.rules.iter().map(|way| Subscribe::new(way.filter.clone(), options)).collect();
+        for granted in link.subscribe(wanted).await? {
             granted?;
         }
-        Ok(attached.link)
+        Ok(link)
     }
 
     /// Forwards until the session is lost, or `drain` turns true (`Ok`).
@@ -120,74 +151,107 @@ impl Outlet {
             sender: Sender::new(Arc::clone(&self.client), Some(self.patience)),
             burials: FuturesUnordered::new(),
             topics: BTreeSet::new(),
+            ahead: Ahead::default(),
         };
+        let mut live = Live::new(self.live_share);
         let bucket = self.rate.map(|rate| Bucket::new(rate, Instant::now().into_std()));
         let mut deliveries = Vec::new();
         loop {
             let (bytes, count) = work.sender.room();
-            let room = Room { numbered: u16::try_from(count).unwrap_or(u16::MAX), bytes };
-            let has_room = bytes > 0 && count > 0 && work.burials.len() < BURIALS;
+            let most = if live.is_open() { count.min(SLICE) } else { count };
+            let room = Room { numbered: u16::try_from(most).unwrap_or(u16::MAX), bytes };
             let debt = bucket.as_ref().map(|bucket| bucket.wait(Instant::now().into_std()));
             let debt = debt.filter(|debt| !debt.is_zero());
+            let has_room = bytes > 0 && count > 0 && work.burials.len() < BURIALS && debt.is_none();
+            let charge = |count: usize| {
+                if let Some(bucket) = &bucket {
+                    bucket.charge(count as u64, Instant::now().into_std());
+                }
+            };
+            let may_go_ahead = has_room && live.waits() && work.ahead.has_room();
+            if may_go_ahead && live.takes_turn() {
+                let events = live.take(count.min(SLICE));
+                charge(events.len());
+                for event in events {
+                    if work.ahead.goes(event.parts().stamp) {
+                        self.push(&mut work, link.as_mut(), event, Turn::Ahead);
+                    }
+                }
+                continue;
+            }
             tokio::select! {
                 biased;
-                Some(number) = work.burials.next() => link.ack(number.as_slice()),
+                Some(ticket) = work.burials.next() => link.ack(work.done(&ticket).as_slice()),
                 done = work.sender.progress() => self.settle(&mut work, link.as_mut(), done),
                 () = drained(drain) => break,
                 () = sleep(debt.unwrap_or_default()), if debt.is_some() => {}
-                taken = poll_fn(|cx| link.poll_deliveries(cx, room, &mut deliveries)), if has_room && debt.is_none() => {
+                () = live.listen(&self.who) => {}
+                taken = poll_fn(|cx| link.poll_deliveries(cx, room, &mut deliveries)), if has_room => {
                     taken?;
-                    if let Some(bucket) = &bucket {
-                        bucket.charge(deliveries.len() as u64, Instant::now().into_std());
-                    }
-                    for delivery in deliveries.drain(..) {
-                        self.push(&mut work, link.as_mut(), delivery);
+                    charge(deliveries.len());
+                    live.follow(self, deliveries.last()).await;
+                    for Delivery { event, number, .. } in deliveries.drain(..) {
+                        match work.ahead.found(event.parts().stamp, number) {
+                            Found::Nothing => self.push(&mut work, link.as_mut(), event, Turn::Own(number)),
+                            Found::Out => {}
+                            Found::Done => link.ack(number.as_slice()),
+                        }
                     }
                 }
+                // The backlog has nothing just now: its turn is over.
+                () = std::future::ready(()), if may_go_ahead => {}
             }
         }
+        self.finish(&mut work, link.as_mut()).await;
+        link.close(Close { will: false, keep: None });
+        Ok(())
+    }
+
+    /// Waits for what is out, but not for long.
+    async fn finish(&self, work: &mut Work, link: &mut dyn Link) {
         let finish = async {
             while !(work.sender.is_empty() && work.burials.is_empty()) {
                 tokio::select! {
-                    Some(number) = work.burials.next() => link.ack(number.as_slice()),
-                    done = work.sender.progress() => self.settle(&mut work, link.as_mut(), done),
+                    Some(ticket) = work.burials.next() => link.ack(work.done(&ticket).as_slice()),
+                    done = work.sender.progress() => self.settle(work, link, done),
                 }
             }
         };
         if timeout(LEAVE, finish).await.is_err() {
             debug!(session = %self.who.client, "left with events that go again after the next start");
         }
-        link.close(Close { will: false, keep: None });
-        Ok(())
     }
 
-    fn push(&self, work: &mut Work, link: &mut dyn Link, delivery: Delivery) {
-        let Delivery { event, number, .. } = delivery;
-        let rule = self.rules.iter().find(|(filter, _)| filter.matches(event.topic()));
-        let Some((_, address)) = rule else {
+    fn push(&self, work: &mut Work, link: &mut dyn Link, event: Event, turn: Turn) {
+        let way = self.rules.iter().find(|way| way.filter.matches(event.topic()));
+        let Some(Way { address, requests, .. }) = way else {
             // A rule that was taken out of the configuration.
-            link.ack(number.as_slice());
-            return;
+            return link.ack(work.done(&(turn, event)).as_slice());
         };
         let target = match self.target(work, address, &event) {
             Ok(target) => target,
-            Err(error) => return self.bury(work, link, (number, event), &error.to_string()),
+            Err(error) => return self.bury(work, link, (turn, event), &error.to_string()),
         };
         let labels = Labels { tags: target.tags.as_deref(), key: target.key.as_deref() };
         let key = target.key.as_deref().unwrap_or(event.topic().as_str());
+        let lanes = match turn {
+            Turn::Own(_) => Lanes::InOrder,
+            Turn::Ahead => Lanes::Ahead,
+        };
+        let ticket = (turn, event.clone());
         let reply_to = event.meta().and_then(|meta| meta.reply_to.as_ref());
-        if let Some((requester, reply_to)) = self.requester.as_ref().zip(reply_to) {
+        if let Some((requester, reply_to)) = self.requester.as_ref().zip(reply_to).filter(|_| *requests) {
             match requester.request(&event, labels, reply_to) {
                 Ok((message, ttl)) => {
                     // What was sent in a batch does not say where it lies, and cannot be answered.
                     let deadline = Some((Instant::now() + ttl).into_std());
-                    let item = Item { message, ticket: Some((number, event.clone())), deadline, alone: true };
-                    work.sender.push(&target.topic, key, item);
+                    let item = Item { message, ticket: Some(ticket), deadline, alone: true };
+                    work.sender.push(&target.topic, (lanes, key), item);
                 }
                 Err(error) => {
                     // Who asked waits no longer than for any other: nobody wants a dead letter.
                     warn!(session = %self.who.client, %error, "a request is not sent");
-                    link.ack(number.as_slice());
+                    link.ack(work.done(&ticket).as_slice());
                 }
             }
             return;
@@ -196,11 +260,10 @@ impl Outlet {
         let properties = self.client.kind.properties(&event, options.ttl_ms, now_ms());
         match to_message(&event, labels, properties, options.message_max.as_usize()) {
             Ok(message) => {
-                let item =
-                    Item { message, ticket: Some((number, event.clone())), deadline: None, alone: false };
-                work.sender.push(&target.topic, key, item);
+                let item = Item { message, ticket: Some(ticket), deadline: None, alone: false };
+                work.sender.push(&target.topic, (lanes, key), item);
             }
-            Err(error) => self.bury(work, link, (number, event), &error.to_string()),
+            Err(error) => self.bury(work, link, ticket, &error.to_string()),
         }
     }
 
@@ -222,25 +285,24 @@ impl Outlet {
         for (ticket, result) in done {
             match result {
                 // Only requests have a deadline: who asked waits no more.
-                Ok(()) | Err(Failure::Late | Failure::Full) => numbers.extend(ticket.0),
+                Ok(()) | Err(Failure::Late | Failure::Full) => numbers.extend(work.done(&ticket)),
                 Err(failure) => self.bury(work, link, ticket, &failure.to_string()),
             }
         }
         link.ack(&numbers);
     }
 
-    fn bury(&self, work: &mut Work, link: &mut dyn Link, (number, event): Ticket, reason: &str) {
+    fn bury(&self, work: &mut Work, link: &mut dyn Link, ticket: Ticket, reason: &str) {
         self.client.counters.refused.increment(1);
-        warn!(session = %self.who.client, topic = %event.topic(), reason, "an event cannot go to RocketMQ");
+        warn!(session = %self.who.client, topic = %ticket.1.topic(), reason, "an event cannot go to RocketMQ");
         let (place, part) = &self.dead_letters;
-        let Some(letter) = dead_letter(place, part, &event, reason) else {
-            link.ack(number.as_slice());
-            return;
+        let Some(letter) = dead_letter(place, part, &ticket.1, reason) else {
+            return link.ack(work.done(&ticket).as_slice());
         };
         let (hub, who) = (Arc::clone(&self.hub), self.who.clone());
         work.burials.push(Box::pin(async move {
             keep(hub.as_ref(), &who, letter).await;
-            number
+            ticket
         }));
     }
 }
@@ -251,6 +313,18 @@ struct Work {
     burials: FuturesUnordered<Burial>,
     /// Topics that templates made.
     topics: BTreeSet<Arc<str>>,
+    /// What went ahead of its turn.
+    ahead: Ahead,
+}
+
+impl Work {
+    /// An event is done; the number to ack, if there is one already.
+    fn done(&mut self, (turn, event): &Ticket) -> Option<u64> {
+        match turn {
+            Turn::Own(number) => *number,
+            Turn::Ahead => self.ahead.done(event.parts().stamp),
+        }
+    }
 }
 
 /// Publishes a dead letter; tries until it is kept, or can never be.

@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tracing::debug;
 
 use super::connection::{Connection, Signals};
+use super::tracer::{Tracer, WAITING};
 use crate::avoid::Avoid;
 use crate::condition::Condition;
 use crate::error::CallError;
@@ -26,6 +27,7 @@ use crate::request::Member;
 use crate::route::Route;
 use crate::sign::Signer;
 use crate::subscription::{RETRY, Subscription};
+use crate::trace::Told;
 use crate::{ClusterOptions, Kind, OptionsError, Start, request, tls};
 
 /// How often brokers are asked whether they are there. With [`PROBE_LIMIT`] it makes an outage known within 1.5 s.
@@ -57,6 +59,8 @@ pub(super) struct Identity {
     pub(super) inward: Vec<Subscription>,
     /// Where its group begins if it is new.
     pub(super) start: Start,
+    /// It sends requests, so any broker of the cluster may have a reply for it.
+    pub(super) asks: bool,
 }
 
 /// A client of one cluster. Its tasks end with it.
@@ -74,6 +78,10 @@ pub(super) struct Client {
     pub(super) signals: Arc<Signals>,
     /// Replies that connections bring; whoever hands them out takes it.
     pub(super) replies: Mutex<Option<mpsc::Receiver<Command>>>,
+    /// Tells of messages, if they are traced.
+    pub(super) tracer: Option<Tracer>,
+    /// What is told; who sends it takes it.
+    pub(super) traces: Mutex<Option<mpsc::Receiver<Told>>>,
     /// Queues that took no more.
     pub(super) isolation: Mutex<Isolation>,
     /// Its name at brokers; no other client has it. DeFiBus wants our address in it, so it is made with the first connection.
@@ -129,6 +137,7 @@ impl Client {
         options.check(kind)?;
         let now_ms = now_ms();
         let (sender, replies) = mpsc::channel(REPLIES);
+        let (tracer, traces) = mpsc::channel(WAITING);
         Ok(Self {
             kind,
             signer: Signer::of(&options)?,
@@ -136,6 +145,8 @@ impl Client {
             avoid: Mutex::default(),
             name_server: AtomicUsize::new(0),
             replies: Mutex::new(Some(replies)),
+            tracer: options.trace.then(|| Tracer(tracer)),
+            traces: Mutex::new(Some(traces).filter(|_| options.trace)),
             isolation: Mutex::default(),
             id: SetOnce::new(),
             others: Mutex::default(),
@@ -271,7 +282,8 @@ impl Client {
         open.map(goodbye).collect::<FuturesUnordered<_>>().collect::<()>().await;
     }
 
-    /// One heartbeat to every known broker, and a look at routes that are old; the first failure, if there is one.
+    /// One heartbeat to every known broker, a look at routes that are old, and one at name servers: without them nobody hears
+    /// where a broker has gone. The first failure, if there is one.
     async fn probe(&self) -> Result<(), CallError> {
         let known: BTreeSet<Arc<str>> = locked(&self.routes)
             .values()
@@ -285,14 +297,17 @@ impl Client {
             }
             result
         };
-        let (beats, routes, ()) = tokio::join!(beats, self.refresh_routes(), self.beat_others(&known));
-        beats.and(routes)
+        let any = request::route(request::DEFAULT_TOPIC);
+        let name_servers = self.in_time(self.ask_name_servers(&any));
+        let (beats, routes, others) = (beats, self.refresh_routes(), self.beat_others(&known));
+        let (beats, routes, (), name_servers) = tokio::join!(beats, routes, others, name_servers);
+        beats.and(routes).and(name_servers.map(drop))
     }
 
     /// Heartbeats to brokers that hold no topic of ours: any broker of the cluster may be given the reply to a request, and
     /// can push it only to whom it knows. What fails here is no outage of ours.
     async fn beat_others(&self, known: &BTreeSet<Arc<str>>) {
-        if !self.kind.pushes_replies() || self.identity.out.is_empty() {
+        if !self.identity.asks {
             return;
         }
         let due = self.probes.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOOK_FOR_OTHERS);
@@ -319,17 +334,21 @@ impl Client {
             if locked(&self.routes).get(topic).is_some_and(fresh) {
                 continue;
             }
-            let late = || CallError::TimedOut {
-                addr: self.options.name_servers.join(", "),
-                ms: PROBE_LIMIT.as_millis(),
-            };
-            let found = timeout(PROBE_LIMIT, self.refresh_route(topic)).await.unwrap_or_else(|_| Err(late()));
-            match found {
+            match self.in_time(self.refresh_route(topic)).await {
                 Err(CallError::NoTopic(_)) if topic.starts_with(RETRY) || !named.contains(topic) => {}
                 found => result = result.and(found.map(drop)),
             }
         }
         result
+    }
+
+    /// What name servers are asked, with a limit.
+    async fn in_time<T>(&self, asked: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+        let late = || CallError::TimedOut {
+            addr: self.options.name_servers.join(", "),
+            ms: PROBE_LIMIT.as_millis(),
+        };
+        timeout(PROBE_LIMIT, asked).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// Asks for the route of `topic`. If it cannot be had, the one that was known is used on: name servers forget a
@@ -361,7 +380,7 @@ impl Client {
     }
 
     /// One heartbeat. A connection on which several in a row get no answer is given up: the peer may be gone without a
-    /// word.
+    /// word. So is one whose peer does not want us any more.
     async fn beat(&self, addr: &Arc<str>) -> Result<(), CallError> {
         let late = || CallError::TimedOut { addr: addr.to_string(), ms: PROBE_LIMIT.as_millis() };
         let beat = async {
@@ -371,12 +390,16 @@ impl Client {
         };
         let result = timeout(PROBE_LIMIT, beat).await.unwrap_or_else(|_| Err(late()));
         let slot = self.slot(addr);
+        let give_up = || {
+            if let Some(connection) = slot.connection.try_lock().ok().and_then(|place| place.clone()) {
+                connection.close();
+            }
+        };
         match &result {
             Err(CallError::TimedOut { .. }) if slot.misses.fetch_add(1, Ordering::Relaxed) >= MISSES => {
-                if let Some(connection) = slot.connection.try_lock().ok().and_then(|place| place.clone()) {
-                    connection.close();
-                }
+                give_up()
             }
+            Err(CallError::Code { code: response::NO_PERMISSION, .. }) => give_up(),
             Err(CallError::TimedOut { .. }) => {}
             _ => slot.misses.store(0, Ordering::Relaxed),
         }
@@ -464,7 +487,13 @@ impl Client {
             self.id.set(id).unwrap_or(());
         }
         if peer == Peer::Broker {
-            well(addr, connection.call(self.signed(self.heartbeat()), PROBE_LIMIT).await?)?;
+            // A broker that does not want us at all, for our keys say, is out of reach: that is no refusal of what is sent.
+            let reason = |refusal: CallError| CallError::Connect {
+                addr: addr.to_string(),
+                reason: refusal.to_string(),
+            };
+            let answer = connection.call(self.signed(self.heartbeat()), PROBE_LIMIT).await?;
+            well(addr, answer).map_err(reason)?;
         }
         *place = Some(connection.clone());
         Ok(connection)

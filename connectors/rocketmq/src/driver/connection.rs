@@ -1,7 +1,7 @@
 //! One TCP connection to a name server or broker, shared by all that ask it something: requests go out without waiting
 //! for answers, and answers find their request by its number.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +20,7 @@ use tokio_rustls::client::TlsStream;
 use tracing::debug;
 
 use crate::error::CallError;
+use crate::reset::{self, Reset};
 
 /// A handle on a connection. Cloning shares it; it ends with its last handle.
 #[derive(Clone, Debug)]
@@ -47,11 +48,14 @@ pub(super) struct Signals {
     /// A broker says that the queues of topics changed: those in `changed`.
     pub(super) topics: Notify,
     pub(super) changed: Mutex<BTreeSet<String>>,
+    /// Somebody set the offsets of groups: those in `offsets`.
+    pub(super) reset: Notify,
+    pub(super) offsets: Mutex<BTreeMap<Reset, i64>>,
     /// Replies that brokers push. When nobody takes them they are dropped: their requesters stop waiting by themselves.
     pub(super) replies: mpsc::Sender<Command>,
 }
 
-/// Topics that are remembered as changed.
+/// Topics that are remembered as changed, and queues with another offset.
 const CHANGED_MAX: usize = 1024;
 
 impl Signals {
@@ -62,8 +66,24 @@ impl Signals {
             members: Notify::new(),
             topics: Notify::new(),
             changed: Mutex::default(),
+            reset: Notify::new(),
+            offsets: Mutex::default(),
             replies,
         }
+    }
+
+    /// The offset that somebody set for a queue, once.
+    pub(super) fn take_offset(&self, queue: &Reset) -> Option<i64> {
+        self.offsets.lock().unwrap_or_else(PoisonError::into_inner).remove(queue)
+    }
+
+    fn set_offsets(&self, offsets: Vec<(Reset, i64)>) {
+        let mut known = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() + offsets.len() <= CHANGED_MAX {
+            known.extend(offsets);
+        }
+        drop(known);
+        self.reset.notify_waiters();
     }
 
     fn topic_changed(&self, topic: &str) {
@@ -263,18 +283,32 @@ impl Io {
         }
     }
 
-    /// Brokers tell that a group's members or a topic's queues changed, and push replies. They ask clients to reset offsets or
-    /// to tell of themselves as well; that is refused.
+    /// The reply to a request. RocketMQ wants to hear whether it came, and tells the responder.
+    fn handle_reply(&mut self, push: Command) {
+        let mut heard = Command::answer(&push, response::SUCCESS);
+        let oneway = push.is_oneway();
+        if self.signals.replies.try_send(push).is_err() {
+            debug!(addr = &*self.addr, "a reply is dropped");
+            heard.code = response::SYSTEM_ERROR;
+        }
+        if !oneway {
+            encode(&heard, Encoding::Json, &mut self.output).unwrap_or(());
+        }
+    }
+
+    /// Brokers tell that a group's members, a topic's queues or offsets changed, and push replies. They ask clients to tell of
+    /// themselves as well; that is refused.
     fn handle_request(&mut self, request: Command) {
         match request.code {
             request::NOTIFY_CONSUMER_IDS_CHANGED => self.signals.members.notify_one(),
             defibus::code::request::TOPIC_CHANGED => {
                 self.signals.topic_changed(request.field("topic").unwrap_or_default());
             }
-            defibus::code::request::PUSH_REPLY => {
-                if self.signals.replies.try_send(request).is_err() {
-                    debug!(addr = &*self.addr, "a reply is dropped");
-                }
+            defibus::code::request::PUSH_REPLY | request::PUSH_REPLY_MESSAGE_TO_CLIENT => {
+                self.handle_reply(request)
+            }
+            request::RESET_CONSUMER_CLIENT_OFFSET => {
+                self.signals.set_offsets(reset::offsets(&request));
             }
             _ if request.is_oneway() => {}
             _ => {

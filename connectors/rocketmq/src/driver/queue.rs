@@ -9,7 +9,7 @@ use remoting::sys_flag::COMPRESSED;
 use remoting::{Command, StoredMessage, decode_messages};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::client::code_error;
 use super::consumer::{Consumer, Key, LOOK};
@@ -18,6 +18,7 @@ use crate::error::CallError;
 use crate::inflate::inflate;
 use crate::lease::Lease;
 use crate::request::{self, Place};
+use crate::reset::Reset;
 use crate::route::Queue;
 use crate::subscription::{RETRY, Subscription};
 use crate::{Kind, Start};
@@ -44,6 +45,8 @@ struct Cursor {
     committed: Option<i64>,
     /// The broker's id to pull from, as its last answer suggests: 0 is the master.
     from: i64,
+    /// When the broker stored the last message that came, milliseconds since 1970; 0: none came yet.
+    seen_ms: i64,
 }
 
 /// What a pull brought.
@@ -69,7 +72,17 @@ impl Consumer {
         let trouble = format!("queue {} of {topic} at {}", key.2, key.1);
         let (mut cursor, mut lease) = (Cursor::default(), Lease::default());
         let mut failures = 0_u32;
+        let reset = Reset {
+            group: self.client.identity.group.clone(),
+            topic: topic.to_owned(),
+            broker: key.1.to_string(),
+            queue: key.2,
+        };
         loop {
+            if let Some(offset) = self.client.signals.take_offset(&reset) {
+                info!(topic, queue = key.2, offset, "somebody set the offset of the group");
+                cursor = Cursor { next: Some(offset), kept: Some(offset), ..Cursor::default() };
+            }
             let error = match self.turn(&key, subscription, &mut cursor, &mut lease, &mut stop).await {
                 Ok(Turn::Done) => {
                     failures = 0;
@@ -129,6 +142,7 @@ impl Consumer {
         let pulled = tokio::select! {
             biased;
             () = drained(stop) => return Ok(Turn::Stopped),
+            () = self.client.signals.reset.notified() => return Ok(Turn::Done),
             pulled = pull => pulled?,
         };
         if !pulled.messages.is_empty() {
@@ -180,6 +194,7 @@ impl Consumer {
         let (moved, messages) = match answer.code {
             response::SUCCESS => {
                 let messages = decode(answer).await.map_err(|error| bad(&queue, error))?;
+                cursor.seen_ms = messages.last().map_or(cursor.seen_ms, |message| message.store_ms);
                 // A broker may hand out whole batches, with messages before the offset that was asked for.
                 (moved?, messages.into_iter().filter(|message| message.queue_offset >= next).collect())
             }
@@ -191,11 +206,21 @@ impl Consumer {
             response::PULL_NOT_FOUND => (next, Vec::new()),
             response::PULL_RETRY_IMMEDIATELY => (moved?, Vec::new()),
             response::PULL_OFFSET_MOVED => {
-                let to = moved?;
+                let mut to = moved?;
+                if to < next && self.began_anew(&place, cursor.seen_ms).await? {
+                    // What came since then was never here: RocketMQ's own consumers skip it.
+                    to = answer.number("minOffset").unwrap_or(to);
+                }
                 warn!(topic, queue = key.2, from = next, to, "the queue does not hold the offset any more");
                 (to, Vec::new())
             }
-            _ => return Err(code_error(from, &answer)),
+            code => {
+                if code == response::TOPIC_NOT_EXIST {
+                    // Made again, its queues begin anew.
+                    *cursor = Cursor { seen_ms: cursor.seen_ms, ..Cursor::default() };
+                }
+                return Err(code_error(from, &answer));
+            }
         };
         cursor.next = Some(moved);
         cursor.from = suggested;
@@ -241,6 +266,12 @@ impl Consumer {
             _ => return Err(code_error(addr, &answer)),
         };
         answer.number("offset").ok_or_else(|| bad(place.queue, "no offset"))
+    }
+
+    /// Whether all that a queue holds came behind what was seen of it: its topic was deleted, and made again.
+    async fn began_anew(&self, place: &Place<'_>, seen_ms: i64) -> Result<bool, CallError> {
+        let answer = self.client.ask_well(&place.queue.addr, request::earliest(place)).await?;
+        Ok(seen_ms > 0 && answer.number("timestamp").is_some_and(|first| first > seen_ms))
     }
 
     async fn commit(&self, key: &Key, topic: &str, cursor: &mut Cursor) {

@@ -1,4 +1,4 @@
-//! Requests from DeFiBus: each is published here with a topic for its reply and correlation data that cannot be guessed.
+//! Requests from RocketMQ or DeFiBus: each is published here with a topic for its reply and correlation data that cannot be guessed.
 //! The first answer with that correlation goes to the broker that stored the request, which pushes it to the requester.
 
 use std::future::poll_fn;
@@ -129,7 +129,7 @@ impl Replier {
     }
 
     async fn attach(&self) -> Result<Box<dyn Link>, Reject> {
-        let request = Attach { clean: true, protocol: "DeFiBus", ..Attach::default() };
+        let request = Attach { clean: true, protocol: self.client.kind.title(), ..Attach::default() };
         let mut link = self.hub.attach(self.who.clone(), request).await?.link;
         let no_filter = |_| Reject::new(RejectKind::Malformed, "no filter for answers");
         let filter = TopicFilter::parse(self.topic.as_str()).map_err(no_filter)?;
@@ -202,7 +202,7 @@ impl Replier {
 
     async fn send(&self, open: &Open, event: &Event) -> Result<(), String> {
         let mut properties = Properties::default();
-        open.asked.reply_properties(&mut properties);
+        self.client.kind.mark_reply(&open.asked, &mut properties);
         // Who answers, and where, is nobody's business there: the topic cannot be guessed.
         let mut parts = event.parts().clone();
         parts.topic = open.topic.clone();
@@ -214,7 +214,7 @@ impl Replier {
         let message = to_message(&Event::new(parts), Labels::default(), properties, max)
             .map_err(|error| error.to_string())?;
         let group = &self.client.identity.producer;
-        let reply = defibus::request::reply(group, &open.cluster, now_ms(), message.properties, message.body);
+        let reply = self.client.kind.reply(group, &open.cluster, now_ms(), message);
         let answer = self.client.ask_well(&open.addr, reply).await;
         answer.map(drop).map_err(|error: CallError| error.to_string())
     }

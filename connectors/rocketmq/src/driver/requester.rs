@@ -1,12 +1,11 @@
-//! Requests to services behind DeFiBus: an event that names a topic for its reply goes out as a request, and the reply that
+//! Requests to services behind RocketMQ or DeFiBus: an event that names a topic for its reply goes out as a request, and the reply that
 //! a broker pushes is published to that topic, with the correlation data that the event had.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use defibus::property::{push_request, push_ttl};
-use defibus::{Pushed, Waiting, pushed};
+use defibus::{Pushed, Waiting};
 use event::hub::{Hub, Publish};
 use event::{Event, Guarantee, Principal, TopicName};
 use remoting::properties::Properties;
@@ -92,8 +91,7 @@ impl Requester {
         }
         let id = unique_id().ok_or(NoRequest::Random)?;
         let mut properties = Properties::default();
-        push_request(&mut properties, &id, self.client.id());
-        push_ttl(&mut properties, ttl_ms);
+        self.client.kind.mark_request(&mut properties, &id, self.client.id(), ttl_ms);
         // Where the reply goes here is nobody else's business: who knows the topic could answer in its place.
         let mut parts = event.parts().clone();
         let correlation = parts.meta.as_mut().and_then(|meta| {
@@ -137,7 +135,7 @@ impl Requester {
     async fn publish(&self, pushes: Vec<Command>) {
         let mut batch = Vec::new();
         for push in pushes {
-            let Some(Pushed { id, message }) = pushed(&push) else { continue };
+            let Some(Pushed { id, message }) = self.client.kind.pushed(&push) else { continue };
             let Some(expected) = self.waiting().take(&id) else {
                 self.client.counters.replies_late.increment(1);
                 continue;

@@ -1,7 +1,7 @@
 //! Sends what is in an [`Outbox`]: each lane one request at a time, all lanes side by side.
 
-use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::error::{CallError, Unfit};
 use crate::kind::choose_near;
 use crate::outbox::{Item, LANES, Lane, Outbox};
 use crate::route::{Queue, Route};
+use crate::trace::Sent;
 use crate::{Kind, Unconfirmed, request};
 
 /// Sends messages and gives their tickets back.
@@ -32,6 +33,17 @@ pub(super) struct Sender<T> {
     flights: FuturesUnordered<Flight>,
     /// Topics of which no queue takes more: circuit break.
     full: BTreeSet<Arc<str>>,
+    /// Topics in trouble, and when a send to them failed last.
+    ailing: BTreeMap<Arc<str>, Instant>,
+}
+
+/// Which lanes of a topic; nothing in the one waits for the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lanes {
+    /// What goes in order.
+    InOrder,
+    /// What goes ahead of that.
+    Ahead,
 }
 
 /// What became of one message.
@@ -67,6 +79,9 @@ enum Verdict {
 
 /// Before a topic is tried again of which no queue takes more. Brokers measure every 30 s.
 const FULL_PAUSE: Duration = Duration::from_secs(2);
+/// How long a topic stays in trouble to which nothing is sent any more: whoever looks at `/ready` before he sends would
+/// never find out that it is well again.
+const FADES: Duration = Duration::from_secs(5);
 /// Messages that wait at most, beside the limit in bytes.
 const COUNT_MAX: usize = 8192;
 
@@ -74,7 +89,14 @@ impl<T> Sender<T> {
     pub(super) fn new(client: Arc<Client>, patience: Option<Duration>) -> Self {
         let alone_above = client.options.compress_above.map_or(usize::MAX, |limit| limit.as_usize());
         let outbox = Outbox::new(client.options.batch_max.as_usize(), alone_above);
-        Self { client, patience, outbox, flights: FuturesUnordered::new(), full: BTreeSet::new() }
+        Self {
+            client,
+            patience,
+            outbox,
+            flights: FuturesUnordered::new(),
+            full: BTreeSet::new(),
+            ailing: BTreeMap::new(),
+        }
     }
 
     /// How many more bytes and messages it takes; 0 of either: none now.
@@ -88,11 +110,15 @@ impl<T> Sender<T> {
         self.outbox.count() == 0
     }
 
-    /// Puts a message in line for the RocketMQ topic `topic`, behind those with the same `key`.
-    pub(super) fn push(&mut self, topic: &Arc<str>, key: &str, item: Item<T>) {
+    /// Puts a message in line for the RocketMQ topic `topic`, behind those with the same key in these lanes.
+    pub(super) fn push(&mut self, topic: &Arc<str>, (lanes, key): (Lanes, &str), item: Item<T>) {
         let mut hash = DefaultHasher::new();
         key.hash(&mut hash);
-        let lane = Lane { topic: Arc::clone(topic), number: hash.finish() % LANES };
+        let first = match lanes {
+            Lanes::InOrder => 0,
+            Lanes::Ahead => LANES,
+        };
+        let lane = Lane { topic: Arc::clone(topic), number: first + hash.finish() % LANES };
         self.outbox.push(lane, item);
     }
 
@@ -110,7 +136,9 @@ impl<T> Sender<T> {
                 self.flights.push(Box::pin(send(Arc::clone(&self.client), lane, messages)));
             }
             self.client.counters.waiting.set(self.outbox.bytes() as f64);
-            let timeout = self.outbox.next_timeout().filter(|at| *at > now);
+            self.forget_trouble(now);
+            let fades = self.ailing.values().min().map(|at| *at + FADES);
+            let timeout = self.outbox.next_timeout().filter(|at| *at > now).into_iter().chain(fades).min();
             tokio::select! {
                 biased;
                 Some((lane, verdict)) = self.flights.next() => {
@@ -125,21 +153,39 @@ impl<T> Sender<T> {
         }
     }
 
+    fn ails(&mut self, topic: &Arc<str>, error: &CallError) {
+        self.client.condition.trouble(topic, error.to_string());
+        self.ailing.insert(Arc::clone(topic), tokio::time::Instant::now().into_std());
+    }
+
+    fn is_well(&mut self, topic: &Arc<str>) {
+        self.client.condition.no_trouble(topic);
+        self.ailing.remove(topic);
+    }
+
+    fn forget_trouble(&mut self, now: Instant) {
+        let old = |at: &Instant| *at + FADES <= now;
+        let topics: Vec<Arc<str>> =
+            self.ailing.iter().filter(|(_, at)| old(at)).map(|(topic, _)| Arc::clone(topic)).collect();
+        for topic in topics {
+            self.is_well(&topic);
+        }
+    }
+
     fn handle(&mut self, lane: &Lane, verdict: Verdict) -> Vec<Done<T>> {
-        let counters = &self.client.counters;
         match verdict {
             Verdict::Sent(count) => {
-                counters.sent.increment(count as u64);
-                counters.requests.increment(1);
-                self.client.condition.no_trouble(&lane.topic);
+                self.client.counters.sent.increment(count as u64);
+                self.client.counters.requests.increment(1);
+                self.is_well(&lane.topic);
                 self.full.remove(&lane.topic);
                 self.outbox.sent(lane).into_iter().map(|ticket| (ticket, Ok(()))).collect()
             }
             Verdict::Again(error) => {
                 debug!(topic = &*lane.topic, %error, "send failed");
-                counters.retries.increment(1);
+                self.client.counters.retries.increment(1);
                 if is_trouble(&error) {
-                    self.client.condition.trouble(&lane.topic, error.to_string());
+                    self.ails(&lane.topic, &error);
                 }
                 self.client.doubt_route(&lane.topic);
                 let now = tokio::time::Instant::now().into_std();
@@ -149,7 +195,7 @@ impl<T> Sender<T> {
                         let given_up = self.outbox.put_off(lane, now, patience, bytes == 0 || count == 0);
                         if !given_up.is_empty() {
                             // What was given up is accounted for: the topic is in no trouble until it is used again.
-                            self.client.condition.no_trouble(&lane.topic);
+                            self.is_well(&lane.topic);
                         }
                         let failed = |ticket| (ticket, Err(Failure::Refused(error.to_string())));
                         given_up.into_iter().map(failed).collect()
@@ -161,11 +207,11 @@ impl<T> Sender<T> {
                 }
             }
             Verdict::Full(all) => {
-                counters.circuit_breaks.increment(1);
-                counters.retries.increment(1);
+                self.client.counters.circuit_breaks.increment(1);
+                self.client.counters.retries.increment(1);
                 if all {
                     let error = CallError::Full(lane.topic.to_string());
-                    self.client.condition.trouble(&lane.topic, error.to_string());
+                    self.ails(&lane.topic, &error);
                     self.full.insert(Arc::clone(&lane.topic));
                 }
                 let least = if all { FULL_PAUSE } else { Duration::ZERO };
@@ -218,6 +264,18 @@ async fn try_send(client: &Client, lane: &Lane, messages: &[BatchEntry]) -> Resu
         }
         if answer.code == response::SUCCESS {
             isolation.release(&queue.broker, queue.id);
+        }
+    }
+    if let Some((tracer, answer)) = client.tracer.as_ref().zip(answer.as_ref().ok())
+        && answer.code == response::SUCCESS
+    {
+        let cost_ms = u64::try_from((now - begun).as_millis()).unwrap_or(u64::MAX);
+        let at_ms = now_ms().saturating_sub(cost_ms);
+        let mut ids = answer.field("msgId").unwrap_or_default().split(',');
+        for message in messages {
+            let (group, offset_id) = (&client.identity.producer, ids.next().unwrap_or_default());
+            let sent = Sent { group, topic: &lane.topic, host: &queue.addr, at_ms, cost_ms, offset_id };
+            tracer.tell(sent.of(message));
         }
     }
     match verdict(client, &queue, messages.len(), answer) {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::client::{Client, now_ms};
 use super::drained;
-use super::sender::{Done, Failure, Sender};
+use super::sender::{Done, Failure, Lanes, Sender};
 use crate::binding::{Labels, to_message};
 use crate::outbox::Item;
 
@@ -98,7 +98,7 @@ impl Intake {
                     let deadline = Some(deadline.into_std());
                     sender.push(
                         &self.topic,
-                        event.topic().as_str(),
+                        (Lanes::InOrder, event.topic().as_str()),
                         Item { message, ticket: Some((number, place)), deadline, alone: false },
                     );
                     waiting.left += 1;

@@ -4,9 +4,13 @@ use std::io::BufRead as _;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
+use bytes::BytesMut;
 use event::testing::Answer;
 use event::{Reject, RejectKind};
+use remoting::{Command, Decoder, Encoding, encode};
 use rocketmq::Start;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::*;
 
@@ -18,6 +22,44 @@ pub(crate) async fn everything(rocketmq: &RocketMq, version: &str) {
     a_new_group_begins_where_it_is_told_to(rocketmq, version).await;
     a_queue_changes_hands_without_being_in_two(rocketmq).await;
     nodes_that_broadcast_get_everything(rocketmq).await;
+    offsets_that_somebody_sets_are_followed(rocketmq).await;
+}
+
+/// As `mqadmin resetOffsetByTime` does it: brokers of 4.9 tell the members, those of 5.x wait for their pulls.
+async fn offsets_that_somebody_sets_are_followed(rocketmq: &RocketMq) {
+    let bridge = Running::like(rocketmq, "reset", inward(&[in_rule("Reset", "reset")])).await;
+    let lines: Vec<String> = (0..8).map(|n| n.to_string()).collect();
+    rocketmq.send("Reset", &[], &lines);
+    bridge.until_published(8).await;
+    let command = Command::request(INVOKE_BROKER_TO_RESET_OFFSET)
+        .with("topic", "Reset")
+        .with("group", "weft-bridge-reset")
+        .with("timestamp", "0")
+        .with("isForce", "true");
+    // Brokers refuse while a queue is not committed.
+    while ask(&rocketmq.broker(), &command).await != 0 {
+        tokio::task::yield_now().await;
+    }
+    let published = bridge.until_published(16).await;
+    let again: BTreeSet<_> = published[8..].iter().map(|publish| publish.event.data().clone()).collect();
+    assert_eq!(again.len(), 8);
+    bridge.stop().await;
+}
+
+const INVOKE_BROKER_TO_RESET_OFFSET: i32 = 222;
+
+/// The code that a broker answers with.
+async fn ask(addr: &str, command: &Command) -> i32 {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let (mut output, mut input) = (BytesMut::new(), BytesMut::new());
+    encode(command, Encoding::Json, &mut output).unwrap();
+    stream.write_all(&output).await.unwrap();
+    loop {
+        if let Some(answer) = Decoder::default().decode(&mut input).unwrap() {
+            return answer.code;
+        }
+        assert_ne!(stream.read_buf(&mut input).await.unwrap(), 0, "{addr} closes");
+    }
 }
 
 async fn java_and_weft_share_a_group(rocketmq: &RocketMq) {
