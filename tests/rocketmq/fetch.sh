@@ -6,7 +6,7 @@
 #
 # Prints the folder on stdout: VERSION/lib holds the jars, VERSION/classes the clients. Everything else goes to stderr.
 # The folder's root is $RMQ_CACHE, else ${XDG_CACHE_HOME:-$HOME/.cache}/weft-rocketmq.
-# Needs mvn and a JDK (8 or later); cc if there is one (see loopback-bind.c).
+# Needs mvn and a JDK (8 or later); cc if there is one (see the C files here).
 set -euo pipefail
 
 version=${1:?fetch.sh VERSION}
@@ -54,16 +54,16 @@ compile_clients() {
   [ -z "$stale" ] || javac -nowarn -cp "$home/lib/*" -d "$home/classes" "${sources[@]}" >&2
 }
 
-# The shim that keeps every listener on 127.0.0.1.
-build_shim() {
-  local shim=$cache/loopback-bind.so compiler
-  [ "$shim" -nt "$here/loopback-bind.c" ] && return 0
+# The shims: one keeps every listener on 127.0.0.1, one fills the disk on demand.
+build_shim() { # NAME WITHOUT
+  local shim=$cache/$1.so compiler
+  [ "$shim" -nt "$here/$1.c" ] && return 0
   compiler=$(command -v cc || command -v gcc || command -v clang || true)
   if [ -z "$compiler" ]; then
-    say "no C compiler: the HA and fast ports will listen on all interfaces"
+    say "no C compiler: $2"
     return 0
   fi
-  "$compiler" -O2 -fPIC -shared -o "$shim.$$" "$here/loopback-bind.c" -ldl
+  "$compiler" -O2 -fPIC -shared -o "$shim.$$" "$here/$1.c" -ldl
   mv -f "$shim.$$" "$shim"
 }
 
@@ -72,5 +72,6 @@ exec 9>"$cache/.lock" # one fetch at a time: parallel tests may all ask for the 
 if command -v flock >/dev/null; then flock 9; fi
 fetch_jars
 compile_clients
-build_shim
+build_shim loopback-bind "the HA and fast ports will listen on all interfaces"
+build_shim full-disk "no broker will find its disk full"
 printf '%s\n' "$home"

@@ -6,6 +6,7 @@
 #   rmq.sh down DIR                kill what `up` started
 #   rmq.sh kill DIR NODE [SIGNAL]  signal one process: namesrv, broker or broker0... (default KILL)
 #   rmq.sh restart DIR NODE        start one process again as it was, wait until it answers
+#   touch DIR/run/disk-full        the disk is full, as brokers see it (after a minute, each 10 s), until the file is gone
 #   rmq.sh leader DIR              the broker of a dledger group that leads now; fails if there is none
 #   rmq.sh status DIR              one line per process: name, pid, state, memory
 #   rmq.sh java DIR CLASS ARGS...  run a client of java/ (NAME_SERVER in ARGS: see DIR/env.sh)
@@ -49,11 +50,13 @@ alive() { # NODE
 pid_of() { local pid _; read -r pid _ <"$dir/run/$1.pid"; printf '%s' "$pid"; }
 
 launch() { # NODE: runs the NUL-separated command line saved in DIR/run/NODE.argv
-  local node=$1 argv pid preload=${LD_PRELOAD:-}
+  local node=$1 argv pid preload=${LD_PRELOAD:-} shim
   mapfile -d '' argv <"$dir/run/$node.argv"
-  [ -f "$cache/loopback-bind.so" ] && preload="$cache/loopback-bind.so${preload:+:$preload}"
+  for shim in loopback-bind full-disk; do
+    if [ -f "$cache/$shim.so" ]; then preload="$cache/$shim.so${preload:+:$preload}"; fi
+  done
   # A session of its own: Ctrl-C on the test does not reach the broker, `down` does.
-  (cd "$dir" && exec env -u NAMESRV_ADDR ROCKETMQ_HOME="$dir/home" ${preload:+LD_PRELOAD="$preload"} \
+  (cd "$dir" && exec env -u NAMESRV_ADDR ROCKETMQ_HOME="$dir/home" FULL_DISK="$dir/run/disk-full" ${preload:+LD_PRELOAD="$preload"} \
     setsid "${argv[@]}" >>"$dir/logs/$node.out" 2>&1 </dev/null) &
   pid=$!
   disown "$pid" 2>/dev/null || true

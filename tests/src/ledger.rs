@@ -96,6 +96,13 @@ impl Ledger {
         self.lock().sent.values().map(|messages| messages.iter().filter(of).count()).sum()
     }
 
+    /// How many of them on topics that `wanted` picks.
+    pub fn acknowledged_on(&self, wanted: impl Fn(&str) -> bool) -> usize {
+        let books = self.lock();
+        let topics = books.sent.iter().filter(|(topic, _)| wanted(topic));
+        topics.flat_map(|(_, messages)| messages.values()).filter(|acked| **acked).count()
+    }
+
     /// How many messages `reader` received, repeats included.
     pub fn arrivals(&self, reader: &str) -> usize {
         self.lock().received.iter().filter(|((who, _), _)| who == reader).map(|(_, list)| list.len()).sum()

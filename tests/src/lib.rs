@@ -11,6 +11,7 @@
 //! | [`ledger`] | what was sent, acknowledged and received, and the promises checked over it |
 //! | [`witness`] | a pair of clients that must not notice what a test does to others |
 //! | [`authority`] | certificates |
+//! | [`gate`] | a network that a test can cut |
 //! | [`quic`] | a QUIC client |
 //! | [`socket`] | a WebSocket client |
 //! | [`sse`] | server-sent events as a reader reads them |
@@ -29,6 +30,7 @@ pub mod cloud;
 pub mod eventmesh;
 pub mod eventmesh_grpc;
 pub mod eventmesh_web;
+pub mod gate;
 pub mod ledger;
 pub mod process;
 pub mod quic;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tests::eventmesh_web::Web;
 use tests::raw::Client;
-use tests::real::{Defibus, DefibusClient, Tool, needs};
+use tests::real::{Defibus, JavaClient, Tool, needs};
 use tests::util::free_address;
 use tests::weft::Setup;
 use tests::wire::{Connect, Property, Publish};
@@ -147,7 +147,7 @@ async fn a_request_from_there_is_answered_here(defibus: &Defibus, weft: &Weft) {
     let mut service = connect(weft, "service").await;
     service.subscribe(&[("serve", 1)]).await;
     for role in ["request", "ask"] {
-        let mut requester: DefibusClient = defibus.client(role, "FT0-s-serve", "20000").await;
+        let mut requester: JavaClient = defibus.client(role, "FT0-s-serve", "20000").await;
         for body in ["one", "two"] {
             requester.say(body).await;
             let asked = service.message().await.unwrap().unwrap();

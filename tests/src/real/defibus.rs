@@ -1,14 +1,9 @@
 //! A broker that stands in for DeFiBus', and the published client of DeFiBus, by way of `tests/rocketmq/rmq.sh`.
 
-use std::time::Duration;
-
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
 
-use super::RocketMq;
-use crate::process::Process;
+use super::{JavaClient, RocketMq};
 use crate::weft::root;
 
 /// A name server and a broker of the cluster `GZ-defibus`. Gone when dropped.
@@ -16,16 +11,6 @@ use crate::weft::root;
 pub struct Defibus {
     rocketmq: RocketMq,
 }
-
-/// DeFiBus' own client in one role. Killed when dropped.
-#[derive(Debug)]
-pub struct DefibusClient {
-    process: Process,
-    lines: mpsc::Receiver<String>,
-}
-
-/// How long a client may take for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Defibus {
     /// Starts one with these topics: brokers of DeFiBus make none by themselves.
@@ -66,31 +51,10 @@ impl Defibus {
     }
 
     /// A client in a role, as `Defibus.java` has them; started when this returns.
-    pub async fn client(&self, role: &str, topic: &str, more: &str) -> DefibusClient {
+    pub async fn client(&self, role: &str, topic: &str, more: &str) -> JavaClient {
         let mut command = self.rocketmq.java("Defibus");
         command.args([self.name_server(), "GZ", role, topic, more]);
-        let (sender, lines) = mpsc::channel(1024);
-        let process = Process::start(role, command, move |line| {
-            sender.try_send(line.to_owned()).expect("a test reads what its client says");
-        });
-        let mut client = DefibusClient { process, lines };
-        assert_eq!(client.next().await, "ready");
-        client
-    }
-}
-
-impl DefibusClient {
-    /// The next line that it says; panics when none comes.
-    pub async fn next(&mut self) -> String {
-        let line = timeout(PATIENCE, self.lines.recv()).await;
-        let line =
-            line.unwrap_or_else(|_| panic!("the client says nothing\n{}", self.process.output().tail(30)));
-        line.unwrap_or_else(|| panic!("the client ended\n{}", self.process.output().tail(30)))
-    }
-
-    /// Gives it a body to send.
-    pub async fn say(&mut self, body: &str) {
-        self.process.write(&format!("{body}\n")).await.unwrap();
+        JavaClient::start(role, command).await
     }
 }
 

@@ -20,11 +20,11 @@ pub use aioquic::converse_over_quic;
 pub use browser::Browser;
 pub use conversation::{Speaker, converse_in_browser};
 pub use curl::EventStream;
-pub use defibus::{Defibus, DefibusClient};
+pub use defibus::Defibus;
 pub use eventmesh::{EventMesh, eventmesh_cases};
 pub use mosquitto::{mosquitto_publisher, mosquitto_subscriber};
 pub use paho::paho_publisher;
-pub use rocketmq::{Received, RocketMq};
+pub use rocketmq::{JavaClient, Received, RocketMq};
 pub use sdk::{Language, Sdk};
 
 /// A tool that is not part of a Rust toolchain.

@@ -6,9 +6,15 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::BytesMut;
+use remoting::{Command, Decoder, Encoding, encode};
 use serde::Deserialize;
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command as Program;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::process::Process;
 use crate::util::eventually;
@@ -56,7 +62,7 @@ impl RocketMq {
     /// As [`Self::start`], with more options of `rmq.sh up`.
     pub async fn start_with(version: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(script());
+        let mut command = Program::new(script());
         command.arg("up").arg(folder.path()).args(["--version", version]);
         command.args(["--owner", &std::process::id().to_string()]).args(options);
         let output = command.output().await.unwrap();
@@ -92,6 +98,63 @@ impl RocketMq {
     /// Starts the broker again and waits until it answers.
     pub async fn restart_broker(&self) {
         self.run(&["restart", "broker"]).await;
+    }
+
+    /// Sends the broker a signal, such as `STOP`.
+    pub async fn signal_broker(&self, signal: &str) {
+        self.run(&["kill", "broker", signal]).await;
+    }
+
+    /// Starts a process again by its name in `rmq.sh`, and waits until it answers.
+    pub async fn restart(&self, node: &str) {
+        self.run(&["restart", node]).await;
+    }
+
+    /// Kills the broker and starts it again with these lines at the end of its configuration.
+    pub async fn restart_broker_with(&self, lines: &[&str]) {
+        let file = self.folder.path().join("conf/broker.conf");
+        let before = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, format!("{before}{}\n", lines.join("\n"))).unwrap();
+        self.restart_broker().await;
+    }
+
+    /// Fills the disk, as the broker sees it, or frees it; returns once it has seen it.
+    pub async fn fill_disk(&self, full: bool) {
+        let mark = self.folder.path().join("run/disk-full");
+        let log = self.folder.path().join("logs/broker.log");
+        let says = if full { "maybe full soon" } else { "physic disk space OK" };
+        let count = || std::fs::read_to_string(&log).unwrap_or_default().matches(says).count();
+        let before = count();
+        if full {
+            std::fs::write(&mark, "").unwrap()
+        } else {
+            std::fs::remove_file(&mark).unwrap()
+        }
+        let seen = || std::future::ready((count() > before).then_some(()));
+        eventually(Duration::from_secs(90), "the broker looks at its disk", seen).await;
+    }
+
+    /// Makes a topic with four queues.
+    pub async fn make_topic(&self, name: &str) {
+        let command = Command::request(UPDATE_AND_CREATE_TOPIC)
+            .with("topic", name)
+            .with("defaultTopic", "TBW102")
+            .with("readQueueNums", "4")
+            .with("writeQueueNums", "4")
+            .with("perm", "6")
+            .with("topicFilterType", "SINGLE_TAG")
+            .with("topicSysFlag", "0")
+            .with("order", "false");
+        ask(&self.broker, &command).await;
+    }
+
+    /// Deletes a topic with all that is in it.
+    pub async fn delete_topic(&self, name: &str) {
+        for (addr, code) in
+            [(&self.broker, DELETE_TOPIC_IN_BROKER), (&self.name_server, DELETE_TOPIC_IN_NAMESRV)]
+        {
+            ask(addr, &Command::request(code).with("topic", name)).await;
+        }
     }
 
     /// A Java consumer that runs until it is dropped. Returns once it is started.
@@ -142,15 +205,22 @@ impl RocketMq {
         })
     }
 
+    /// An end of request and reply, as `RmqRpc.java` has them: "serve", or "ask" with the milliseconds it waits.
+    pub async fn rpc(&self, role: &str, topic: &str, more: &str) -> JavaClient {
+        let mut command = self.java("RmqRpc");
+        command.args([&*self.name_server, role, topic, more]);
+        JavaClient::start(role, command).await
+    }
+
     /// Runs a class of `tests/rocketmq/java`.
-    pub fn java(&self, class: &str) -> Command {
-        let mut command = Command::new(script());
+    pub fn java(&self, class: &str) -> Program {
+        let mut command = Program::new(script());
         command.arg("java").arg(self.folder.path()).arg(class);
         command
     }
 
     async fn run(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(script());
+        let mut command = Program::new(script());
         command.arg(arguments[0]).arg(self.folder.path()).args(&arguments[1..]);
         let output = command.output().await.unwrap();
         assert!(output.status.success(), "rmq.sh {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -158,10 +228,64 @@ impl RocketMq {
     }
 }
 
+/// A Java program that a test talks to, line by line.
+#[derive(Debug)]
+pub struct JavaClient {
+    process: Process,
+    lines: mpsc::Receiver<String>,
+}
+
+impl JavaClient {
+    /// Starts it; it says "ready" first.
+    pub async fn start(name: &str, command: Program) -> Self {
+        let (sender, lines) = mpsc::channel(1024);
+        let process = Process::start(name, command, move |line| {
+            sender.try_send(line.to_owned()).expect("a test reads what its client says");
+        });
+        let mut client = Self { process, lines };
+        assert_eq!(client.next().await, "ready");
+        client
+    }
+
+    /// The next line that it says; panics when none comes.
+    pub async fn next(&mut self) -> String {
+        let line = timeout(PATIENCE, self.lines.recv()).await;
+        let line =
+            line.unwrap_or_else(|_| panic!("the client says nothing\n{}", self.process.output().tail(30)));
+        line.unwrap_or_else(|| panic!("the client ended\n{}", self.process.output().tail(30)))
+    }
+
+    /// Gives it a body to send.
+    pub async fn say(&mut self, body: &str) {
+        self.process.write(&format!("{body}\n")).await.unwrap();
+    }
+}
+
 impl Drop for RocketMq {
     fn drop(&mut self) {
         std::process::Command::new(script()).arg("down").arg(self.folder.path()).status().unwrap();
     }
+}
+
+/// How long a Java program may say nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
+const UPDATE_AND_CREATE_TOPIC: i32 = 17;
+const DELETE_TOPIC_IN_BROKER: i32 = 215;
+const DELETE_TOPIC_IN_NAMESRV: i32 = 216;
+
+/// Asks a broker or name server; panics if the answer is not success.
+async fn ask(addr: &str, command: &Command) {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let (mut output, mut input) = (BytesMut::new(), BytesMut::new());
+    encode(command, Encoding::Json, &mut output).unwrap();
+    stream.write_all(&output).await.unwrap();
+    let answer = loop {
+        if let Some(answer) = Decoder::default().decode(&mut input).unwrap() {
+            break answer;
+        }
+        assert_ne!(stream.read_buf(&mut input).await.unwrap(), 0, "{addr} closes");
+    };
+    assert_eq!(answer.code, 0, "{answer:?}");
 }
 
 fn script() -> PathBuf {
