@@ -285,10 +285,11 @@ fn clusters(config: &Config, written: &Written) -> Result<(), Mistake> {
 fn bridges(config: &Config, written: &Written) -> Result<(), Mistake> {
     for (name, bridge) in &config.bridges {
         let key = Key::dotted("bridge").name(name);
-        let Some((_, cluster)) = config.cluster(&bridge.cluster) else {
+        let Some((kind, cluster)) = config.cluster(&bridge.cluster) else {
             return Err(unknown_cluster(config, written, &key.name("cluster"), &[]));
         };
-        bridge.check(name, cluster).map_err(|error| rocketmq_mistake(written, &key, &error))?;
+        let checked = bridge.check(name, cluster).and_then(|()| bridge.check_kind(kind));
+        checked.map_err(|error| rocketmq_mistake(written, &key, &error))?;
     }
     Ok(())
 }
@@ -306,6 +307,7 @@ fn rocketmq_mistake(written: &Written, table: &Key, error: &OptionsError) -> Mis
         OptionsError::Pattern { .. } => "out",
         OptionsError::DeadLetters(_) => "dead_letters",
         OptionsError::NoNode => "broadcast",
+        OptionsError::Pop => "pop",
         OptionsError::Ca { .. } => "tls_ca_file",
         OptionsError::NoRules | OptionsError::Random => return written.mistake(table, error.to_string(), ""),
     };

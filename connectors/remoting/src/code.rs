@@ -46,6 +46,12 @@ pub mod request {
     pub const SEND_MESSAGE_V2: i32 = 310;
     /// Sends several messages of one topic to one queue.
     pub const SEND_BATCH_MESSAGE: i32 = 320;
+    /// Takes messages from any queue, for a while. This code and those behind it do not fit into a binary header.
+    pub const POP_MESSAGE: i32 = 200_050;
+    /// Says that a message that was popped is done.
+    pub const ACK_MESSAGE: i32 = 200_051;
+    /// Says when a message that was popped comes again.
+    pub const CHANGE_MESSAGE_INVISIBLETIME: i32 = 200_053;
 }
 
 /// Codes of answers.
@@ -86,6 +92,10 @@ pub mod response {
     pub const SUBSCRIPTION_NOT_LATEST: i32 = 25;
     /// The broker does not know the group.
     pub const SUBSCRIPTION_GROUP_NOT_EXIST: i32 = 26;
+    /// Too many wait for messages already.
+    pub const POLLING_FULL: i32 = 209;
+    /// Nothing to pop until the wait was over.
+    pub const POLLING_TIMEOUT: i32 = 210;
     /// The broker takes less for a while.
     pub const FLOW_CONTROL: i32 = 215;
 }

@@ -6,6 +6,7 @@ mod client;
 mod connection;
 mod consumer;
 mod live;
+mod popper;
 mod queue;
 mod replier;
 mod requester;
@@ -48,6 +49,7 @@ pub fn spawn_bridge(
     drain: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, OptionsError> {
     bridge.check(name, cluster)?;
+    bridge.check_kind(kind)?;
     let part = format!("{}/{name}", kind.name());
     let group = cluster.wrap(&bridge.group(name, cluster));
     let subscription = |rule: &InRule| Subscription {
@@ -63,7 +65,12 @@ pub fn spawn_bridge(
         part: part.clone(),
         producer: group.clone(),
         out: rules_out.iter().filter_map(|way| way.address.fixed().map(|topic| topic.to_string())).collect(),
-        inward: with_retries(kind, bridge.inward.iter().map(subscription).collect(), &group),
+        inward: with_retries(
+            kind.takes_back() && !bridge.pop,
+            bridge.inward.iter().map(subscription).collect(),
+            &group,
+        ),
+        pop: bridge.pop,
         group,
         start: bridge.start,
         asks: rules_out.iter().any(|way| way.requests),
@@ -93,8 +100,13 @@ pub fn spawn_bridge(
         Ok((cluster.wrap(&rule.topic), becomes))
     });
     let rules = rules.collect::<Result<BTreeMap<_, _>, OptionsError>>()?;
-    let manner =
-        Manner { own: false, alone: bridge.broadcast, ordered: bridge.ordered, retries: bridge.retries };
+    let manner = Manner {
+        own: false,
+        alone: bridge.broadcast,
+        pop: bridge.pop,
+        ordered: bridge.ordered,
+        retries: bridge.retries,
+    };
     let consumer = Consumer {
         client: Arc::clone(&client),
         hub,
@@ -154,7 +166,8 @@ pub fn spawn_store(
         part: part.clone(),
         producer: group.clone(),
         out: [topic.clone()].into(),
-        inward: with_retries(kind, vec![all], &group),
+        inward: with_retries(kind.takes_back(), vec![all], &group),
+        pop: false,
         group,
         start: store.start,
         asks: false,
@@ -165,7 +178,7 @@ pub fn spawn_store(
     let session = format!("$store/{}/{name}", kind.name());
     let who = Principal { origin: Origin::Store, ..Principal::anonymous(&*session) };
     let rules = [(topic, Rule { topic: store.topic.as_str().into(), to: Template::origin() })].into();
-    let manner = Manner { own: true, alone: true, ordered: false, retries: RETRIES };
+    let manner = Manner { own: true, alone: true, pop: false, ordered: false, retries: RETRIES };
     let consumer = Consumer {
         client: Arc::clone(&client),
         hub,
@@ -182,8 +195,8 @@ pub fn spawn_store(
 }
 
 /// Who consumes anything gets again what its group gave back.
-fn with_retries(kind: Kind, mut subscriptions: Vec<Subscription>, group: &str) -> Vec<Subscription> {
-    if kind.takes_back() && !subscriptions.is_empty() {
+fn with_retries(takes_back: bool, mut subscriptions: Vec<Subscription>, group: &str) -> Vec<Subscription> {
+    if takes_back && !subscriptions.is_empty() {
         subscriptions.push(Subscription::of_retries(group));
     }
     subscriptions

@@ -58,6 +58,9 @@ pub enum OptionsError {
     /// `broadcast` without a node.
     #[error("broadcast needs a name for this Weft: give the cluster a node")]
     NoNode,
+    /// Pop consumption with what it has not.
+    #[error("pop does not go with ordered, with start at a time, or with DeFiBus")]
+    Pop,
     /// A node or namespace that is no name.
     #[error("{key} is {name:?}; write letters, digits, '_' and '-', at most {max} of them")]
     Plain {

@@ -33,6 +33,7 @@ mod metrics;
 mod namespace;
 mod options;
 mod outbox;
+mod pop;
 mod request;
 mod reset;
 mod route;

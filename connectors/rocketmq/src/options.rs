@@ -134,6 +134,10 @@ pub struct BridgeOptions {
     /// message overtakes another, also when queues change hands. Default false. A message that is refused holds up its
     /// queue while it is tried again each second, `retries` times.
     pub ordered: bool,
+    /// Whether messages of `in` are popped (5.x): brokers hand each to one member of the group and forget it when it is kept here,
+    /// without sharing out queues, so there may be more members than queues. Default false. Messages of a queue may overtake each
+    /// other; what is not kept here after a minute comes again. All members of a group have to pop. Not with `ordered`.
+    pub pop: bool,
     /// Where a group begins that is new: "first", "last", or a time such as "2026-11-24T08:00:00Z". Default "first". A
     /// broker of 4.9 always begins with the first message of a topic that is still young.
     #[schemars(with = "String")]
@@ -260,6 +264,7 @@ impl Default for BridgeOptions {
             group: None,
             broadcast: false,
             ordered: false,
+            pop: false,
             start: Start::First,
             retries: RETRIES,
             rate: 0,
@@ -333,6 +338,9 @@ impl BridgeOptions {
         if self.broadcast && cluster.node.is_none() {
             return Err(OptionsError::NoNode);
         }
+        if self.pop && (self.ordered || matches!(self.start, Start::At(_))) {
+            return Err(OptionsError::Pop);
+        }
         check_name("group", &cluster.wrap(&self.group(name, cluster)), GROUP_MAX)?;
         in_range("retries", self.retries.into(), 0, 100, "0..=100")?;
         in_range("live_share", self.live_share.into(), 0, 90, "0..=90")?;
@@ -359,6 +367,11 @@ impl BridgeOptions {
             Template::parse(&rule.to).ok_or_else(|| OptionsError::Template(rule.to.clone()))?;
         }
         Ok(())
+    }
+
+    /// Whether it makes sense for brokers of this kind.
+    pub fn check_kind(&self, kind: Kind) -> Result<(), OptionsError> {
+        if self.pop && kind != Kind::RocketMq { Err(OptionsError::Pop) } else { Ok(()) }
     }
 
     /// The consumer group of a bridge of this name.
@@ -470,6 +483,8 @@ mod tests {
             (bridge("a/#", "A", "a"), "b c", "group"),
             (BridgeOptions::default(), "b", "neither out nor in"),
             (BridgeOptions { broadcast: true, ..good() }, "b", "node"),
+            (BridgeOptions { pop: true, ordered: true, ..good() }, "b", "pop does not go"),
+            (BridgeOptions { pop: true, start: Start::At(1), ..good() }, "b", "pop does not go"),
             (BridgeOptions { retries: 101, ..good() }, "b", "0..=100"),
             (BridgeOptions { live_share: 91, ..good() }, "b", "0..=90"),
             (bridge("a/#", "T-{1", "a"), "b", "out.topic"),

@@ -7,6 +7,7 @@ use remoting::{BatchEntry, Command, encode_batch};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::pop::Receipt;
 use crate::route::{CREATED_QUEUES, Queue};
 use crate::start::Start;
 use crate::subscription::{Subscription, Wanted};
@@ -163,6 +164,10 @@ pub(crate) struct Returned {
     pub(crate) id: ByteString,
     /// The topic it was pulled from.
     pub(crate) topic: ByteString,
+    /// How often it came before.
+    pub(crate) times: i32,
+    /// The right to it, if it was popped.
+    pub(crate) receipt: Option<Receipt>,
 }
 
 /// CONSUMER_SEND_MSG_BACK: the message comes again after a while that grows with each time, and after `most` times it

@@ -24,7 +24,7 @@ use crate::error::CallError;
 use crate::request::{self, Returned};
 use crate::subscription::{RETRY, Subscription, Wanted};
 use crate::trace::{Consumed, Subject};
-use crate::{Kind, rpc};
+use crate::{Kind, pop, rpc};
 
 /// A message on its way into the hub.
 struct Arrived {
@@ -63,22 +63,24 @@ struct Sorted {
 const NOT_FOUND_MOST: u32 = 5;
 
 impl Consumer {
-    /// Publishes messages and returns when each is kept here, or given back; false: `stop` turned true before that.
+    /// Publishes messages and returns when each is kept here, or given back: the offsets of those that were popped and come again.
+    /// `None`: `stop` turned true before that.
     pub(super) async fn publish(
         &self,
         pulled: Pulled,
         subscription: &Subscription,
         ordered: bool,
         stop: &mut watch::Receiver<bool>,
-    ) -> bool {
+    ) -> Option<BTreeSet<i64>> {
         let addr = Arc::clone(&pulled.addr);
+        let mut put_off = BTreeSet::new();
         let came = self.client.tracer.is_some().then(|| Came::of(&pulled));
         let mut refused = BTreeSet::new();
         let (mut batch, dead) = self.arrived(pulled, subscription);
         for message in dead {
             refused.insert(message.id.clone());
             if !self.give_back(&addr, &message, true, stop).await {
-                return false;
+                return None;
             }
         }
         let mut pause = FIRST_PAUSE;
@@ -90,15 +92,20 @@ impl Consumer {
             self.client.counters.received.increment(kept);
             for (message, dead) in back {
                 refused.insert(message.id.clone());
+                let worn_out = message.times >= i32::from(self.manner.retries);
+                let dead = dead || (worn_out && message.receipt.is_some());
+                if !dead && message.receipt.is_some() {
+                    put_off.insert(message.offset);
+                }
                 if !self.give_back(&addr, &message, dead, stop).await {
-                    return false;
+                    return None;
                 }
             }
             batch = again;
             if !batch.is_empty() {
                 let wait = if slow { LAST_PAUSE } else { pause };
                 if timeout(wait, drained(stop)).await.is_ok() {
-                    return false;
+                    return None;
                 }
                 pause = (pause * 2).min(LAST_PAUSE);
             }
@@ -113,7 +120,7 @@ impl Consumer {
                 tracer.tell(consumed.of(&subject));
             }
         }
-        true
+        Some(put_off)
     }
 
     /// The events that messages are, and the messages that are none.
@@ -135,6 +142,8 @@ impl Consumer {
                 offset: message.physical_offset,
                 id: value(&message, "UNIQ_KEY").unwrap_or_default(),
                 topic: message.topic.clone(),
+                times: message.reconsume_times,
+                receipt: pulled.popped.as_ref().and_then(|popped| popped.receipt(&message)),
             };
             // What a group gave back came from one of its topics.
             let from = value(&message, "RETRY_TOPIC").filter(|_| again);
@@ -258,7 +267,12 @@ impl Consumer {
         let (mut pause, mut not_found) = (FIRST_PAUSE, 0);
         loop {
             let group = &self.client.identity.group;
-            let command = request::give_back(group, message, self.manner.retries, dead);
+            let command = match &message.receipt {
+                Some(receipt) if !dead => {
+                    pop::put_off(group, &message.topic, receipt, put_off_ms(message.times))
+                }
+                Some(_) | None => request::give_back(group, message, self.manner.retries, dead),
+            };
             let Err(error) = self.client.ask_well(addr, command).await else {
                 self.client.counters.returned.increment(1);
                 self.client.condition.no_trouble(&trouble);
@@ -281,6 +295,14 @@ impl Consumer {
             pause = (pause * 2).min(LAST_PAUSE);
         }
     }
+}
+
+/// In how many milliseconds a message comes again that was popped and refused `times` times before: as those that are given back.
+fn put_off_ms(times: i32) -> i64 {
+    const SECONDS: [i64; 16] =
+        [10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
+    let place = usize::try_from(times).unwrap_or_default().min(SECONDS.len() - 1);
+    SECONDS.get(place).map_or(10_000, |seconds| seconds * 1000)
 }
 
 /// What has to happen with what a hub refuses.

@@ -57,6 +57,8 @@ pub(super) struct Identity {
     pub(super) out: BTreeSet<String>,
     /// What it consumes.
     pub(super) inward: Vec<Subscription>,
+    /// It pops, and so is no member of its group.
+    pub(super) pop: bool,
     /// Where its group begins if it is new.
     pub(super) start: Start,
     /// It sends requests, so any broker of the cluster may have a reply for it.
@@ -407,12 +409,12 @@ impl Client {
     }
 
     fn heartbeat(&self) -> Command {
-        let Identity { producer, group, inward, start, .. } = &self.identity;
+        let Identity { producer, group, inward, start, pop, .. } = &self.identity;
         request::heartbeat(&Member {
             client: self.id(),
             producer,
             group,
-            subscriptions: inward,
+            subscriptions: if *pop { &[] } else { inward },
             version: self.sub_version,
             start: *start,
         })

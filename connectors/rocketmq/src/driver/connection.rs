@@ -257,7 +257,9 @@ impl Io {
             return;
         }
         command.opaque = self.pending.insert(millis(self.started, deadline), answer);
-        if let Err(error) = encode(&command, Encoding::Binary, &mut self.output)
+        // A binary header has 16 bits for the code.
+        let encoding = i16::try_from(command.code).map_or(Encoding::Json, |_| Encoding::Binary);
+        if let Err(error) = encode(&command, encoding, &mut self.output)
             && let Some(answer) = self.pending.take(command.opaque)
         {
             answer.send(Err(error.into())).unwrap_or(());

@@ -54,6 +54,8 @@ pub(super) struct Manner {
     pub(super) own: bool,
     /// All queues are ours: nobody else should be in the group.
     pub(super) alone: bool,
+    /// Messages are popped, from any queue: nothing is shared out.
+    pub(super) pop: bool,
     /// Queues are consumed under locks.
     pub(super) ordered: bool,
     /// How often what is refused here comes again.
@@ -63,6 +65,8 @@ pub(super) struct Manner {
 /// A queue: place of its subscription, broker, number.
 pub(super) type Key = (usize, Arc<str>, i32);
 
+/// Pops side by side at each broker of a topic; they stand for queues.
+const POPS: i32 = 4;
 /// How often queues are looked for in the routes that are known.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
 /// How often brokers are asked for members, beside when they say that those changed.
@@ -113,7 +117,8 @@ impl Consumer {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if asked.is_none_or(|at| at.elapsed() >= ASK) || self.lacks_some(&members) {
+            let due = asked.is_none_or(|at| at.elapsed() >= ASK) || self.lacks_some(&members);
+            if due && !self.manner.pop {
                 asked = self.ask_for_members(&mut members).await.then(Instant::now);
             }
             let now = self.ours(&members);
@@ -201,6 +206,12 @@ impl Consumer {
         let mut ours = BTreeSet::new();
         for (place, (subscription, members)) in self.client.identity.inward.iter().zip(members).enumerate() {
             let Some(route) = self.client.known_route(&subscription.topic) else { continue };
+            if self.manner.pop {
+                for queue in &route.readable {
+                    ours.extend((0..POPS).map(|n| (place, Arc::clone(&queue.broker), n)));
+                }
+                continue;
+            }
             let share = match members {
                 _ if self.manner.alone => route.readable.clone(),
                 Some(members) => self.client.kind.share(&route, members, self.client.id()),

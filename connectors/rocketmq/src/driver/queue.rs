@@ -17,6 +17,7 @@ use super::drained;
 use crate::error::CallError;
 use crate::inflate::inflate;
 use crate::lease::Lease;
+use crate::pop::Popped;
 use crate::request::{self, Place};
 use crate::reset::Reset;
 use crate::route::Queue;
@@ -56,10 +57,12 @@ pub(super) struct Pulled {
     pub(super) addr: Arc<str>,
     /// Its cluster, if it is known.
     pub(super) cluster: Option<Arc<str>>,
+    /// What their receipts need, if they were popped.
+    pub(super) popped: Option<Popped>,
 }
 
 /// What became of one pull.
-enum Turn {
+pub(super) enum Turn {
     Done,
     Stopped,
 }
@@ -83,7 +86,14 @@ impl Consumer {
                 info!(topic, queue = key.2, offset, "somebody set the offset of the group");
                 cursor = Cursor { next: Some(offset), kept: Some(offset), ..Cursor::default() };
             }
-            let error = match self.turn(&key, subscription, &mut cursor, &mut lease, &mut stop).await {
+            let turn = async {
+                if self.manner.pop {
+                    self.pop_turn(&key, subscription, &mut stop).await
+                } else {
+                    self.turn(&key, subscription, &mut cursor, &mut lease, &mut stop).await
+                }
+            };
+            let error = match turn.await {
                 Ok(Turn::Done) => {
                     failures = 0;
                     self.client.condition.no_trouble(&trouble);
@@ -149,7 +159,7 @@ impl Consumer {
             let _held = self.hold(&pulled.messages);
             tokio::select! {
                 biased;
-                whole = self.publish(pulled, subscription, ordered, stop) => if !whole {
+                done = self.publish(pulled, subscription, ordered, stop) => if done.is_none() {
                     return Ok(Turn::Stopped);
                 },
                 () = self.keep_lock(key, topic, lease), if ordered => {
@@ -226,7 +236,7 @@ impl Consumer {
         cursor.from = suggested;
         let route = self.client.known_route(topic);
         let cluster = route.and_then(|route| route.cluster(&key.1).cloned());
-        Ok(Pulled { messages, addr: queue.addr, cluster })
+        Ok(Pulled { messages, addr: queue.addr, cluster, popped: None })
     }
 
     /// An answer that came at once stands for a refusal at DeFiBus: another member has the queue, or the broker does not know
@@ -287,13 +297,13 @@ impl Consumer {
     }
 
     /// Waits until less than the limit is pulled and not kept.
-    async fn room(&self) {
+    pub(super) async fn room(&self) {
         let max = self.client.options.pulled_max.as_usize();
         self.pulled.subscribe().wait_for(|pulled| *pulled < max).await.map(drop).unwrap_or(());
     }
 
     /// Counts messages as pulled until it is dropped.
-    fn hold(&self, messages: &[StoredMessage]) -> Held<'_> {
+    pub(super) fn hold(&self, messages: &[StoredMessage]) -> Held<'_> {
         let bytes = messages.iter().map(|message| message.body.len() + message.properties.len()).sum();
         self.pulled.send_modify(|pulled| *pulled += bytes);
         self.client.counters.pulled.increment(bytes as f64);
@@ -365,7 +375,7 @@ impl Consumer {
 }
 
 /// Bytes of messages that are not kept yet.
-struct Held<'a> {
+pub(super) struct Held<'a> {
     consumer: &'a Consumer,
     bytes: usize,
 }
@@ -387,7 +397,7 @@ pub(super) async fn inflate_aside(message: StoredMessage) -> StoredMessage {
 }
 
 /// The messages of an answer; compressed bodies are inflated on a thread for such work.
-async fn decode(answer: Command) -> Result<Vec<StoredMessage>, String> {
+pub(super) async fn decode(answer: Command) -> Result<Vec<StoredMessage>, String> {
     let messages = decode_messages(answer.body).map_err(|error| error.to_string())?;
     if messages.iter().all(|message| message.sys_flag & COMPRESSED == 0) {
         return Ok(messages);
@@ -405,6 +415,6 @@ fn inflated(mut message: StoredMessage) -> StoredMessage {
     message
 }
 
-fn bad(queue: &Queue, reason: impl Into<String>) -> CallError {
+pub(super) fn bad(queue: &Queue, reason: impl Into<String>) -> CallError {
     CallError::BadAnswer { addr: queue.addr.to_string(), reason: reason.into() }
 }

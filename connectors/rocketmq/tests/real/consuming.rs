@@ -23,6 +23,38 @@ pub(crate) async fn everything(rocketmq: &RocketMq, version: &str) {
     a_queue_changes_hands_without_being_in_two(rocketmq).await;
     nodes_that_broadcast_get_everything(rocketmq).await;
     offsets_that_somebody_sets_are_followed(rocketmq).await;
+    if version.starts_with('5') {
+        what_is_popped_is_done_when_it_is_kept(rocketmq).await;
+    }
+}
+
+/// Two members that pop share what is there without queues of their own; what is refused comes again.
+async fn what_is_popped_is_done_when_it_is_kept(rocketmq: &RocketMq) {
+    let options = || BridgeOptions {
+        pop: true,
+        group: Some("popping".to_owned()),
+        ..inward(&[InRule { tags: Some("go".into()), ..in_rule("Popped", "popped") }])
+    };
+    let lines: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+    rocketmq.send("Popped", &["TAGS=go"], &lines);
+    rocketmq.send("Popped", &["TAGS=stay"], &["not wanted".to_owned()]);
+    let one = Running::like(rocketmq, "pop-one", options()).await;
+    one.hub.answer_next(Answer::Refused(Reject::new(RejectKind::Denied, "the test says so")));
+    let two = Running::like(rocketmq, "pop-two", options()).await;
+    let all: BTreeSet<String> = lines.iter().cloned().collect();
+    until("both have all", || one.bodies().union(&two.bodies()).count() == all.len()).await;
+    // The hub knows of what it refused, too: that comes once more.
+    let published = || one.hub.published().len() + two.hub.published().len();
+    until("what was refused came again", || published() > all.len()).await;
+    assert!(one.bodies().union(&two.bodies()).all(|body| all.contains(body)));
+    one.stop().await;
+    two.stop().await;
+    // All is acked: who pops next gets what is new.
+    let three = Running::like(rocketmq, "pop-three", options()).await;
+    rocketmq.send("Popped", &["TAGS=go"], &["new".to_owned()]);
+    until("the new one came", || three.bodies().contains("new")).await;
+    assert_eq!(three.bodies(), BTreeSet::from(["new".to_owned()]));
+    three.stop().await;
 }
 
 /// As `mqadmin resetOffsetByTime` does it: brokers of 4.9 tell the members, those of 5.x wait for their pulls.
