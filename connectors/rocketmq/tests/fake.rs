@@ -144,6 +144,22 @@ async fn what_gets_no_answer_is_sent_again_and_becomes_no_dead_letter() {
     assert!(running.hub.published().is_empty());
 }
 
+/// Weft starts while all brokers are gone, and name servers have forgotten their topics.
+#[tokio::test]
+async fn a_topic_whose_brokers_are_all_gone_is_not_refused() {
+    let broker = FakeBroker::start().await;
+    broker.unregister(true);
+    let change = BridgeOptions { refused_s: 0, ..BridgeOptions::default() };
+    let running = Running::bridge_like(FakeHub::new(), &cluster(&broker), change);
+    running.until_subscribed().await;
+    running.hub.inject("dev", publish("out/x", "1"));
+    running.until_health(|reason| reason.is_some_and(|reason| reason.contains("knows no broker"))).await;
+    broker.unregister(false);
+    running.until_acked(1).await;
+    assert_eq!(broker.until_sends(1).await, [["1"]]);
+    assert!(running.hub.published().is_empty());
+}
+
 #[tokio::test]
 async fn a_topic_that_nobody_creates_is_told() {
     let broker = FakeBroker::start().await;

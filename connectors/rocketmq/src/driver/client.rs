@@ -358,10 +358,10 @@ impl Client {
     async fn refresh_route(&self, topic: &str) -> Result<Arc<Route>, CallError> {
         let found = match self.fetch_route(topic).await {
             Ok(Some(route)) => Ok(route),
-            Ok(None) if !self.kind.creates_topics() => Err(CallError::NoTopic(topic.to_owned())),
+            Ok(None) if !self.kind.creates_topics() => Err(self.no_topic(topic).await),
             Ok(None) => match self.fetch_route(request::DEFAULT_TOPIC).await {
                 Ok(Some(route)) => Ok(route.of_new_topic()),
-                Ok(None) => Err(CallError::NoTopic(topic.to_owned())),
+                Ok(None) => Err(self.no_topic(topic).await),
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
@@ -379,6 +379,17 @@ impl Client {
         routes.insert(topic.to_owned(), Known { route: Arc::clone(&route), at: now, since, doubted: false });
         drop(routes);
         Ok(route)
+    }
+
+    /// Why nobody has a topic: name servers forget what brokers had that are gone. If all are, that is an outage, and no refusal.
+    async fn no_topic(&self, topic: &str) -> CallError {
+        let asked = self.ask_name_servers(&defibus::request::cluster_info()).await;
+        let brokers = asked.ok().and_then(|(_, answer)| defibus::request::brokers(&answer.body).ok());
+        if brokers.is_some_and(|brokers| brokers.is_empty()) {
+            let addr = self.options.name_servers.join(", ");
+            return CallError::Connect { addr, reason: "it knows no broker".to_owned() };
+        }
+        CallError::NoTopic(topic.to_owned())
     }
 
     /// One heartbeat. A connection on which several in a row get no answer is given up: the peer may be gone without a

@@ -40,6 +40,8 @@ struct State {
     answers: VecDeque<Answer>,
     /// No topic exists and none is created.
     no_topics: bool,
+    /// The name server knows no broker.
+    no_brokers: bool,
     /// Bodies of the sends that came, those of a batch together.
     sends: Vec<Vec<String>>,
     /// Offsets that were committed.
@@ -61,6 +63,7 @@ struct State {
     replica: Option<SocketAddr>,
 }
 
+const GET_BROKER_CLUSTER_INFO: i32 = 106;
 /// Queues of every topic here.
 pub(crate) const QUEUES: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -97,6 +100,12 @@ impl FakeBroker {
     /// No topic exists, and none is created.
     pub(crate) fn forget_topics(&self) {
         self.lock().no_topics = true;
+    }
+
+    /// The name server forgets the broker and all that it had, or knows it again.
+    pub(crate) fn unregister(&self, gone: bool) {
+        let mut state = self.lock();
+        (state.no_topics, state.no_brokers) = (gone, gone);
     }
 
     /// Lets late answers go.
@@ -267,6 +276,9 @@ async fn answer(
         request::GET_ROUTE_BY_TOPIC => {
             let replica = state.lock().unwrap().replica;
             Some(with(0).with_body(route(addr, replica).into()))
+        }
+        GET_BROKER_CLUSTER_INFO if state.lock().unwrap().no_brokers => {
+            Some(with(0).with_body(r#"{"brokerAddrTable":{},"clusterAddrTable":{}}"#.into()))
         }
         request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
             let (how, released) = {
