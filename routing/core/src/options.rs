@@ -109,7 +109,7 @@ pub enum QueueFull {
 pub struct SharedOptions {
     /// "round-robin" (default): one member after the other; "least-inflight": who has the fewest unacknowledged; "sticky":
     /// one member gets all until it leaves; "hash-client", "hash-topic": all events of one publisher, or of one topic, go to
-    /// one member, in order, also while members come and go.
+    /// one member, in order, also while members come and go; "hash-key": the same by the attribute `partitionkey`, else by topic.
     pub strategy: Strategy,
     /// Events that one member may have unacknowledged. Default 256; at least 1. What no member has room for waits in the
     /// group, `queue_events` at most. Too high, and a member that is slow or stuck holds back more.
@@ -120,10 +120,18 @@ pub struct SharedOptions {
 
 impl Default for SharedOptions {
     fn default() -> Self {
-        Self { strategy: Strategy::default(), inflight: 256, groups: BTreeMap::new() }
+        Self {
+            strategy: Strategy::default(),
+            inflight: 256,
+            groups: BTreeMap::new(),
+            weights: BTreeMap::new(),
+        }
     }
 }
 
+    /// Members that get more than others, by client id, which may end with `*`: `weights = { "big-*" = 3 }` gives them three times
+    /// what one without a weight gets. 1..=100. Not for "sticky". Default none.
+    pub weights: BTreeMap<String, u8>,
 /// How many filters subscriptions may have. One has at most 4096 bytes, and costs an event 100 µs at most.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

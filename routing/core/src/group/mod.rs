@@ -104,7 +104,8 @@ pub(crate) fn by_group(left: &[Left], mut each: impl FnMut(&Arc<Group>, &[Positi
 impl Group {
     pub(crate) fn new(key: u64, filter: TopicFilter, options: &Options) -> Self {
         let name = filter.share().unwrap_or_default();
-        let picker = Picker::new(options.shared.strategy_of(name), options.shared.inflight.max(1));
+        let shared = &options.shared;
+        let picker = Picker::new(shared.strategy_of(name), shared.inflight.max(1), &shared.weights);
         let (waiting, out) = (Queue::default(), Queue::default());
         let state = State { members: Vec::new(), selection: None, picker, waiting, out };
         Self { key, filter, state: Mutex::new(state) }
@@ -150,7 +151,8 @@ impl Group {
         } else {
             // What was sent before it left stays with it.
             let has = state.out.iter().filter(|(_, out)| out.session == session.key).count();
-            state.picker.sit(session.key, here, u32::try_from(has).unwrap_or(u32::MAX));
+            let has = u32::try_from(has).unwrap_or(u32::MAX);
+            state.picker.sit(session.key, &session.client.0, here, has);
             state.members.push(Member { session: Arc::clone(session), wanted });
         }
     }
