@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::admin::Front;
 use crate::connect::{self, Connectors};
 use crate::listen::{self, Http, Listening, Mqtt, Protocol, Stop};
+use crate::metered::speaking;
 use crate::reload::Reload;
 use crate::upgrade::{self, Upgrades};
 use crate::{mesh, operate, sys, telemetry};
@@ -87,12 +88,13 @@ impl Bridge {
             mqtt: Arc::clone(&speak_mqtt),
             drain: drained.clone(),
         };
-        let events = http_front::router(Arc::clone(&gate), Arc::clone(&hub), options, drained.clone());
+        let by_http = speaking(Arc::clone(&gate), event::Protocol::Http);
+        let events = http_front::router(by_http, Arc::clone(&hub), options, drained.clone());
         let admin: Arc<dyn Admin> = Arc::clone(&core) as Arc<dyn Admin>;
         let operate = operate::router(Arc::clone(&gate), admin, reload);
         front.open(events.merge(upgrade::router(upgrades)).merge(operate));
-        let speak_mqtt =
-            Protocol::Mqtt(Mqtt { gate: Arc::clone(&gate), hub: Arc::clone(&hub), options: speak_mqtt });
+        let by_mqtt = speaking(Arc::clone(&gate), event::Protocol::Mqtt);
+        let speak_mqtt = Protocol::Mqtt(Mqtt { gate: by_mqtt, hub: Arc::clone(&hub), options: speak_mqtt });
         listen::serve(&mut bound, config::Protocol::Mqtt, &speak_mqtt, &stop, &mut parts);
         if !bound.is_empty() {
             // What is left speaks a protocol of EventMesh.

@@ -100,6 +100,18 @@ pub const METRICS: &[Metric] = &[
     counter("weft_core_replayed_bytes_total", "", "Data of events that replays found in the log"),
     gauge("weft_core_retained_events", "", "Retained events"),
     gauge("weft_core_held_events", "", "Delayed events, and transactions without a decision"),
+    gauge("weft_core_unique_events", "", "Publishes whose repeats are known (`unique_s` of a route)"),
+    counter(
+        "weft_core_events_repeated_total",
+        "",
+        "Publishes that were known by source and id, answered as the first one and not kept again",
+    ),
+    counter(
+        "weft_core_unique_forgotten_total",
+        "",
+        "Publishes whose repeats are not known any more before their time, as `core.unique_events` is reached",
+    ),
+    gauge("weft_core_store_left_alone", "store", "1 while a store gets no events, as several batches in a row failed"),
     counter(
         "weft_core_transactions_total",
         "outcome",

@@ -17,6 +17,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::task::JoinSet;
 
 use crate::listen::{self, Bound, Grpc, Http, Listening, Protocol, Stop};
+use crate::metered::speaking;
 use crate::origins::of_pages;
 
 /// The settings of EventMesh's protocols.
@@ -71,7 +72,7 @@ pub(crate) async fn start(
     parts.spawn(posts);
 
     let by_http = eventmesh_http::router(eventmesh_http::Parts {
-        gate: Arc::clone(&gate),
+        gate: speaking(Arc::clone(&gate), event::Protocol::EventmeshHttp),
         hub: Arc::clone(&hub),
         requester: requester.clone(),
         hooks: hooks.clone(),
@@ -98,8 +99,10 @@ pub(crate) async fn start(
 
     let (for_grpc, asker, places) = (Arc::clone(&hub), requester.clone(), (hooks, clients.clone()));
     let services = grpc::Services::new(for_grpc, asker, places, by_grpc, (*common).clone()).await;
-    let speak = Protocol::Grpc(Grpc { gate: Arc::clone(&gate), services });
+    let gate_of_grpc = speaking(Arc::clone(&gate), event::Protocol::Grpc);
+    let speak = Protocol::Grpc(Grpc { gate: gate_of_grpc, services });
     listen::serve(bound, config::Protocol::Grpc, &speak, stop, parts);
+    let gate = speaking(gate, event::Protocol::EventmeshTcp);
     let speak = Protocol::EventmeshTcp(tcp::Parts { gate, hub, requester, clients, options: by_tcp, common });
     listen::serve(bound, config::Protocol::EventmeshTcp, &speak, stop, parts);
     Ok(())

@@ -1,11 +1,12 @@
-//! The packet rate of a listener's connections: each has a meter of its own, beside those of its client and user.
+//! What a connection adds to whom the gate lets in by it: a meter of its own beside those of its client and user, for the
+//! packet rate of a listener; and the protocol that it speaks.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use event::access::{Asking, Exchange, Gate, Step};
-use event::{Bucket, Meter, Pending, Principal, Rate};
+use event::{Bucket, Meter, Pending, Principal, Protocol, Rate};
 
 /// The meter of one new connection.
 pub(crate) fn meter(packets: Option<Rate>) -> Option<Arc<Meter>> {
@@ -17,47 +18,64 @@ pub(crate) fn meter(packets: Option<Rate>) -> Option<Arc<Meter>> {
 pub(crate) fn metered(gate: Arc<dyn Gate>, meter: Option<Arc<Meter>>) -> Arc<dyn Gate> {
     match meter {
         None => gate,
-        Some(meter) => Arc::new(Metered { gate, meter }),
+        Some(meter) => Arc::new(Adding { gate, more: More { meter: Some(meter), protocol: None } }),
     }
 }
 
-struct Metered {
-    gate: Arc<dyn Gate>,
-    meter: Arc<Meter>,
+/// `gate`, for connections that speak `protocol`.
+pub(crate) fn speaking(gate: Arc<dyn Gate>, protocol: Protocol) -> Arc<dyn Gate> {
+    Arc::new(Adding { gate, more: More { meter: None, protocol: Some(protocol) } })
 }
 
-impl Gate for Metered {
+struct Adding {
+    gate: Arc<dyn Gate>,
+    more: More,
+}
+
+/// What is added.
+#[derive(Clone)]
+struct More {
+    meter: Option<Arc<Meter>>,
+    protocol: Option<Protocol>,
+}
+
+impl Gate for Adding {
     fn admit(&self, asking: Asking) -> Pending<Principal> {
-        let (admitted, meter) = (self.gate.admit(asking), Arc::clone(&self.meter));
-        Box::pin(async move { admitted.await.map(|who| limited(who, meter)) })
+        let (admitted, more) = (self.gate.admit(asking), self.more.clone());
+        Box::pin(async move { admitted.await.map(|who| more.to(who)) })
     }
 
     fn exchange(&self, asking: Asking, method: &str) -> Option<Box<dyn Exchange>> {
         let exchange = self.gate.exchange(asking, method)?;
-        Some(Box::new(MeteredExchange { exchange, meter: Arc::clone(&self.meter) }))
+        Some(Box::new(AddingExchange { exchange, more: self.more.clone() }))
     }
 }
 
-struct MeteredExchange {
+struct AddingExchange {
     exchange: Box<dyn Exchange>,
-    meter: Arc<Meter>,
+    more: More,
 }
 
-impl Exchange for MeteredExchange {
+impl Exchange for AddingExchange {
     fn step(&mut self, data: Bytes) -> Pending<Step> {
-        let (step, meter) = (self.exchange.step(data), Arc::clone(&self.meter));
+        let (step, more) = (self.exchange.step(data), self.more.clone());
         Box::pin(async move {
             Ok(match step.await? {
-                Step::Done(who, data) => Step::Done(limited(who, meter), data),
-                more @ Step::More(_) => more,
+                Step::Done(who, data) => Step::Done(more.to(who), data),
+                step @ Step::More(_) => step,
             })
         })
     }
 }
 
-fn limited(mut who: Principal, meter: Arc<Meter>) -> Principal {
-    who.allowance = who.allowance.and(meter);
-    who
+impl More {
+    fn to(self, mut who: Principal) -> Principal {
+        if let Some(meter) = self.meter {
+            who.allowance = who.allowance.and(meter);
+        }
+        who.protocol = self.protocol.or(who.protocol);
+        who
+    }
 }
 
 #[cfg(test)]

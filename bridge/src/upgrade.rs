@@ -12,10 +12,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use event::access::Gate;
 use event::hub::Hub;
-use event::{Meter, Source};
+use event::{Meter, Protocol, Source};
 use tokio::sync::watch;
 
-use crate::metered::metered;
+use crate::metered::{metered, speaking};
 
 /// Where a request leaves what its connection goes on with.
 #[derive(Clone)]
@@ -64,7 +64,7 @@ async fn events(
     request: Request,
 ) -> Response {
     let Upgrades { gate, hub, websocket: options, mqtt: _, drain } = upgrades;
-    let gate = metered(gate, next.meter.clone());
+    let gate = speaking(metered(gate, next.meter.clone()), Protocol::WebSocket);
     let accepted = websocket::accept_events(request, source, gate, hub, options, drain).await;
     if let Some(work) = accepted.then {
         next.set(work);
@@ -81,7 +81,7 @@ async fn packets(
     let Upgrades { gate, hub, websocket: options, mqtt, drain } = upgrades;
     let accepted = websocket::accept_mqtt(request, &options);
     if let Some(carrier) = accepted.then {
-        let gate = metered(gate, next.meter.clone());
+        let gate = speaking(metered(gate, next.meter.clone()), Protocol::Mqtt);
         next.set(async move {
             match carrier.await {
                 Ok(stream) => mqtt::serve(stream, source, gate, hub, mqtt, drain).await,

@@ -31,6 +31,7 @@ const RANGES: &[(&str, u64, u64)] = &[
     ("core.queue_bytes", 1, u64::MAX),
     ("core.sessions", 1, u64::MAX),
     ("core.live_wait_ms", 0, 1000),
+    ("core.unique_events", 1, u64::MAX),
     ("mqtt.max_packet_bytes", ByteLimit::kib(1).0, ByteLimit::mib(256).0),
     ("mqtt.open_bytes", ByteLimit::kib(64).0, u64::MAX),
     ("mqtt.output_bytes", ByteLimit::kib(4).0, u64::MAX),
@@ -81,6 +82,25 @@ fn ranges(config: &Config, written: &Written) -> Result<(), Mistake> {
                 _ => format!("out of range {least}..={most}"),
             };
             return Err(written.mistake(&key, what, ""));
+        }
+    }
+    for (key, value, least, most) in [
+        ("failures", config.core.breaker.failures, 1, 1000),
+        ("pause_ms", config.core.breaker.pause_ms, 100, 600_000),
+    ] {
+        if !(least..=most).contains(&value) {
+            let key = Key::dotted("core.breaker").name(key);
+            return Err(written.mistake(&key, format!("out of range {least}..={most}"), ""));
+        }
+    }
+    for (client, weight) in &config.core.shared.weights {
+        if !(1..=100).contains(weight) {
+            let key = Key::dotted("core.shared.weights").name(client);
+            return Err(written.mistake(
+                &key,
+                "out of range 1..=100".to_owned(),
+                "1 is the share of one without a weight",
+            ));
         }
     }
     config.eventmesh.check().map_err(|key| {

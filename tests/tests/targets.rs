@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::actors::{self, Actor, Publishing, Subscribing};
+use tests::cloud::{CloudEvent, STRUCTURED};
 use tests::raw::Client;
+use tests::socket::Socket;
 use tests::weft::Setup;
-use tests::wire::{Connect, Publish};
+use tests::wire::{Connect, Property, Publish};
 use tests::{Ledger, Promise, Rng, Weft, pause, seed};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -186,4 +188,58 @@ async fn what_is_acknowledged_is_at_every_target_after_kills() {
             Some(if topic.ends_with("q2") { Promise::ExactlyOnce } else { Promise::AtLeastOnce })
         });
     }
+}
+
+/// One CloudEvent, published by four protocols and over a kill, is kept once; and goes the way of the protocol that was first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_is_answered_and_not_kept_again() {
+    let config = "[[route]]\ntopic = \"once/#\"\nprotocol = \"websocket\"\nunique_s = 3600\nto = [{ topic = \"by-socket\" }]\n\
+                  [[route]]\ntopic = \"once/#\"\nunique_s = 3600\n";
+    let mut weft = Setup::new().config(config).start().await;
+    let event = |id: &str| CloudEvent::new(id, "/shop", "order").data("application/json", b"1");
+    let (mut reader, _) = Client::connect(weft.mqtt, &Connect::v5("reader").persistent()).await.unwrap();
+    reader.subscribe(&[("once/#", 1), ("by-socket", 1)]).await;
+    let mut repeats = 0;
+    for round in 0..2 {
+        for id in ["first by MQTT", "first by WebSocket"] {
+            if id == "first by MQTT" {
+                by_mqtt(&weft, &event(id)).await;
+            }
+            let mut socket = Socket::connect(weft.http, "").await.unwrap();
+            socket.publish(&event(id).with("wefttopic", "once/socket")).await;
+            let url = format!("http://{}/events?topic=once/http", weft.http);
+            let post =
+                reqwest::Client::new().post(url).header("content-type", STRUCTURED).body(event(id).to_json());
+            assert!(post.send().await.unwrap().status().is_success());
+            by_mqtt(&weft, &event(id)).await;
+            repeats += if id == "first by MQTT" { 3 } else { 2 } + i32::from(round > 0);
+        }
+        assert_eq!(weft.metric("weft_core_events_repeated_total").await, Some(f64::from(repeats)));
+        if round == 0 {
+            for topic in ["once/mqtt", "by-socket"] {
+                assert_eq!(reader.message().await.unwrap().expect("a message").topic, topic);
+            }
+            weft.kill().await;
+            weft.restart().await;
+            (reader, _) = Client::connect(weft.mqtt, &Connect::v5("reader").persistent()).await.unwrap();
+            repeats = 0;
+        }
+    }
+    by_mqtt(&weft, &event("new")).await;
+    // What was not known to be acknowledged before the kill comes once more, and nothing else.
+    let mut again = Vec::new();
+    loop {
+        let message = reader.message().await.unwrap().expect("a message");
+        if message.properties.contains(&Property::Pair("id".to_owned(), "new".to_owned())) {
+            break;
+        }
+        again.push(message.topic);
+    }
+    assert!(["once/mqtt", "by-socket"].map(str::to_owned).ends_with(&again), "{again:?}");
+}
+
+async fn by_mqtt(weft: &Weft, event: &CloudEvent) {
+    let (mut client, _) = Client::connect(weft.mqtt, &Connect::v5("writer")).await.unwrap();
+    client.publish(event.to_publish("once/mqtt", 2)).await.unwrap();
+    client.disconnect().await;
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use event::Health;
+use event::store::Up;
 use metrics::{Gauge, gauge};
 use tracing::{info, warn};
 
@@ -13,6 +14,8 @@ pub(crate) struct Condition {
     health: Health,
     /// 1 while it works.
     up: Gauge,
+    /// For the core, if it is a store.
+    store: Option<Up>,
     state: Mutex<State>,
 }
 
@@ -27,11 +30,13 @@ struct State {
 
 impl Condition {
     /// Down until something answers.
-    pub(crate) fn new(part: String, health: Health) -> Self {
+    pub(crate) fn new(part: String, health: Health, store: Option<Up>) -> Self {
         health.down(&part, "not connected yet");
         let up = gauge!("weft_rocketmq_link_up", "part" => part.clone());
         up.set(0.0);
-        Self { part, health, up, state: Mutex::default() }
+        let condition = Self { part, health, up, store, state: Mutex::default() };
+        condition.say(false);
+        condition
     }
 
     /// All brokers answer.
@@ -56,6 +61,14 @@ impl Condition {
         self.change(|state| drop(state.trouble.remove(what)));
     }
 
+    /// Before `/ready` says so: who reads there that it works finds that it does.
+    fn say(&self, up: bool) {
+        self.up.set(f64::from(u8::from(up)));
+        if let Some(store) = &self.store {
+            store.set(up);
+        }
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
@@ -65,7 +78,7 @@ impl Condition {
         if state.shown.as_ref() == Some(&now) {
             return;
         }
-        self.up.set(if now.is_none() { 1.0 } else { 0.0 });
+        self.say(now.is_none());
         match &now {
             None => {
                 info!(part = self.part, "works");
@@ -89,7 +102,7 @@ mod tests {
     #[test]
     fn the_board_shows_the_worst() {
         let health = Health::default();
-        let condition = Condition::new("rocketmq/x".into(), health.clone());
+        let condition = Condition::new("rocketmq/x".into(), health.clone(), None);
         let shown = || health.parts().remove(0).1;
         assert_eq!(shown().as_deref(), Some("not connected yet"));
         condition.trouble("T", "no permission");

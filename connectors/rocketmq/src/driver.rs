@@ -75,7 +75,7 @@ pub fn spawn_bridge(
         start: bridge.start,
         asks: rules_out.iter().any(|way| way.requests),
     };
-    let condition = Condition::new(part, health.clone());
+    let condition = Condition::new(part, health.clone(), None);
     let client = Arc::new(Client::new(kind, cluster.clone(), identity, condition)?);
     let who = Principal::anonymous(&*format!("$bridge/{}/{name}", kind.name()));
     let requester =
@@ -172,7 +172,7 @@ pub fn spawn_store(
         start: store.start,
         asks: false,
     };
-    let condition = Condition::new(part, health.clone());
+    let condition = Condition::new(part, health.clone(), Some(appends.up()));
     let client = Arc::new(Client::new(kind, cluster.clone(), identity, condition)?);
     let intake = Intake { client: Arc::clone(&client), appends, topic: Arc::from(&*topic) };
     let session = format!("$store/{}/{name}", kind.name());

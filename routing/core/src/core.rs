@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
+use crate::breaker::Remote;
 use crate::checkpoint::Told;
 use crate::dispatch::Dispatcher;
 use crate::metrics::Metrics;
@@ -58,6 +59,10 @@ pub struct Recovered {
     pub wills: usize,
 }
 
+fn compile(routes: &[RouteOptions], remotes: &[String]) -> Result<RouteTable, Reject> {
+    RouteTable::compile(routes, remotes).map_err(|reason| Reject::new(RejectKind::Malformed, reason))
+}
+
 impl Core {
     /// Reads back what the embedded store holds, and starts to dispatch. `remotes` are the stores that routes may name.
     ///
@@ -71,14 +76,13 @@ impl Core {
         remotes: Vec<(String, Store)>,
     ) -> Result<(Arc<Self>, Recovered), Reject> {
         let names: Vec<String> = remotes.iter().map(|(name, _)| name.clone()).collect();
-        let table = RouteTable::compile(routes, &names);
-        let table = table.map_err(|reason| Reject::new(RejectKind::Malformed, reason))?;
+        let table = compile(routes, &names)?;
         let saved = store.load_checkpoint().await?;
         let replay_turns = Turns::new(usize::try_from(options.replay.running).unwrap_or(usize::MAX));
         let mut shared = Shared {
             options,
             store,
-            remotes: ArcSwap::from_pointee(remotes),
+            remotes: ArcSwap::from_pointee(remotes.into_iter().map(Remote::new).collect()),
             table: ArcSwap::from_pointee(table),
             dispatched: Mutex::default(),
             registry: Mutex::default(),
@@ -98,6 +102,7 @@ impl Core {
             wills_changed: Notify::new(),
             held: Mutex::default(),
             held_changed: Notify::new(),
+            unique: Mutex::default(),
             stopping: AtomicBool::new(false),
             metrics: Metrics::new(),
         };
@@ -156,7 +161,7 @@ impl Core {
         mut open: impl FnMut(&str) -> Result<Store, String>,
     ) -> Result<(), String> {
         let mut remotes = Vec::clone(&self.shared.remotes.load());
-        let mut names: Vec<String> = remotes.iter().map(|(name, _)| name.clone()).collect();
+        let mut names: Vec<String> = remotes.iter().map(|remote| remote.name.clone()).collect();
         for name in routes.iter().flat_map(RouteOptions::stores) {
             if name != EMBEDDED && !names.iter().any(|known| known == name) {
                 names.push(name.to_owned());
@@ -165,7 +170,7 @@ impl Core {
         let table = RouteTable::compile(routes, &names)?;
         for name in names.split_off(remotes.len()) {
             let store = open(&name)?;
-            remotes.push((name, store));
+            remotes.push(Remote::new((name, store)));
             self.shared.remotes.store(Arc::new(remotes.clone()));
         }
         self.shared.table.store(Arc::new(table));

@@ -17,6 +17,7 @@ use crate::notes::{Assignment, Change, EventNote, Note, Part, Wish};
 use crate::session::mailbox::{Item, Wanted};
 use crate::session::{Reply, Session};
 use crate::shared::{Asked, Shared};
+use crate::unique::Once;
 use crate::wills::Standing;
 use crate::{checkpoint, keeper};
 
@@ -96,7 +97,7 @@ impl Dispatcher {
     }
 
     fn apply(&mut self, record: Committed, replay: bool) {
-        let note = Note::decode(&record.note);
+        let (note, once) = (Note::decode(&record.note), Once::split(&record.note).0);
         if !matches!(note, Some(Note::Part(..))) {
             self.parts.clear();
         }
@@ -111,6 +112,9 @@ impl Dispatcher {
                 position = record.position.0,
                 "a record has a note that cannot be read; skipped"
             ),
+        }
+        if let Some(once) = once {
+            self.shared.known(once);
         }
     }
 

@@ -10,6 +10,7 @@ use event::{ClientId, Guarantee, Language, Select, TopicFilter};
 use crate::held::Until;
 use crate::notes::{Assignment, Change, EventNote, Note, Part, Wish};
 use crate::replay::{ReplayId, Step};
+use crate::unique::Once;
 
 fn event_notes() -> Vec<Note> {
     let plain = EventNote::new(Guarantee::AtLeastOnce);
@@ -116,6 +117,16 @@ fn notes_are_written_and_read_as_ever() {
         };
         assert_eq!(Note::decode(&bytes).as_ref(), Some(note));
         writeln!(text, "{} {note:?}", hex(&bytes)).unwrap();
+    }
+    let once: Once = postcard::from_bytes(&[&[0x1b; 16][..], &[0x80, 0x02]].concat()).unwrap();
+    for bytes in [notes.first(), notes.last()].into_iter().flatten().map(|note| match note {
+        Note::Event(note) => once.mark(&note.encode()),
+        Note::Part(part, note) => part.mark(&once.mark(&note.encode())),
+        Note::Change(_) => unreachable!("no name stands before a change"),
+    }) {
+        let note = Note::decode(&bytes).unwrap();
+        assert_eq!(Once::split(&bytes).0, Some(once));
+        writeln!(text, "{} {once:?} {note:?}", hex(&bytes)).unwrap();
     }
     let have = std::fs::read_to_string(fixture()).unwrap_or_default();
     assert_eq!(text, have, "\nwritten by this version:\n{text}");

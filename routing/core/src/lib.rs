@@ -4,6 +4,7 @@
 //! [`Core`] is the only way in. How events walk through it, and why, is told in ARCHITECTURE.md.
 
 mod admin;
+mod breaker;
 mod checkpoint;
 mod core;
 mod dispatch;
@@ -30,9 +31,12 @@ mod table;
 mod testing;
 mod trie;
 mod turns;
+mod unique;
 mod wills;
 
 pub use crate::core::{Core, Recovered};
 pub use group::Strategy;
-pub use options::{FilterOptions, HeldOptions, Options, QueueFull, ReplayOptions, SharedOptions};
+pub use options::{
+    BreakerOptions, FilterOptions, HeldOptions, Options, QueueFull, ReplayOptions, SharedOptions,
+};
 pub use table::{EMBEDDED, Missing, RouteFilter, RouteMistake, RouteOptions, TargetOptions};

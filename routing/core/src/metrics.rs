@@ -32,60 +32,20 @@ pub(crate) struct Metrics {
     pub(crate) retained: Gauge,
     pub(crate) held: Gauge,
     transactions: [Counter; 3],
+    pub(crate) repeats: Counter,
+    pub(crate) unique: Gauge,
+    pub(crate) unique_forgotten: Counter,
     pub(crate) backlog: Gauge,
     pub(crate) memory: Gauge,
 }
 
+const DROPPED: &str = "weft_core_events_dropped_total";
+const SKIPPED: &str = "weft_core_targets_skipped_total";
+
 impl Metrics {
     /// Registers all of them.
     pub(crate) fn new() -> Self {
-        const DROPPED: &str = "weft_core_events_dropped_total";
-        const SKIPPED: &str = "weft_core_targets_skipped_total";
-        describe_counter!("weft_core_events_in_total", "Events that publishers handed to the core");
-        describe_counter!("weft_core_events_delivered_total", "Events handed to connections of subscribers");
-        describe_counter!(
-            "weft_core_events_acked_total",
-            "Numbered deliveries that subscribers acknowledged"
-        );
-        describe_counter!(
-            "weft_core_events_expired_total",
-            "Deliveries that were not made because the event expired"
-        );
-        describe_counter!(
-            "weft_core_events_refused_total",
-            "Publishes refused by the core, answered with a reason"
-        );
-        describe_counter!(
-            "weft_core_events_filtered_total",
-            "Times that an event did not pass the filter of a subscription"
-        );
-        describe_counter!(
-            "weft_core_filter_errors_total",
-            "Times that a filter could not be evaluated for an event, which then did not pass it"
-        );
-        describe_counter!(
-            "weft_core_events_made_total",
-            "Events that routes made of published ones, beyond one for each"
-        );
-        describe_counter!(SKIPPED, "Targets of routes that were left out, as their event could not be made");
-        describe_counter!(
-            DROPPED,
-            "Deliveries dropped: a reader too slow, a queue full, a store too slow, a record gone"
-        );
-        describe_counter!("weft_core_in_bytes_total", "Data of events that publishers handed to the core");
-        describe_counter!("weft_core_delivered_bytes_total", "Data of events handed to subscribers");
-        describe_counter!("weft_core_replayed_events_total", "Events that replays found in the log");
-        describe_counter!("weft_core_replayed_bytes_total", "Data of events that replays found in the log");
-        describe_gauge!("weft_core_replays", "Replays that are not at their end");
-        describe_gauge!("weft_core_sessions_away", "Sessions without a connection");
-        describe_counter!("weft_core_sessions_expired_total", "Sessions that ended because nobody came back");
-        describe_gauge!("weft_core_sessions", "Sessions, connected or not");
-        describe_gauge!("weft_core_subscriptions", "Subscriptions of all sessions");
-        describe_gauge!("weft_core_retained_events", "Retained events");
-        describe_gauge!("weft_core_held_events", "Delayed events, and transactions without a decision");
-        describe_counter!("weft_core_transactions_total", "Transactions that were decided, or given up");
-        describe_gauge!("weft_core_backlog_events", "Numbered deliveries that wait or are not acknowledged");
-        describe_gauge!("weft_core_memory_bytes", "Events held in memory for subscribers");
+        describe();
         Self {
             events_in: counter!("weft_core_events_in_total"),
             in_bytes: counter!("weft_core_in_bytes_total"),
@@ -113,6 +73,9 @@ impl Metrics {
             held: gauge!("weft_core_held_events"),
             transactions: ["commit", "rollback", "given_up"]
                 .map(|outcome| counter!("weft_core_transactions_total", "outcome" => outcome)),
+            repeats: counter!("weft_core_events_repeated_total"),
+            unique: gauge!("weft_core_unique_events"),
+            unique_forgotten: counter!("weft_core_unique_forgotten_total"),
             backlog: gauge!("weft_core_backlog_events"),
             memory: gauge!("weft_core_memory_bytes"),
         }
@@ -150,4 +113,62 @@ impl Metrics {
             self.dropped_queue.increment(offered.dropped_numbered as u64);
         }
     }
+}
+
+fn describe() {
+    describe_counter!("weft_core_events_in_total", "Events that publishers handed to the core");
+    describe_counter!("weft_core_events_delivered_total", "Events handed to connections of subscribers");
+    describe_counter!("weft_core_events_acked_total", "Numbered deliveries that subscribers acknowledged");
+    describe_counter!(
+        "weft_core_events_expired_total",
+        "Deliveries that were not made because the event expired"
+    );
+    describe_counter!(
+        "weft_core_events_refused_total",
+        "Publishes refused by the core, answered with a reason"
+    );
+    describe_counter!(
+        "weft_core_events_filtered_total",
+        "Times that an event did not pass the filter of a subscription"
+    );
+    describe_counter!(
+        "weft_core_filter_errors_total",
+        "Times that a filter could not be evaluated for an event, which then did not pass it"
+    );
+    describe_counter!(
+        "weft_core_events_made_total",
+        "Events that routes made of published ones, beyond one for each"
+    );
+    describe_counter!(SKIPPED, "Targets of routes that were left out, as their event could not be made");
+    describe_counter!(
+        DROPPED,
+        "Deliveries dropped: a reader too slow, a queue full, a store too slow, a record gone"
+    );
+    describe_counter!("weft_core_in_bytes_total", "Data of events that publishers handed to the core");
+    describe_counter!("weft_core_delivered_bytes_total", "Data of events handed to subscribers");
+    describe_counter!("weft_core_replayed_events_total", "Events that replays found in the log");
+    describe_counter!("weft_core_replayed_bytes_total", "Data of events that replays found in the log");
+    describe_gauge!("weft_core_replays", "Replays that are not at their end");
+    describe_gauge!("weft_core_sessions_away", "Sessions without a connection");
+    describe_counter!("weft_core_sessions_expired_total", "Sessions that ended because nobody came back");
+    describe_gauge!("weft_core_sessions", "Sessions, connected or not");
+    describe_gauge!("weft_core_subscriptions", "Subscriptions of all sessions");
+    describe_gauge!("weft_core_retained_events", "Retained events");
+    describe_gauge!("weft_core_held_events", "Delayed events, and transactions without a decision");
+    describe_counter!("weft_core_transactions_total", "Transactions that were decided, or given up");
+    describe_counter!(
+        "weft_core_events_repeated_total",
+        "Publishes that were known by source and id, answered as the first one and not kept again"
+    );
+    describe_gauge!(
+        "weft_core_store_left_alone",
+        "1 while a store gets no events, as several in a row failed"
+    );
+    describe_gauge!("weft_core_unique_events", "Publishes whose repeats are known");
+    describe_counter!(
+        "weft_core_unique_forgotten_total",
+        "Publishes whose repeats are no longer known before their time, as core.unique_events is reached"
+    );
+    describe_gauge!("weft_core_backlog_events", "Numbered deliveries that wait or are not acknowledged");
+    describe_gauge!("weft_core_memory_bytes", "Events held in memory for subscribers");
 }

@@ -7,6 +7,7 @@
 //! 0x01 flags [id: u16 session: u64] [moved from: u64] [will: u64]   an event; all little-endian
 //! 0x02 postcard(Change)                                              a change of state
 //! 0x03 place: u16 count: u16 flags …                                 as 0x01: one of several events that come of one publish
+//! 0x04 until: u64 name: 16 bytes, 0x01 … or 0x03 …                   as those; repeats of the publish are known by that name until then
 //! ```
 //!
 //! Events that come of one publish stand behind each other. They count once the last of them is there: a crash may have cut
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::held::Until;
 use crate::replay::{ReplayId, Step};
+use crate::unique::Once;
 
 const EVENT: u8 = 1;
 const CHANGE: u8 = 2;
@@ -180,12 +182,16 @@ pub(crate) struct Part {
 impl Part {
     /// The note of an event, as that of a part.
     pub(crate) fn mark(self, note: &[u8]) -> Bytes {
+        let (once, note) = Once::split(note);
         let mut out = BytesMut::with_capacity(note.len() + 4);
         out.put_u8(PART);
         out.put_u16_le(self.place);
         out.put_u16_le(self.count);
         out.put_slice(note.get(1..).unwrap_or_default());
-        out.freeze()
+        match once {
+            Some(once) => once.mark(&out),
+            None => out.freeze(),
+        }
     }
 
     pub(crate) fn is_last(self) -> bool {
@@ -291,9 +297,9 @@ impl Change {
 }
 
 impl Note {
-    /// Reads a note; `None` when it is from a newer version or damaged.
+    /// Reads a note, but for the name before it; `None` when it is from a newer version or damaged.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        match bytes.split_first()? {
+        match Once::split(bytes).1.split_first()? {
             (&EVENT, rest) => EventNote::decode(rest).map(Self::Event),
             (&CHANGE, rest) => postcard::from_bytes(rest).ok().map(Self::Change),
             (&PART, mut rest) => {

@@ -1,6 +1,7 @@
 //! The settings of the core.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use event::ByteLimit;
 use schemars::JsonSchema;
@@ -57,6 +58,11 @@ pub struct Options {
     /// Retained events, by bytes of data. Default "256 MiB". At the limit a publish that would add to it is refused.
     #[schemars(with = "String")]
     pub retained_bytes: ByteLimit,
+    /// Remote stores that do not answer.
+    pub breaker: BreakerOptions,
+    /// Events whose repeats are known, for routes with `unique_s`, by count. Default 1000000, some 150 bytes of memory each. At
+    /// the limit those are forgotten whose time is over first, which is counted in `weft_core_unique_forgotten_total`.
+    pub unique_events: u32,
     /// How often the topics `$SYS/broker/...` are brought up to date, seconds. Default 10; 0: there are none.
     pub sys_interval_s: u32,
     /// How much the log grows between two checkpoints of sessions and retained events. Default "64 MiB". Smaller
@@ -84,6 +90,8 @@ impl Default for Options {
             held: HeldOptions::default(),
             retained_events: 1_000_000,
             retained_bytes: ByteLimit::mib(256),
+            breaker: BreakerOptions::default(),
+            unique_events: 1_000_000,
             sys_interval_s: 10,
             checkpoint_bytes: ByteLimit::mib(64),
         }
@@ -116,6 +124,9 @@ pub struct SharedOptions {
     pub inflight: u32,
     /// Groups with a strategy of their own, by name: `groups = { billing = "hash-topic" }`. Default none.
     pub groups: BTreeMap<String, Strategy>,
+    /// Members that get more than others, by client id, which may end with `*`: `weights = { "big-*" = 3 }` gives them three times
+    /// what one without a weight gets. 1..=100. Not for "sticky". Default none.
+    pub weights: BTreeMap<String, u8>,
 }
 
 impl Default for SharedOptions {
@@ -129,9 +140,6 @@ impl Default for SharedOptions {
     }
 }
 
-    /// Members that get more than others, by client id, which may end with `*`: `weights = { "big-*" = 3 }` gives them three times
-    /// what one without a weight gets. 1..=100. Not for "sticky". Default none.
-    pub weights: BTreeMap<String, u8>,
 /// How many filters subscriptions may have. One has at most 4096 bytes, and costs an event 100 µs at most.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -200,6 +208,32 @@ impl Default for HeldOptions {
             check_s: 30,
             checks: 15,
         }
+    }
+}
+
+/// When a remote store is left alone: its publishers are told at once then (MQTT 5: 0x83; HTTP: 503), not after its deadline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BreakerOptions {
+    /// After how many batches in a row that the store did not take in time. Default 5; 1..=1000. Too low, and a short
+    /// disturbance refuses what could have waited for it.
+    #[schemars(range(min = 1, max = 1000))]
+    pub failures: u32,
+    /// For how long, milliseconds; then one batch finds out whether it works again, and nobody else waits for that. Default
+    /// 1000; 100..=600000.
+    #[schemars(range(min = 100, max = 600_000))]
+    pub pause_ms: u32,
+}
+
+impl Default for BreakerOptions {
+    fn default() -> Self {
+        Self { failures: 5, pause_ms: 1000 }
+    }
+}
+
+impl BreakerOptions {
+    pub(crate) fn pause(&self) -> Duration {
+        Duration::from_millis(self.pause_ms.into())
     }
 }
 

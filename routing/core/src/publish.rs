@@ -5,9 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use event::hub::{Admission, Outcome, Publish, Receipt};
 use event::store::{Append, Entry, Store, WhenFull};
 use event::{Durability, Event, Guarantee, Origin, Principal, Reject, RejectKind};
+use tokio::time::Instant;
 
 use crate::held::{self, Asked};
 use crate::matching::{Matched, Matcher};
@@ -15,8 +17,9 @@ use crate::notes::{EventNote, Part};
 use crate::rights::denied;
 use crate::session::Session;
 use crate::session::mailbox::Item;
-use crate::shared::Shared;
-use crate::table::{Came, Leg, Legs, Route};
+use crate::shared::{Shared, now_ms};
+use crate::table::{Came, Leg, Legs, Made, Route};
+use crate::unique::{self, Claim, Claims, Name, Once};
 
 /// One publisher's way in.
 #[derive(Debug, Default)]
@@ -31,6 +34,8 @@ pub(crate) struct Marks<'a> {
     pub(crate) session: Option<&'a Session>,
     /// The will, or the event that waited, that the event is.
     pub(crate) will: Option<u64>,
+    /// Its name, if its repeats are to be known.
+    pub(crate) once: Option<Once>,
 }
 
 /// What one store gets of a batch.
@@ -55,6 +60,7 @@ struct Sorted {
     /// What the embedded log has to remember once every store has its events of that place.
     after: Vec<(usize, Entry)>,
     refused: Vec<(usize, Reject)>,
+    claims: Claims,
     /// Items of one topic that follow each other, for its subscribers that need no log.
     run: Vec<Item>,
     run_of: Option<Arc<Matched>>,
@@ -80,9 +86,10 @@ impl Publisher {
         let bytes: usize = batch.iter().map(|publish| publish.event.data().len()).sum();
         shared.metrics.in_bytes.increment(bytes as u64);
         self.matcher.follow(&who.rights);
-        let sorted = self.sort(shared, who, marks, batch);
-        let behind = sorted.behind.clone();
+        let mut sorted = self.sort(shared, who, marks, batch);
+        let (behind, claims) = (std::mem::take(&mut sorted.behind), std::mem::take(&mut sorted.claims));
         let admission = admit(shared, sorted);
+        let admission = if claims.is_empty() { admission } else { unique::settle(shared, claims, admission) };
         if behind.is_empty() { admission } else { wait_for_readers(shared, behind, admission) }
     }
 
@@ -130,9 +137,21 @@ impl Publisher {
                 continue;
             }
             let clears = publish.retain && publish.event.data().is_empty();
-            let legs = matched.ways.legs(&publish.event, Came { listener, clears }, &shared.metrics);
-            match legs.and_then(|legs| legs_may_retain(shared, &publish, legs)) {
-                Ok(legs) => self.add_legs(shared, &mut sorted, who, (place, &publish), marks, legs),
+            let legs = matched.ways.legs(
+                &publish.event,
+                Came { listener, protocol: who.protocol, clears },
+                &shared.metrics,
+            );
+            let made = legs.and_then(|made| legs_may_retain(shared, &publish, made));
+            let first = made.and_then(|made| {
+                let once = sorted.claim(shared, place, &publish, marks, made.unique_s)?;
+                Ok(once.map(|once| (once, made.legs)))
+            });
+            match first {
+                Ok(Some((marks, legs))) => {
+                    self.add_legs(shared, &mut sorted, who, (place, &publish), marks, legs);
+                }
+                Ok(None) => {}
                 Err(reject) => sorted.refused.push((place, reject)),
             }
         }
@@ -178,13 +197,13 @@ fn may_retain(shared: &Shared, publish: &Publish) -> Result<(), Reject> {
     Err(Reject::new(RejectKind::Busy, reason))
 }
 
-fn legs_may_retain(shared: &Shared, publish: &Publish, legs: Legs) -> Result<Legs, Reject> {
+fn legs_may_retain(shared: &Shared, publish: &Publish, made: Made) -> Result<Made, Reject> {
     if publish.retain {
-        for leg in &legs {
+        for leg in &made.legs {
             may_retain(shared, &Publish { event: leg.event.clone(), ..publish.clone() })?;
         }
     }
-    Ok(legs)
+    Ok(made)
 }
 
 impl Marks<'_> {
@@ -198,15 +217,67 @@ impl Marks<'_> {
     /// is the last of its topic.
     fn entry(self, publish: &Publish, retained: Option<Event>) -> Option<Entry> {
         let id = self.id(publish);
-        let needed = retained.is_some() || id.is_some() || self.will.is_some();
+        let needed = retained.is_some() || id.is_some() || self.will.is_some() || self.once.is_some();
         let retain = retained.is_some();
         let note =
             EventNote { retain, state_only: true, id, will: self.will, ..EventNote::new(publish.guarantee) };
-        needed.then(|| Entry { event: retained, note: note.encode() })
+        needed.then(|| Entry { event: retained, note: self.named(note.encode()) })
+    }
+
+    /// The note, with the name before it if there is one.
+    fn named(self, note: Bytes) -> Bytes {
+        match self.once {
+            Some(once) => once.mark(&note),
+            None => note,
+        }
     }
 }
 
 impl Sorted {
+    /// Looks whether a publish is a repeat of one that is kept: then nothing more is to be done, and there are no marks; else
+    /// its marks.
+    ///
+    /// # Errors
+    /// It is the repeat of one of which nobody knows yet whether it will be kept.
+    fn claim<'m>(
+        &mut self,
+        shared: &Shared,
+        place: usize,
+        publish: &Publish,
+        marks: Marks<'m>,
+        unique_s: u32,
+    ) -> Result<Option<Marks<'m>>, Reject> {
+        let Some(name) = Some(&publish.event).filter(|_| unique_s > 0).and_then(Name::of) else {
+            return Ok(Some(marks));
+        };
+        let now_ms = now_ms();
+        let once = Once { name, until_ms: now_ms.saturating_add(u64::from(unique_s) * 1000) };
+        let claim = shared.unique.lock().claim(name, now_ms);
+        match claim {
+            // Nobody is answered, and nothing is promised: known from now on.
+            Claim::New if publish.guarantee == Guarantee::AtMostOnce => {
+                shared.known(once);
+                Ok(Some(marks))
+            }
+            Claim::New => {
+                self.claims.push((place, name));
+                Ok(Some(Marks { once: Some(once), ..marks }))
+            }
+            Claim::Known => {
+                shared.metrics.repeats.increment(1);
+                if let Some(entry) = marks.entry(publish, None) {
+                    self.local.push(place, entry);
+                    self.local.durability = Some(Durability::Synced);
+                }
+                Ok(None)
+            }
+            Claim::Open => {
+                let reason = "an event with this source and id is being kept; send it again";
+                Err(Reject::new(RejectKind::Busy, reason))
+            }
+        }
+    }
+
     /// Adds an event to what goes to its store, and to its live subscribers.
     fn add(
         &mut self,
@@ -243,7 +314,8 @@ impl Sorted {
         note.will = marks.will;
         let answered = publish.guarantee != Guarantee::AtMostOnce || publish.retain;
         self.local.reserve_for(self.left);
-        self.local.push(place, Entry { event: Some(publish.event.clone()), note: note.encode() });
+        self.local
+            .push(place, Entry { event: Some(publish.event.clone()), note: marks.named(note.encode()) });
         self.local.when_full = self.local.when_full.max(route.when_full);
         if answered {
             self.local.durability = self.local.durability.max(Some(route.durability(publish.guarantee)));
@@ -369,7 +441,7 @@ fn admit_remote(
     local: Share,
     remote: Vec<(usize, Share)>,
     after: Vec<(usize, Entry)>,
-    refused: Vec<(usize, Reject)>,
+    mut refused: Vec<(usize, Reject)>,
 ) -> Admission {
     let shared = Arc::clone(shared);
     Admission::Waiting(Box::pin(async move {
@@ -381,30 +453,41 @@ fn admit_remote(
         }
         let remotes = shared.remotes.load_full();
         for (index, share) in remote {
-            let Some((_, store)) = remotes.get(index) else { continue };
+            let Some(remote) = remotes.get(index).cloned() else { continue };
             let (append, receipt, places) = share.into_append();
-            match receipt {
-                Some(receipt) => {
-                    store.append(append).await;
+            let admitted = remote.admit(&shared.options.breaker, Instant::now());
+            match (receipt, admitted) {
+                (Some(receipt), Ok(())) => {
+                    remote.store.append(append).await;
+                    let shared = Arc::clone(&shared);
+                    let receipt = Receipt::joined(async move {
+                        let outcome = receipt.await;
+                        remote.answered(&outcome, &shared.options.breaker, Instant::now());
+                        outcome
+                    });
                     receipts.push((receipt, places));
                 }
+                (Some(_), Err(reject)) => refused.extend(places.into_iter().map(|at| (at, reject.clone()))),
                 // Nobody waits for it: at the limit it is dropped and counted.
-                None => {
-                    if let Err(append) = store.try_append(append) {
-                        shared.metrics.dropped_remote.increment(append.entries.len() as u64);
-                    }
+                (None, admitted) => {
+                    let dropped = match admitted {
+                        Ok(()) => remote.store.try_append(append).err(),
+                        Err(_) => Some(append),
+                    };
+                    let dropped = dropped.map_or(0, |append| append.entries.len() as u64);
+                    shared.metrics.dropped_remote.increment(dropped);
                 }
             }
         }
         if receipts.is_empty() {
-            let after: Vec<Entry> = after.into_iter().map(|(_, entry)| entry).collect();
+            let kept = after.into_iter().filter(|(place, _)| !refused.iter().any(|(at, _)| at == place));
+            let after: Vec<Entry> = kept.map(|(_, entry)| entry).collect();
             if !after.is_empty() {
                 shared.store.append(Append::unanswered(after)).await;
             }
             return Receipt::ready(join(Outcome::Kept, refused));
         }
         Receipt::joined(async move {
-            let mut refused = refused;
             for (receipt, places) in receipts {
                 refused.extend(refusals_at(&receipt.await, &places));
             }

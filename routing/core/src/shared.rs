@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::Options;
+use crate::breaker::Remote;
 use crate::group::Group;
 use crate::held::{self, Held};
 use crate::metrics::Metrics;
@@ -28,6 +29,7 @@ use crate::system::System;
 use crate::table::RouteTable;
 use crate::trie::Trie;
 use crate::turns::Turns;
+use crate::unique::{Once, Unique};
 use crate::wills::Wills;
 
 /// A subscription in the trie.
@@ -71,8 +73,8 @@ pub(crate) const GROUP_KEYS: u64 = 1 << 63;
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) store: Store,
-    /// Remote stores with their names, in the order of the route table. They grow at the end only.
-    pub(crate) remotes: ArcSwap<Vec<(String, Store)>>,
+    /// Remote stores, in the order of the route table. They grow at the end only.
+    pub(crate) remotes: ArcSwap<Vec<Arc<Remote>>>,
     pub(crate) table: ArcSwap<RouteTable>,
     /// Held while a batch is dispatched; the position up to which that was done. Who holds it sees no half of a batch.
     pub(crate) dispatched: Mutex<Position>,
@@ -101,6 +103,8 @@ pub(crate) struct Shared {
     pub(crate) held: Mutex<Held>,
     /// Rung when something else of it is due.
     pub(crate) held_changed: Notify,
+    /// Publishes whose repeats are known.
+    pub(crate) unique: Mutex<Unique>,
     pub(crate) stopping: AtomicBool,
     pub(crate) metrics: Metrics,
 }
@@ -111,6 +115,16 @@ impl Shared {
         let check_at = now_ms().saturating_add(u64::from(self.options.held.check_s) * 1000);
         self.held.lock().add(id, standing, check_at);
         self.held_changed.notify_one();
+    }
+
+    /// An event whose repeats are to be known is kept.
+    pub(crate) fn known(&self, once: Once) {
+        let mut unique = self.unique.lock();
+        let forgotten = unique.kept(once, self.options.unique_events as usize);
+        self.metrics.unique.set(unique.count() as f64);
+        if forgotten > 0 {
+            self.metrics.unique_forgotten.increment(forgotten);
+        }
     }
 
     /// The decision about an event that waits is in the log. `again`: it was counted in an earlier run.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use event::store::WhenFull;
-use event::{Durability, Event, Guarantee, Reject, TopicFilter, TopicName};
+use event::{Durability, Event, Guarantee, Protocol, Reject, TopicFilter, TopicName};
 use filter::{EventView, Filter, Verdict};
 use smallvec::SmallVec;
 
@@ -52,6 +52,14 @@ pub(crate) struct Leg {
 /// What comes of one event: mostly one.
 pub(crate) type Legs = SmallVec<[Leg; 1]>;
 
+/// What rules make of one event.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    pub(crate) legs: Legs,
+    /// For how many seconds its repeats are to be known; 0: not at all.
+    pub(crate) unique_s: u32,
+}
+
 /// Where the events of one topic go: by the rules in their order, up to the first that takes them and makes no copies.
 #[derive(Clone, Debug)]
 pub(crate) struct Ways {
@@ -65,6 +73,8 @@ pub(crate) struct Ways {
 pub(crate) struct Came<'a> {
     /// The listener that it came by.
     pub(crate) listener: Option<&'a str>,
+    /// The protocol that it came by.
+    pub(crate) protocol: Option<Protocol>,
     /// It takes the place of its topic's retained event, and has no data.
     pub(crate) clears: bool,
 }
@@ -79,8 +89,8 @@ impl Ways {
     ///
     /// # Errors
     /// A target refuses it.
-    pub(crate) fn legs(&self, event: &Event, came: Came<'_>, metrics: &Metrics) -> Result<Legs, Reject> {
-        let mut legs = Legs::new();
+    pub(crate) fn legs(&self, event: &Event, came: Came<'_>, metrics: &Metrics) -> Result<Made, Reject> {
+        let Made { mut legs, mut unique_s } = Made::default();
         let view = EventView::new(event);
         for rule in self.rules.iter().filter(|rule| rule.takes(&view, came, metrics)) {
             let mut taken = false;
@@ -97,12 +107,15 @@ impl Ways {
                 }
                 taken = true;
             }
+            if taken {
+                unique_s = unique_s.max(rule.unique_s);
+            }
             if taken && !rule.copy {
-                return Ok(legs);
+                return Ok(Made { legs, unique_s });
             }
         }
         add_own(&mut legs, event, self.last);
-        Ok(legs)
+        Ok(Made { legs, unique_s })
     }
 
     /// How the log keeps an event that a remote store brings back: it was routed before it went there.
@@ -140,7 +153,9 @@ struct Rule {
     topic: TopicFilter,
     filter: Option<Filter>,
     listener: Option<String>,
+    protocol: Option<Protocol>,
     copy: bool,
+    unique_s: u32,
     /// That of the rule itself.
     when_full: WhenFull,
     targets: Vec<Target>,
@@ -156,7 +171,8 @@ struct Target {
 impl Rule {
     /// The route of all that its topic matches, if it takes all of it as it is.
     fn only(&self) -> Option<Route> {
-        let all = self.filter.is_none() && self.listener.is_none() && !self.copy;
+        let any = self.filter.is_none() && self.listener.is_none() && self.protocol.is_none();
+        let all = any && !self.copy && self.unique_s == 0;
         match &*self.targets {
             [Target { route, recipe: None }] if all => Some(*route),
             _ => None,
@@ -165,6 +181,9 @@ impl Rule {
 
     fn takes(&self, view: &EventView<'_>, came: Came<'_>, metrics: &Metrics) -> bool {
         if self.listener.as_deref().is_some_and(|wanted| came.listener != Some(wanted)) {
+            return false;
+        }
+        if self.protocol.is_some_and(|wanted| came.protocol != Some(wanted)) {
             return false;
         }
         match self.filter.as_ref().map_or(Verdict::Passes, |filter| filter.judge(view)) {
@@ -229,8 +248,8 @@ fn compile(options: &RouteOptions, remotes: &[String]) -> Result<Rule, String> {
         targets.push(Target { route, recipe: None });
     }
     let filter = options.filter.as_ref().map(RouteFilter::compile).transpose()?;
-    let RouteOptions { topic, listener, copy, when_full, .. } = options.clone();
-    Ok(Rule { topic, filter, listener, copy, when_full, targets })
+    let RouteOptions { topic, listener, protocol, copy, unique_s, when_full, .. } = options.clone();
+    Ok(Rule { topic, filter, listener, protocol, copy, unique_s, when_full, targets })
 }
 
 fn no_store(store: &str, remotes: &[String]) -> String {

@@ -250,7 +250,7 @@ pub(crate) async fn publish_due(shared: &Arc<Shared>) {
         let mut answers = Vec::with_capacity(due.len());
         for (id, who, publish) in due {
             let publish = Publish { event: as_of(&publish.event, now_ms()), ..publish };
-            let marks = Marks { session: None, will: Some(id) };
+            let marks = Marks { will: Some(id), ..Marks::default() };
             let admission = Publisher::default().publish(shared, &who, marks, vec![publish]);
             answers.push((id, who.client, admission.receipt().await));
         }

@@ -236,3 +236,39 @@ async fn what_comes_of_a_publish_counts_as_a_whole() {
         nothing(&mut *reader.link).await;
     }
 }
+
+/// A store that does not answer is left alone: its publishers are told at once, and one batch finds out when it works again.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_left_alone_for_a_while() {
+    let (remotes, mut queue) = remote();
+    queue.up().set(false);
+    let core = routed(&[rule("far/#", false, &[far("{topic}")])], remotes).await;
+    let who = Principal::anonymous("tester");
+    let say = || {
+        let (core, who) = (Arc::clone(&core), who.clone());
+        let batch = vec![publish(event("far/a", "x"), AtLeastOnce)];
+        tokio::spawn(async move { settle(core.publish(&who, batch)).await })
+    };
+    let late = || Outcome::Refused(Reject::new(RejectKind::Unavailable, "late"));
+    for _ in 0..5 {
+        let publishing = say();
+        next(&mut queue).await.receipt.unwrap().resolve(late());
+        publishing.await.unwrap().whole().unwrap_err();
+    }
+    let refused = say().await.unwrap().whole().unwrap_err();
+    assert_eq!(
+        (refused.kind, refused.reason.contains("\"main\"")),
+        (RejectKind::Unavailable, true),
+        "{refused}"
+    );
+    settle(core.publish(&who, vec![publish(event("near", "x"), AtLeastOnce)])).await.whole().unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let publishing = say();
+    let trial = next(&mut queue).await;
+    say().await.unwrap().whole().unwrap_err();
+    trial.receipt.unwrap().resolve(Outcome::Kept);
+    publishing.await.unwrap().whole().unwrap();
+    let publishing = say();
+    next(&mut queue).await.receipt.unwrap().resolve(Outcome::Kept);
+    publishing.await.unwrap().whole().unwrap();
+}

@@ -36,7 +36,7 @@ pub use guarantee::{Durability, Guarantee};
 pub use health::Health;
 pub use incoming::{Draft, Incoming, InvalidEvent};
 pub use limit::{Budget, BudgetPermit, ByteLimit};
-pub use principal::{ClientId, Origin, Principal};
+pub use principal::{ClientId, Origin, Principal, Protocol};
 pub use rate::{Allowance, Bucket, Meter, Rate};
 pub use reject::{Reject, RejectKind};
 pub use replay::{Start, StartError};

@@ -41,6 +41,25 @@ pub enum Origin {
     Weft,
 }
 
+/// The protocol that a client speaks, whatever carries it: MQTT over QUIC is MQTT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// MQTT 3.1.1 and 5.
+    Mqtt,
+    /// CloudEvents over WebSocket.
+    #[serde(rename = "websocket")]
+    WebSocket,
+    /// CloudEvents over HTTP.
+    Http,
+    /// EventMesh over gRPC.
+    Grpc,
+    /// EventMesh over TCP.
+    EventmeshTcp,
+    /// EventMesh over HTTP.
+    EventmeshHttp,
+}
+
 /// Who is asking: the client of a connection, or a connector.
 #[derive(Clone, Debug)]
 pub struct Principal {
@@ -50,6 +69,8 @@ pub struct Principal {
     pub user: Option<Arc<str>>,
     /// Its address, and the listener it came by, for people who look at sessions; `None` for parts of Weft.
     pub peer: Option<(SocketAddr, Arc<str>)>,
+    /// What it speaks; `None` for parts of Weft.
+    pub protocol: Option<Protocol>,
     /// Where its publishes come from.
     pub origin: Origin,
     /// What it may do.
@@ -67,6 +88,7 @@ impl Principal {
             client: client.into(),
             user: None,
             peer: None,
+            protocol: None,
             origin: Origin::Client,
             rights: Rights::all(),
             until_ms: None,

@@ -4,6 +4,9 @@
 //! connector is a task or a thread that drains [`AppendQueue`] and [`RequestQueue`] and answers. A connector that
 //! keeps nothing to be read back (RocketMQ as a remote store) never sees a [`Request`].
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -137,9 +140,14 @@ pub struct Scanned {
     pub end: bool,
 }
 
+/// Whether a store works, as its connector sees it. It does until the connector says otherwise.
+#[derive(Clone, Debug)]
+pub struct Up(Arc<AtomicBool>);
+
 /// The core's handle on a store.
 #[derive(Clone, Debug)]
 pub struct Store {
+    up: Up,
     appends: mpsc::Sender<Append>,
     requests: mpsc::Sender<Request>,
     budget: Budget,
@@ -147,7 +155,10 @@ pub struct Store {
 
 /// The connector's end: batches to append, in order.
 #[derive(Debug)]
-pub struct AppendQueue(mpsc::Receiver<Append>);
+pub struct AppendQueue {
+    appends: mpsc::Receiver<Append>,
+    up: Up,
+}
 
 /// The connector's end: requests.
 #[derive(Debug)]
@@ -178,10 +189,11 @@ pub fn store(bytes: ByteLimit, batches: u32) -> (Store, Ends) {
     let (append_sender, append_receiver) = mpsc::channel(usize::try_from(batches.max(1)).unwrap_or(1));
     let (request_sender, request_receiver) = mpsc::channel(64);
     let (feed_sender, feed_receiver) = mpsc::channel(8);
-    let store =
-        Store { appends: append_sender, requests: request_sender, budget: Budget::new(bytes, batches) };
+    let up = Up(Arc::new(AtomicBool::new(true)));
+    let budget = Budget::new(bytes, batches);
+    let store = Store { up: up.clone(), appends: append_sender, requests: request_sender, budget };
     let ends = Ends {
-        appends: AppendQueue(append_receiver),
+        appends: AppendQueue { appends: append_receiver, up },
         requests: RequestQueue(request_receiver),
         feed_sender: FeedSender(feed_sender),
         feed: Feed(feed_receiver),
@@ -213,7 +225,19 @@ impl Append {
     }
 }
 
+impl Up {
+    /// Says whether the store works.
+    pub fn set(&self, up: bool) {
+        self.0.store(up, Ordering::Release);
+    }
+}
+
 impl Store {
+    /// Whether the store works, as its connector sees it.
+    pub fn is_up(&self) -> bool {
+        self.up.0.load(Ordering::Acquire)
+    }
+
     /// Hands a batch over if there is room, and gives it back if there is none.
     pub fn try_append(&self, mut append: Append) -> Result<(), Append> {
         let Some(permit) = self.budget.try_take(append.weight(), 1) else { return Err(append) };
@@ -281,26 +305,31 @@ impl Store {
 }
 
 impl AppendQueue {
+    /// Whether the store works, for the connector to say.
+    pub fn up(&self) -> Up {
+        self.up.clone()
+    }
+
     /// Waits for the next batch, then takes what else is there, up to `most` batches. False when the core is gone
     /// and the queue is empty. Cancel-safe.
     pub async fn next(&mut self, out: &mut Vec<Append>, most: usize) -> bool {
-        self.0.recv_many(out, most).await > 0
+        self.appends.recv_many(out, most).await > 0
     }
 
     /// As [`Self::next`], for a connector on a thread of its own.
     pub fn blocking_next(&mut self, out: &mut Vec<Append>, most: usize) -> bool {
-        self.0.blocking_recv_many(out, most) > 0
+        self.appends.blocking_recv_many(out, most) > 0
     }
 
     /// Takes no more: later appends are dropped, and with them their receipts. What waits is still given out.
     pub fn close(&mut self) {
-        self.0.close();
+        self.appends.close();
     }
 
     /// Takes what is there without waiting.
     pub fn take_ready(&mut self, out: &mut Vec<Append>, most: usize) {
         while out.len() < most {
-            match self.0.try_recv() {
+            match self.appends.try_recv() {
                 Ok(append) => out.push(append),
                 Err(_) => return,
             }

@@ -15,11 +15,12 @@ use crate::keeper;
 use crate::replay::ReplayImage;
 use crate::session::Session;
 use crate::session::slot::{Slot, SlotState};
+use crate::unique::Once;
 use crate::wills::Standing;
 
 /// The version of the format that this code writes.
-pub(super) const VERSION: u16 = 7;
-/// The oldest that it reads. Version 6 is the same without [`Part::Held`], 5 without [`Part::Selects`] as well.
+pub(super) const VERSION: u16 = 8;
+/// The oldest that it reads. Version 7 is the same without [`Part::Unique`], 6 without [`Part::Held`] as well, 5 without [`Part::Selects`] as well.
 pub(super) const OLDEST: u16 = 5;
 
 #[derive(Serialize, Deserialize)]
@@ -43,6 +44,8 @@ pub(super) enum Part {
     Selects(Vec<(TopicFilter, Select)>),
     /// Events that wait for their time or a decision.
     Held(Vec<HeldImage>),
+    /// Publishes whose repeats are known.
+    Unique(Vec<Once>),
 }
 
 #[derive(Serialize, Deserialize)]

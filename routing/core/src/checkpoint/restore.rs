@@ -73,6 +73,7 @@ pub(crate) async fn restore(
             Part::Group { as_of, image } => groups.push((as_of, image)),
             Part::Wills(list) => wills.extend(list),
             Part::Held(list) => list.into_iter().for_each(|image| restore_held(shared, image)),
+            Part::Unique(list) => list.into_iter().for_each(|once| shared.known(once)),
         }
     }
     // Now each group is there, and then what its members have of it.

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::image::{self, Head, HeldImage, Part, VERSION, WillImage};
 use crate::shared::Shared;
+use crate::unique::Once;
 
 /// A state that is being taken.
 pub(super) struct Walk {
@@ -37,6 +38,7 @@ enum Next {
     Groups,
     Wills(u64),
     Held(u64),
+    Unique(Option<Once>),
     Nothing,
 }
 
@@ -64,6 +66,7 @@ impl Walk {
             Next::Groups => self.groups(shared),
             Next::Wills(after) => self.wills(shared, after, most),
             Next::Held(after) => self.held(shared, after, most),
+            Next::Unique(after) => self.unique(shared, after, most),
             Next::Nothing => return false,
         };
         true
@@ -167,7 +170,17 @@ impl Walk {
         if !list.is_empty() {
             self.add(&Part::Held(list));
         }
-        last.map_or(Next::Nothing, Next::Held)
+        last.map_or(Next::Unique(None), Next::Held)
+    }
+
+    /// One whose record the dispatcher has not passed is behind the checkpoint, and replayed.
+    fn unique(&mut self, shared: &Shared, after: Option<Once>, most: usize) -> Next {
+        let list = shared.unique.lock().piece(after, most);
+        let last = list.last().copied().filter(|_| list.len() == most);
+        if !list.is_empty() {
+            self.add(&Part::Unique(list));
+        }
+        last.map_or(Next::Nothing, |last| Next::Unique(Some(last)))
     }
 
     /// A session that joined a shared subscription after it was taken is there twice: the later one counts.

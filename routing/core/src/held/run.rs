@@ -71,7 +71,7 @@ fn publish(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, Due { id, standing }: 
     let Standing { client, guarantee, retain, .. } = standing;
     let who = Principal { client, ..Principal::anonymous("") };
     let publish = Publish { event: answered(event, now_ms()), guarantee, retain, id: None };
-    let marks = Marks { session: None, will: Some(id) };
+    let marks = Marks { will: Some(id), ..Marks::default() };
     let admission = Publisher::default().publish(shared, &who, marks, vec![publish]);
     let shared = Arc::clone(shared);
     tasks.spawn(async move { settle(&shared, id, admission.receipt().await.await) });

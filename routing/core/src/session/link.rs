@@ -237,7 +237,7 @@ impl Link for SessionLink {
         self.publisher.publish(
             &self.shared,
             &self.who,
-            Marks { session: Some(&self.session), will: None },
+            Marks { session: Some(&self.session), ..Marks::default() },
             batch,
         )
     }

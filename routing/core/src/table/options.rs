@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use event::event::{CORRELATION_DATA, USER_PROPERTIES, is_attribute_name};
 use event::incoming::{POSITION, RETAIN, TOPIC};
 use event::store::WhenFull;
-use event::{Durability, Language, Select, TopicFilter, UnknownLanguage};
+use event::{Durability, Language, Protocol, Select, TopicFilter, UnknownLanguage};
 use filter::{Build, Filter, Template};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,12 @@ pub struct RouteOptions {
     /// whatever way they came. Wills that are published after a crash came by none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<String>,
+    /// Only events that came by this protocol: "mqtt", over whatever carries it; "websocket", CloudEvents at `/ws`; "http"; "grpc",
+    /// "eventmesh-tcp" or "eventmesh-http". Default none: whatever way they came. Wills that are published after a crash, and
+    /// delayed events, came by none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub protocol: Option<Protocol>,
     /// Whether the event goes by the rules behind this one as well. Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub copy: bool,
@@ -49,6 +55,13 @@ pub struct RouteOptions {
     #[serde(default)]
     #[schemars(with = "String")]
     pub when_full: WhenFull,
+    /// For how many seconds a CloudEvent with the same `source` and `id` is a repeat: it is answered as the first one was, and
+    /// not kept again, whatever way and by whomever it comes; counted in `weft_core_events_repeated_total`. Default 0, none;
+    /// at most 604800, a week. Publishes without CloudEvents attributes have neither, and delayed events are looked at
+    /// when their time has come.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(max = 604_800))]
+    pub unique_s: u32,
     /// What becomes of them: an event for each target. Default none: the event as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to: Vec<TargetOptions>,
@@ -170,10 +183,12 @@ impl RouteOptions {
             topic,
             filter: None,
             listener: None,
+            protocol: None,
             copy: false,
             store: embedded(),
             durability: synced(),
             when_full: WhenFull::Refuse,
+            unique_s: 0,
             to: Vec::new(),
         }
     }
@@ -186,6 +201,9 @@ impl RouteOptions {
         let wrong = |key, reason| RouteMistake { target: None, key: (key, None), reason };
         if let Some(filter) = &self.filter {
             filter.compile().map_err(|reason| wrong("filter", reason))?;
+        }
+        if self.unique_s > UNIQUE_MAX_S {
+            return Err(wrong("unique_s", format!("more than {UNIQUE_MAX_S}, a week")));
         }
         if self.to.len() > TARGETS_MAX {
             return Err(wrong("to", format!("more than {TARGETS_MAX} targets")));
@@ -278,8 +296,15 @@ fn refuse_needed(name: &str) -> Option<String> {
 /// What comes with a publish in its own form.
 const NOT_SET: &[&str] = &[CORRELATION_DATA, USER_PROPERTIES];
 
+/// How long repeats may be known.
+const UNIQUE_MAX_S: u32 = 7 * 24 * 60 * 60;
+
 /// Targets of one rule.
 const TARGETS_MAX: usize = 32;
+
+fn is_zero(seconds: &u32) -> bool {
+    *seconds == 0
+}
 
 fn embedded() -> String {
     EMBEDDED.to_owned()

@@ -23,7 +23,7 @@ fn compile(rules: &[RouteOptions]) -> RouteTable {
 }
 
 fn legs(table: &RouteTable, event: &Event, came: Came<'_>) -> Result<Legs, Reject> {
-    table.ways(event.topic()).legs(event, came, &Metrics::new())
+    table.ways(event.topic()).legs(event, came, &Metrics::new()).map(|made| made.legs)
 }
 
 /// The topic, the remote store and the promise of each leg.
@@ -79,6 +79,21 @@ fn an_event_goes_by_the_first_rule_that_it_passes() {
 }
 
 #[test]
+fn a_protocol_is_a_condition() {
+    let options = RouteOptions { protocol: Some(Protocol::Http), ..rule("#", EMBEDDED, Durability::Written) };
+    let table = compile(&[options, rule("#", EMBEDDED, Durability::Received)]);
+    let event = crate::testing::event("a", "x");
+    for (protocol, durability) in [
+        (Some(Protocol::Http), Durability::Written),
+        (Some(Protocol::Mqtt), Durability::Received),
+        (None, Durability::Received),
+    ] {
+        let legs = legs(&table, &event, Came { protocol, ..Came::default() }).unwrap();
+        assert_eq!(legs[0].route.durability(Guarantee::AtLeastOnce), durability, "{protocol:?}");
+    }
+}
+
+#[test]
 fn a_listener_is_a_condition() {
     let plant = RouteOptions { listener: Some("plant".into()), ..rule("#", EMBEDDED, Durability::Written) };
     let table = compile(&[plant]);
@@ -86,7 +101,7 @@ fn a_listener_is_a_condition() {
     for (listener, durability) in
         [(Some("plant"), Durability::Written), (Some("mqtt"), Durability::Synced), (None, Durability::Synced)]
     {
-        let legs = legs(&table, &event, Came { listener, clears: false }).unwrap();
+        let legs = legs(&table, &event, Came { listener, ..Came::default() }).unwrap();
         assert_eq!(legs[0].route.durability(Guarantee::ExactlyOnce), durability);
     }
 }
