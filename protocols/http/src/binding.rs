@@ -9,6 +9,7 @@ use bytestring::ByteString;
 use event::hub::{Publish, Stamps, Subscribe, SubscribeOptions};
 use event::json::{BATCH_TYPE, EVENT_TYPE, decode, decode_batch};
 use event::replay::parse_filter;
+use event::trace::{self, TRACEPARENT, TRACESTATE};
 use event::{Draft, Event, Guarantee, Incoming, Meta, Parts, Select, Start, TopicName, Value};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Uri};
@@ -172,7 +173,11 @@ pub(crate) fn publishes(
         _ if headers.keys().any(|name| name.as_str().starts_with("ce-")) => {
             vec![binary(headers, content_type, body)?]
         }
-        _ => return plain(content_type, body, query, stamps, now_ms).map(|publish| vec![publish]),
+        _ => {
+            let mut publish = plain(content_type, body, query, stamps, now_ms)?;
+            publish.event = traced(publish.event, headers);
+            return Ok(vec![publish]);
+        }
     };
     let publisher: Arc<str> = Arc::from(PUBLISHER);
     let mut all = Vec::with_capacity(events.len());
@@ -183,9 +188,19 @@ pub(crate) fn publishes(
             Problem::new(Kind::Topic, format!("event {index}: {error}; {hint}"))
         })?;
         let event = query.asking(incoming.into_event(topic, stamps.take(), now_ms, Arc::clone(&publisher)));
+        let event = traced(event, headers);
         all.push(Publish { event, guarantee: Guarantee::AtLeastOnce, retain, id: None });
     }
     Ok(all)
+}
+
+/// The event, in the trace that the request belongs to (W3C Trace Context) if it has none of its own.
+fn traced(event: Event, headers: &HeaderMap) -> Event {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(parent) = text(TRACEPARENT) else { return event };
+    let mut parts = event.parts().clone();
+    trace::adopt(&mut parts, Some(parent), text(TRACESTATE));
+    Event::new(parts)
 }
 
 fn content_type(headers: &HeaderMap) -> Result<Option<&str>, Problem> {

@@ -43,6 +43,24 @@ async fn ce_http_3_1_binary_mode() {
     assert_eq!(event.attributes().unwrap().extensions, [("ext1".into(), Value::String("€".into()))]);
 }
 
+/// W3C Trace Context §3: `traceparent` beside an event becomes the event's own.
+#[tokio::test]
+async fn a_trace_goes_on_with_the_event() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let server = Server::start().await;
+    let kinds = [("application/json", "1"), (STRUCTURED, EVENT)];
+    for (kind, body) in kinds {
+        let post = server.post("?topic=a/b").header("content-type", kind).header("traceparent", parent);
+        assert_eq!(post.header("tracestate", "x=1").body(body).send().await.unwrap().status(), 200);
+    }
+    for Publish { event, .. } in server.hub.published() {
+        let meta = event.meta().unwrap();
+        assert_eq!(meta.value("traceparent").as_deref(), Some(parent));
+        assert_eq!(meta.value("tracestate").as_deref(), Some("x=1"));
+    }
+    assert_eq!(server.hub.published().len(), kinds.len());
+}
+
 #[tokio::test]
 async fn ce_http_3_2_structured_mode() {
     let server = Server::start().await;

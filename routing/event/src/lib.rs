@@ -28,6 +28,7 @@ pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod topic;
+pub mod trace;
 
 pub use access::{Rights, Source};
 pub use dead_letter::dead_letter;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use event::hub::{Outcome, Publish};
-use event::{Guarantee, Principal, Reject};
+use event::{Guarantee, Principal, Reject, trace};
 use eventmesh::{Arrival, Payload, Responder, Unanswered, address_reply};
+use http::HeaderMap;
 use tokio::time::sleep;
 
 use super::{Asked, CLIENT, Site, now_ms};
@@ -54,7 +55,7 @@ impl Site {
             let arrival = Arrival { publisher: &publisher, stamp: stamps.take(), now_ms: now_ms() };
             let payload = binding::publish_item(caller, group, item, arrival).map_err(of)?;
             self.check_size(&payload, Code::TooLarge).map_err(of)?;
-            publishes.push(one(payload));
+            publishes.push(one(traced(payload, &asked.head.headers)));
         }
         let who = self.admit_publisher(asked, caller, publishes.len()).await?;
         let outcome = self.keep(&who, publishes).await.map_err(|reject| Answer::of(&reject, Code::Batch))?;
@@ -80,7 +81,7 @@ impl Site {
         let call = self.parts.requester.call(ttl).map_err(|reject| Answer::of(&reject, Code::Ask))?;
         call.address(payload.parts_mut(), now_ms());
         let topic = payload.topic().to_string();
-        let outcome = self.keep(&who, vec![one(payload)]).await;
+        let outcome = self.keep(&who, vec![one(traced(payload, &asked.head.headers))]).await;
         outcome.and_then(Outcome::whole).map_err(|reject| Answer::of(&reject, Code::Ask))?;
         let reply = call.await.map_err(|unanswered| {
             let code = match unanswered {
@@ -193,7 +194,7 @@ impl Site {
     ) -> Result<Answer, Answer> {
         self.check_size(&payload, too_large)?;
         let who = self.admit_publisher(asked, caller, 1).await?;
-        let publish = one(payload);
+        let publish = one(traced(payload, &asked.head.headers));
         let sent =
             format!("SendResult{{messageId='{}', topic='{}'}}", publish.event.id(), publish.event.topic());
         let outcome = self.keep(&who, vec![publish]).await;
@@ -210,6 +211,12 @@ impl Site {
 
 fn publisher(group: Option<&str>) -> Arc<str> {
     Arc::from(group.unwrap_or(CLIENT))
+}
+
+/// The trace that the request belongs to (W3C Trace Context) is that of the event if it has none of its own.
+fn traced(mut payload: Payload, headers: &HeaderMap) -> Payload {
+    trace::adopt(payload.parts_mut(), text(headers, trace::TRACEPARENT), text(headers, trace::TRACESTATE));
+    payload
 }
 
 fn one(payload: Payload) -> Publish {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use event::hub::{Outcome, Publish};
-use event::{Event, Guarantee, Parts, Principal, Reject};
+use event::{Event, Guarantee, Parts, Principal, Reject, trace};
 use eventmesh::{Arrival, Responder, Unanswered, Unusable, address_reply};
 use http::HeaderMap;
 use tokio::time::{Instant, sleep};
@@ -23,7 +23,7 @@ pub(super) async fn publish(site: &Site, headers: &HeaderMap, message: CloudEven
         let caller = request::caller(&message)?;
         request::check_event(&message)?;
         let who = admit(site, headers, caller, 1).await?;
-        let parts = decode(site, message)?;
+        let parts = traced(decode(site, message)?, headers);
         keep_one(site, &who, parts).await
     };
     published.await.map_or_else(|answer| answer, |()| Answer::success())
@@ -52,7 +52,7 @@ pub(super) async fn batch(site: &Site, headers: &HeaderMap, messages: Vec<CloudE
         let who = admit(site, headers, caller, messages.len() as u64).await?;
         let mut publishes = Vec::with_capacity(messages.len());
         for (at, message) in messages.into_iter().enumerate() {
-            publishes.push(one(decode(site, message).map_err(of(at))?));
+            publishes.push(one(traced(decode(site, message).map_err(of(at))?, headers)));
         }
         let outcome = keep(site, &who, publishes).await.map_err(|reject| Answer::of(&reject, Code::Batch))?;
         partly(outcome)
@@ -69,7 +69,7 @@ pub(super) async fn request(site: &Site, headers: &HeaderMap, message: CloudEven
         let ttl = site.shared.eventmesh.request_ttl(message.text("ttl"));
         let ttl = ttl.ok_or_else(|| Answer::new(Code::Body, "attribute ttl is no number of milliseconds"))?;
         let who = admit(site, headers, caller, 1).await?;
-        let mut parts = decode(site, message.clone())?;
+        let mut parts = traced(decode(site, message.clone())?, headers);
         let call =
             site.shared.requester.call(ttl).map_err(|reject| Answer::of(&reject, Code::RequestReply))?;
         call.address(&mut parts, now_ms());
@@ -117,6 +117,13 @@ fn decode(site: &Site, message: CloudEvent) -> Result<Parts, Answer> {
     let stamp = site.shared.hub.stamps().take();
     let arrival = Arrival { publisher: &publisher, stamp, now_ms: now_ms() };
     binding::decode(message, arrival).map_err(|error: Unusable| Answer::new(Code::Body, error.to_string()))
+}
+
+/// The event, in the trace that the call belongs to (W3C Trace Context) if it has none of its own.
+fn traced(mut parts: Parts, headers: &HeaderMap) -> Parts {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    trace::adopt(&mut parts, text(trace::TRACEPARENT), text(trace::TRACESTATE));
+    parts
 }
 
 fn one(parts: Parts) -> Publish {

@@ -1,0 +1,116 @@
+//! Trace Context (W3C) in headers beside an event: it becomes the event's own, as the CloudEvents extension Distributed Tracing
+//! has it, and so goes with it through every protocol and store.
+
+use bytestring::ByteString;
+
+use crate::incoming::EXTENSIONS_MAX;
+use crate::{Parts, Value};
+
+/// The attribute, and the header: which trace the event belongs to.
+pub const TRACEPARENT: &str = "traceparent";
+/// The attribute, and the header: what tracing systems add.
+pub const TRACESTATE: &str = "tracestate";
+
+/// The longest `tracestate` that is taken along; the standard asks for 512 (§3.3.1.5).
+const STATE_MAX: usize = 1024;
+
+/// Gives the event the trace of its carrier, unless it has one of its own, or `parent` is none. A CloudEvent gets extension
+/// attributes, a plain publish user properties.
+pub fn adopt(parts: &mut Parts, parent: Option<&str>, state: Option<&str>) {
+    let Some(parent) = parent.filter(|text| is_traceparent(text)) else { return };
+    let meta = parts.meta.get_or_insert_default();
+    if meta.value(TRACEPARENT).is_some() {
+        return;
+    }
+    let state = state.filter(|text| !text.is_empty() && text.len() <= STATE_MAX);
+    let state = state.filter(|_| meta.value(TRACESTATE).is_none()).map(|text| (TRACESTATE, text));
+    for (name, text) in [Some((TRACEPARENT, parent)), state].into_iter().flatten() {
+        let (name, text) = (ByteString::from_static(name), ByteString::from(text));
+        match &mut meta.attributes {
+            Some(attributes) if attributes.extensions.len() < EXTENSIONS_MAX => {
+                attributes.extensions.push((name, Value::String(text)));
+            }
+            Some(_) => {}
+            None => meta.user.push((name, text)),
+        }
+    }
+}
+
+/// Version, trace id, parent id, flags, in lower-case hexadecimal figures (W3C Trace Context §3.2.2); neither id is all zeros, and
+/// the version is not ff. Later versions may have more behind them.
+fn is_traceparent(text: &str) -> bool {
+    let mut fields = text.split('-');
+    let lengths = [2, 32, 16, 2];
+    let known = lengths.map(|length| {
+        fields.next().filter(|field| {
+            field.len() == length && field.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        })
+    });
+    let [Some(version), Some(trace), Some(parent), Some(_)] = known else { return false };
+    let is_zero = |field: &str| field.bytes().all(|byte| byte == b'0');
+    version != "ff"
+        && !is_zero(trace)
+        && !is_zero(parent)
+        && (version != "00" || fields.next().is_none())
+        && text.len() <= 255
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{Attributes, Meta, TopicName};
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn parts(meta: Option<Meta>) -> Parts {
+        let topic = TopicName::parse("a").unwrap();
+        let (data, publisher, meta) = (Bytes::new(), Arc::from("p"), meta.map(Box::new));
+        Parts { topic, data, stamp: 1, received_ms: 1, expires_ms: 0, publisher, meta }
+    }
+
+    #[test]
+    fn what_is_a_traceparent() {
+        assert!(is_traceparent(PARENT));
+        assert!(is_traceparent(&format!("01{}-more", &PARENT[2..])));
+        for wrong in [
+            String::new(),
+            "00".to_owned(),
+            format!("ff{}", &PARENT[2..]),
+            format!("{PARENT}-more"),
+            PARENT.to_uppercase(),
+            PARENT.replace("00f067aa0ba902b7", "0000000000000000"),
+            PARENT.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
+            PARENT.replace("-01", "-1"),
+        ] {
+            assert!(!is_traceparent(&wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_event_gets_the_trace_of_its_carrier_and_keeps_its_own() {
+        let mut plain = parts(None);
+        adopt(&mut plain, Some(PARENT), Some("a=1"));
+        let user = &plain.meta.as_ref().unwrap().user;
+        assert_eq!(*user, [(TRACEPARENT.into(), PARENT.into()), (TRACESTATE.into(), "a=1".into())]);
+
+        let attributes = Attributes {
+            id: "1".into(),
+            source: "s".into(),
+            ty: "t".into(),
+            subject: None,
+            time: None,
+            dataschema: None,
+            extensions: Vec::new(),
+        };
+        let mut event = parts(Some(Meta { attributes: Some(attributes), ..Meta::default() }));
+        adopt(&mut event, Some("nonsense"), None);
+        adopt(&mut event, Some(PARENT), None);
+        adopt(&mut event, Some(&PARENT.replace("-01", "-00")), Some("b=2"));
+        let attributes = event.meta.unwrap().attributes.unwrap();
+        assert_eq!(attributes.extensions, [(TRACEPARENT.into(), Value::String(PARENT.into()))]);
+    }
+}
