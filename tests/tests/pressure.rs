@@ -59,7 +59,7 @@ async fn a_paused_store_is_seen_by_its_publishers_and_by_no_one_else() {
     refusals.lock().unwrap().clear();
     let calm = sixth(&mesh.weft, 300).await;
 
-    rocketmq.signal("broker", "STOP").await;
+    rocketmq.signal_broker("STOP").await;
     eventually(Duration::from_secs(60), "everybody is told", || async {
         (refusals.lock().unwrap().len() == WAYS.len()).then_some(())
     })
@@ -68,7 +68,7 @@ async fn a_paused_store_is_seen_by_its_publishers_and_by_no_one_else() {
     a_flood_is_not_read(&mesh.weft).await;
     let told = refusals.lock().unwrap().clone();
     let before = everybody(&ledger);
-    rocketmq.signal("broker", "CONT").await;
+    rocketmq.signal_broker("CONT").await;
     eventually(Duration::from_secs(60), "everybody publishes again", || async {
         everybody(&ledger).iter().zip(before).all(|(now, before)| *now >= before + 20).then_some(())
     })

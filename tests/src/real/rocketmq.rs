@@ -85,11 +85,6 @@ impl RocketMq {
         self.run(&["kill", node]).await;
     }
 
-    /// Sends a process a signal by name, such as `STOP`, `CONT`.
-    pub async fn signal(&self, node: &str, name: &str) {
-        self.run(&["kill", node, name]).await;
-    }
-
     /// The broker that leads a group now.
     pub async fn leader(&self) -> String {
         self.run(&["leader"]).await.trim().to_owned()
