@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use remoting::Command;
+use remoting::{Command, Send};
 
 use crate::code::request;
 use crate::reply_topic;
@@ -17,20 +17,9 @@ pub fn members(group: &str, topic: &str) -> Command {
 /// [`Asked::reply_properties`](crate::Asked::reply_properties). Ask the broker that stored the request; it answers when
 /// it has pushed the reply, or when it knows after a second that the requester is gone: both are success.
 pub fn reply(group: &str, cluster: &str, born_ms: u64, properties: ByteString, body: Bytes) -> Command {
-    Command::request(request::SEND_DIRECT_V2)
-        .with("a", group)
-        .with("b", reply_topic(cluster))
-        .with("c", "TBW102")
-        .with("d", "4")
-        .with("e", "0")
-        .with("f", "0")
-        .with("g", born_ms.to_string())
-        .with("h", "0")
-        .with("i", properties)
-        .with("j", "0")
-        .with("k", "false")
-        .with("m", "false")
-        .with_body(body)
+    let topic = reply_topic(cluster);
+    let reply = Send { group, topic: &topic, queue: 0, sys_flag: 0, born_ms, properties, batch: false, body };
+    reply.request(request::SEND_DIRECT_V2)
 }
 
 /// GET_BROKER_CLUSTER_INFO, for a name server. [`brokers`] reads the answer.

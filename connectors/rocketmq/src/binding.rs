@@ -417,4 +417,4 @@ const SYSTEM: [&str; 34] = [
 ];
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -112,27 +112,13 @@ impl Popped {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use bytes::Bytes;
 
     use super::*;
+    use crate::binding::tests::stored;
 
     fn message(queue: i32, offset: i64, properties: &str) -> StoredMessage {
-        let host = SocketAddr::from(([0, 0, 0, 0], 0));
-        StoredMessage {
-            topic: "T".into(),
-            queue,
-            queue_offset: offset,
-            physical_offset: 0,
-            flag: 0,
-            sys_flag: 0,
-            born_ms: 0,
-            born_host: host,
-            store_ms: 0,
-            store_host: host,
-            reconsume_times: 0,
-            body: Default::default(),
-            properties: properties.into(),
-        }
+        StoredMessage { queue, queue_offset: offset, ..stored("T", Bytes::new(), properties.into()) }
     }
 
     #[test]

@@ -3,17 +3,14 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 use remoting::code::request;
-use remoting::{BatchEntry, Command, encode_batch};
+use remoting::{BatchEntry, Command, Send, encode_batch};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::pop::Receipt;
-use crate::route::{CREATED_QUEUES, Queue};
+use crate::route::Queue;
 use crate::start::Start;
 use crate::subscription::{Subscription, Wanted};
-
-/// The topic in whose image brokers create others.
-pub(crate) const DEFAULT_TOPIC: &str = "TBW102";
 
 /// Messages that one pull asks for: the brokers' own limit.
 const PULL_MESSAGES: i64 = 32;
@@ -45,21 +42,9 @@ pub(crate) fn send(
             (request::SEND_BATCH_MESSAGE, ByteString::from_static("WAIT\u{1}true\u{2}"), encode_batch(many))
         }
     };
-    Command::request(code)
-        .with("a", group)
-        .with("b", topic)
-        .with("c", DEFAULT_TOPIC)
-        .with_number("d", CREATED_QUEUES.into())
-        .with_number("e", queue.id.into())
-        .with_number("f", sys_flag.into())
-        .with("g", born_ms.to_string())
-        .with("h", "0")
-        .with("i", properties)
-        .with("j", "0")
-        .with("k", "false")
-        .with("m", if code == request::SEND_BATCH_MESSAGE { "true" } else { "false" })
-        .with("n", &*queue.broker)
-        .with_body(body)
+    let (queue_id, batch) = (queue.id, code == request::SEND_BATCH_MESSAGE);
+    let send = Send { group, topic, queue: queue_id, sys_flag, born_ms, properties, batch, body };
+    send.request(code).with("n", &*queue.broker)
 }
 
 /// PULL_MESSAGE from `offset`: waits `hold_ms` at the broker if there is nothing; commits `commit`.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use remoting::CREATED_QUEUES;
 use serde::Deserialize;
 
 /// The queues of a topic.
@@ -30,9 +31,6 @@ pub(crate) struct Queue {
     /// The address of the broker's master; of a replica, if there is no master now.
     pub(crate) addr: Arc<str>,
 }
-
-/// Queues that a broker gives a topic that it creates.
-pub(crate) const CREATED_QUEUES: i32 = 4;
 
 const READ: i32 = 4;
 const WRITE: i32 = 2;

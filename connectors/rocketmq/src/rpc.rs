@@ -15,7 +15,7 @@ use bytestring::ByteString;
 use defibus::Asked;
 use remoting::code::request;
 use remoting::properties::{Properties, parse};
-use remoting::{Command, StoredMessage};
+use remoting::{Command, Send, StoredMessage};
 
 /// Names a request, in it and in its reply.
 pub(crate) const CORRELATION_ID: &str = "CORRELATION_ID";
@@ -72,18 +72,7 @@ pub(crate) fn reply(
     properties: ByteString,
     body: Bytes,
 ) -> Command {
-    Command::request(request::SEND_REPLY_MESSAGE_V2)
-        .with("a", group)
-        .with("b", format!("{cluster}_REPLY_TOPIC"))
-        .with("c", crate::request::DEFAULT_TOPIC)
-        .with("d", "4")
-        .with("e", "0")
-        .with("f", "0")
-        .with("g", born_ms.to_string())
-        .with("h", "0")
-        .with("i", properties)
-        .with("j", "0")
-        .with("k", "false")
-        .with("m", "false")
-        .with_body(body)
+    let topic = format!("{cluster}_REPLY_TOPIC");
+    let reply = Send { group, topic: &topic, queue: 0, sys_flag: 0, born_ms, properties, batch: false, body };
+    reply.request(request::SEND_REPLY_MESSAGE_V2)
 }

@@ -20,7 +20,8 @@ fn parts(data: &'static [u8], meta: Option<Meta>) -> Parts {
     }
 }
 
-fn stored(topic: &str, body: Bytes, properties: ByteString) -> StoredMessage {
+/// A message of queue 0, from its first place.
+pub(crate) fn stored(topic: &str, body: Bytes, properties: ByteString) -> StoredMessage {
     let host: SocketAddr = "127.0.0.1:1".parse().unwrap();
     StoredMessage {
         topic: topic.into(),

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use defibus::Isolation;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use remoting::Command;
 use remoting::code::response;
+use remoting::{Command, DEFAULT_TOPIC};
 use tokio::sync::{Notify, SetOnce, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -299,7 +299,7 @@ impl Client {
             }
             result
         };
-        let any = request::route(request::DEFAULT_TOPIC);
+        let any = request::route(DEFAULT_TOPIC);
         let name_servers = self.in_time(self.ask_name_servers(&any));
         let (beats, routes, others) = (beats, self.refresh_routes(), self.beat_others(&known));
         let (beats, routes, (), name_servers) = tokio::join!(beats, routes, others, name_servers);
@@ -359,7 +359,7 @@ impl Client {
         let found = match self.fetch_route(topic).await {
             Ok(Some(route)) => Ok(route),
             Ok(None) if !self.kind.creates_topics() => Err(self.no_topic(topic).await),
-            Ok(None) => match self.fetch_route(request::DEFAULT_TOPIC).await {
+            Ok(None) => match self.fetch_route(DEFAULT_TOPIC).await {
                 Ok(Some(route)) => Ok(route.of_new_topic()),
                 Ok(None) => Err(self.no_topic(topic).await),
                 Err(error) => Err(error),
