@@ -32,6 +32,8 @@ const RANGES: &[(&str, u64, u64)] = &[
     ("core.sessions", 1, u64::MAX),
     ("core.live_wait_ms", 0, 1000),
     ("core.unique_events", 1, u64::MAX),
+    ("core.breaker.failures", 1, 1000),
+    ("core.breaker.pause_ms", 100, 600_000),
     ("mqtt.max_packet_bytes", ByteLimit::kib(1).0, ByteLimit::mib(256).0),
     ("mqtt.open_bytes", ByteLimit::kib(64).0, u64::MAX),
     ("mqtt.output_bytes", ByteLimit::kib(4).0, u64::MAX),
@@ -84,15 +86,6 @@ fn ranges(config: &Config, written: &Written) -> Result<(), Mistake> {
             return Err(written.mistake(&key, what, ""));
         }
     }
-    for (key, value, least, most) in [
-        ("failures", config.core.breaker.failures, 1, 1000),
-        ("pause_ms", config.core.breaker.pause_ms, 100, 600_000),
-    ] {
-        if !(least..=most).contains(&value) {
-            let key = Key::dotted("core.breaker").name(key);
-            return Err(written.mistake(&key, format!("out of range {least}..={most}"), ""));
-        }
-    }
     for (client, weight) in &config.core.shared.weights {
         if !(1..=100).contains(weight) {
             let key = Key::dotted("core.shared.weights").name(client);
@@ -126,9 +119,12 @@ fn ranges(config: &Config, written: &Written) -> Result<(), Mistake> {
 
 /// The number, or the size, at `key`.
 fn number(config: &Config, key: &Key) -> Option<u64> {
-    let all = toml::Table::try_from(config).ok()?;
-    let [Step::Name(table), Step::Name(name)] = &*key.0 else { return None };
-    match all.get(table)?.get(name)? {
+    let all = toml::Value::try_from(config).ok()?;
+    let found = key.0.iter().try_fold(&all, |value, step| match step {
+        Step::Name(name) => value.get(name),
+        Step::Index(at) => value.get(at),
+    });
+    match found? {
         toml::Value::Integer(number) => u64::try_from(*number).ok(),
         toml::Value::String(size) => size.parse::<ByteLimit>().ok().map(|size| size.0),
         toml::Value::Float(_)
