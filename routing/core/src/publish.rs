@@ -143,11 +143,11 @@ impl Publisher {
                 &shared.metrics,
             );
             let made = legs.and_then(|made| legs_may_retain(shared, &publish, made));
-            let first = made.and_then(|made| {
-                let once = sorted.claim(shared, place, &publish, marks, made.unique_s)?;
-                Ok(once.map(|once| (once, made.legs)))
+            let new = made.and_then(|made| {
+                let marks = sorted.claim(shared, place, &publish, marks, made.unique_s)?;
+                Ok(marks.map(|marks| (marks, made.legs)))
             });
-            match first {
+            match new {
                 Ok(Some((marks, legs))) => {
                     self.add_legs(shared, &mut sorted, who, (place, &publish), marks, legs);
                 }
