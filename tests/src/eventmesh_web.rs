@@ -63,8 +63,8 @@ impl Web {
         self.post(path, &[headers, &kind].concat(), body.to_string().as_bytes()).await
     }
 
-    /// Publishes a message; panics if it is refused.
-    pub async fn publish(&mut self, topic: &str, content: &str, more: &[(&str, &str)]) {
+    /// Sends a message with this code, such as 104 (asynchronous) or 101 (a request).
+    pub async fn send(&mut self, code: u16, topic: &str, content: &str, more: &[(&str, &str)]) -> Answer {
         let fields = [
             ("topic", topic),
             ("content", content),
@@ -73,7 +73,12 @@ impl Web {
             ("producergroup", "p"),
             ("ttl", "30000"),
         ];
-        let answer = self.command(104, "7", &[&fields[..], more].concat()).await;
+        self.command(code, "7", &[&fields[..], more].concat()).await
+    }
+
+    /// Publishes a message; panics if it is refused.
+    pub async fn publish(&mut self, topic: &str, content: &str, more: &[(&str, &str)]) {
+        let answer = self.send(104, topic, content, more).await;
         assert_eq!((answer.status, answer.code()), (200, 0), "{answer:?}");
     }
 

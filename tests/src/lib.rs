@@ -16,6 +16,7 @@
 //! | [`socket`] | a WebSocket client |
 //! | [`sse`] | server-sent events as a reader reads them |
 //! | [`real`] | other people's clients: mosquitto, Paho, HiveMQ's, MQTT.js, curl, Chromium, aioquic, the Java clients of RocketMQ, DeFiBus and EventMesh, the CloudEvents SDKs |
+//! | [`requests`] | requests and replies between clients here and a Java client behind a store |
 //! | [`process`], [`util`] | child processes with their output kept; ports, seeds, waiting |
 //!
 //! | variable | meaning |
@@ -36,6 +37,7 @@ pub mod process;
 pub mod quic;
 pub mod raw;
 pub mod real;
+pub mod requests;
 pub mod socket;
 pub mod sse;
 pub mod util;

@@ -5,15 +5,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::Value;
-use tests::eventmesh_web::Web;
-use tests::raw::Client;
 use tests::real::{Defibus, JavaClient, Tool, needs};
+use tests::requests::{self, answer_twice, ask_in_vain, connect, outcomes};
 use tests::util::free_address;
 use tests::weft::Setup;
-use tests::wire::{Connect, Property, Publish};
+use tests::wire::{Property, Publish};
 use tests::{Weft, eventually};
 
+/// The bridge, as metrics and `/ready` call it.
+const PART: &str = "defibus/bank";
 const TOPICS: [&str; 5] = ["FT0-e-out", "FT0-e-in", "FT0-s-ask", "FT0-s-serve", "FT0-e-store"];
 
 /// One broker serves all steps; each has topics of its own.
@@ -110,37 +110,13 @@ async fn a_request_from_here_is_answered_there(
     eventmesh: std::net::SocketAddr,
 ) {
     let mut service = defibus.client("reply", "FT0-s-ask", "CG-ask").await;
-    let (mut device, mut writer) = (connect(weft, "requester").await, connect(weft, "asking").await);
-    device.subscribe(&[("answers/requester", 1)]).await;
     let long = "long ".repeat(2000);
-    for (number, body) in ["what?", &long, "and?"].into_iter().enumerate() {
-        let number = u8::try_from(number).unwrap();
-        let request = Publish::new("ask/one", body, 1)
-            .with(Property::Text(8, "answers/requester".to_owned()))
-            .with(Property::Data(9, vec![0, 255, number]));
-        writer.publish(request).await.unwrap();
-        let line = service.next().await;
+    let heard = |line: &str, body: &str| {
         assert!(line.starts_with("asked ") && line.ends_with(body), "{line}");
         assert!(line.contains("msgType=persistent") && line.contains("BROKER=broker-a"), "{line}");
-        let answer = device.message().await.unwrap().unwrap();
-        let expected = format!("reply-to:{body}");
-        assert_eq!((&*answer.topic, &*answer.payload), ("answers/requester", expected.as_bytes()));
-        assert!(answer.properties.contains(&Property::Data(9, vec![0, 255, number])), "{answer:?}");
-    }
-    // A synchronous call over HTTP.
-    let fields = [
-        ("topic", "ask/http"),
-        ("content", "over HTTP"),
-        ("bizseqno", "1"),
-        ("uniqueid", "2"),
-        ("producergroup", "p"),
-        ("ttl", "20000"),
-    ];
-    let answer = Web::connect(eventmesh).await.command(101, "7", &fields).await;
-    assert_eq!(answer.code(), 0, "{answer:?}");
-    let said: Value = serde_json::from_str(answer.body["retMsg"].as_str().unwrap()).unwrap();
-    assert_eq!(said["body"], "reply-to:over HTTP", "{said}");
-    assert_eq!(outcomes(weft, "weft_defibus_requests_total", "answered").await, 4);
+    };
+    requests::ask(weft, eventmesh, &mut service, &["what?", &long, "and?"], heard, "reply-to:").await;
+    assert_eq!(outcomes(weft, PART, "weft_defibus_requests_total", "answered").await, 4);
 }
 
 async fn a_request_from_there_is_answered_here(defibus: &Defibus, weft: &Weft) {
@@ -150,37 +126,20 @@ async fn a_request_from_there_is_answered_here(defibus: &Defibus, weft: &Weft) {
         let mut requester: JavaClient = defibus.client(role, "FT0-s-serve", "20000").await;
         for body in ["one", "two"] {
             requester.say(body).await;
-            let asked = service.message().await.unwrap().unwrap();
-            assert_eq!(&*asked.payload, body.as_bytes());
-            let (mut topic, mut correlation) = (None, None);
-            for property in &asked.properties {
-                match property {
-                    Property::Text(8, text) => topic = Some(text.clone()),
-                    Property::Data(9, data) => correlation = Some(data.clone()),
-                    _ => {}
-                }
-            }
-            // Two answers: the first is the reply.
-            for answer in [format!("answer to {body}"), "another".to_owned()] {
-                let publish = Publish::new(topic.as_ref().unwrap(), answer, 1)
-                    .with(Property::Data(9, correlation.clone().unwrap()));
-                service.publish(publish).await.unwrap();
-            }
+            answer_twice(&mut service, body).await;
             let line = requester.next().await;
             assert!(line.starts_with("reply ") && line.ends_with(&format!(" answer to {body}")), "{line}");
         }
     }
     // Nobody answers: their client waits until its time is over.
     let mut requester = defibus.client("request", "FT0-s-serve", "1000").await;
-    requester.say("unanswered").await;
-    assert_eq!(&*service.message().await.unwrap().unwrap().payload, b"unanswered");
-    assert_eq!(requester.next().await, "none");
+    ask_in_vain(&mut service, &mut requester).await;
     eventually(Duration::from_secs(10), "the request is given up", || async {
-        (outcomes(weft, "weft_defibus_answers_total", "missing").await == 1).then_some(())
+        (outcomes(weft, PART, "weft_defibus_answers_total", "missing").await == 1).then_some(())
     })
     .await;
     for outcome in ["sent", "late"] {
-        assert_eq!(outcomes(weft, "weft_defibus_answers_total", outcome).await, 4, "{outcome}");
+        assert_eq!(outcomes(weft, PART, "weft_defibus_answers_total", outcome).await, 4, "{outcome}");
     }
 }
 
@@ -217,18 +176,4 @@ async fn an_outage_loses_nothing(defibus: &Defibus, weft: &Weft) {
         }
     }
     weft.until_ready_says(200, "", Duration::from_secs(20)).await;
-}
-
-async fn connect(weft: &Weft, client: &str) -> Client {
-    Client::connect(weft.mqtt, &Connect::v5(client)).await.unwrap().0
-}
-
-/// How often the bridge counted this outcome.
-async fn outcomes(weft: &Weft, metric: &str, outcome: &str) -> u64 {
-    let (_, text) = weft.get("/metrics").await.unwrap();
-    let labels = ["part=\"defibus/bank\"".to_owned(), format!("outcome=\"{outcome}\"")];
-    let is_it = |line: &&str| line.starts_with(metric) && labels.iter().all(|label| line.contains(&**label));
-    let line = text.lines().find(is_it);
-    let (_, value) = line.unwrap_or_else(|| panic!("no {metric} of {outcome}")).rsplit_once(' ').unwrap();
-    value.parse().unwrap()
 }

@@ -205,15 +205,7 @@ impl Writer {
                 if answer.code() == 0 { Ok(()) } else { Err(format!("{answer:?}")) }
             }
             Self::Web(web) => {
-                let fields = [
-                    ("topic", topic),
-                    ("content", data),
-                    ("bizseqno", "biz-1"),
-                    ("uniqueid", "unique-1"),
-                    ("producergroup", "p"),
-                    ("ttl", "30000"),
-                ];
-                let answer = web.command(104, "7", &fields).await;
+                let answer = web.send(104, topic, data, &[]).await;
                 if answer.code() == 0 { Ok(()) } else { Err(format!("{answer:?}")) }
             }
         }
