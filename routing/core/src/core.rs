@@ -1,5 +1,6 @@
 //! The core: implements [`Hub`], owns the parts.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -8,14 +9,15 @@ use arc_swap::ArcSwap;
 use event::admin::ConnectionView;
 use event::hub::{Admission, Attach, Attached, Closed, Hub, Publish, Stamps, Will};
 use event::store::{Append, Committed, Entry, Feed, Position, Store};
-use event::{Durability, Pending, Principal, Reject, RejectKind};
+use event::{Durability, Pending, Principal, Reject, RejectKind, TopicFilter};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::breaker::Remote;
 use crate::checkpoint::Told;
 use crate::dispatch::Dispatcher;
+use crate::feed::{self, Feeds};
 use crate::metrics::Metrics;
 use crate::notes::Change;
 use crate::publish::{Marks, Publisher};
@@ -59,6 +61,18 @@ pub struct Recovered {
     pub wills: usize,
 }
 
+impl Recovered {
+    fn of(shared: &Shared, records: u64) -> Self {
+        Self {
+            records,
+            sessions: shared.registry.lock().len(),
+            backlog: shared.totals.backlog.load(Ordering::Relaxed),
+            retained: shared.retained.read().count(),
+            wills: shared.wills.lock().len(),
+        }
+    }
+}
+
 fn compile(routes: &[RouteOptions], remotes: &[String]) -> Result<RouteTable, Reject> {
     RouteTable::compile(routes, remotes).map_err(|reason| Reject::new(RejectKind::Malformed, reason))
 }
@@ -88,6 +102,7 @@ impl Core {
             registry: Mutex::default(),
             trie: RwLock::new(Trie::default()),
             selections: Selections::default(),
+            feeds: Feeds::default(),
             groups: Mutex::default(),
             replays: AtomicUsize::new(0),
             replay_turns,
@@ -122,13 +137,7 @@ impl Core {
         // A clock that went back must not give stamps out twice.
         shared.stamps = Stamps::starting_at(now_ms().max((stamp >> 20) + 1));
         let shared = Arc::new(shared);
-        let recovered = Recovered {
-            records,
-            sessions: shared.registry.lock().len(),
-            backlog: shared.totals.backlog.load(Ordering::Relaxed),
-            retained: shared.retained.read().count(),
-            wills: shared.wills.lock().len(),
-        };
+        let recovered = Recovered::of(&shared, records);
         for session in shared.registry.lock().sessions() {
             // Who was connected when Weft went down is away since now.
             session.state.lock().detached_ms.get_or_insert_with(now_ms);
@@ -176,6 +185,7 @@ impl Core {
         self.shared.table.store(Arc::new(table));
         // Behind it: who sees the new number finds the new table.
         self.shared.generation.fetch_add(1, Ordering::Release);
+        self.shared.routes_changed();
         Ok(())
     }
 
@@ -345,6 +355,14 @@ impl Hub for Core {
 
     fn stamps(&self) -> Stamps {
         self.shared.stamps.clone()
+    }
+
+    fn groups(&self, store: &str) -> watch::Receiver<BTreeSet<TopicFilter>> {
+        self.shared.groups_for(store)
+    }
+
+    fn feed(&self, group: &TopicFilter, batch: Vec<Publish>) -> Admission {
+        feed::feed(&self.shared, group, batch)
     }
 }
 

@@ -103,7 +103,9 @@ impl Dispatcher {
         }
         match note {
             Some(Note::Part(part, note)) => self.part(part, record.position, record.event, note),
-            Some(Note::Event(note)) => self.event(record.position, record.event, note),
+            Some(Note::Event(note)) => self.event(record.position, record.event, note, false),
+            Some(Note::Apart(note)) => self.event(record.position, record.event, note, true),
+            Some(Note::Fed(ticket, note)) => self.fed(record.position, record.event, note, ticket),
             Some(Note::Change(change)) => {
                 self.flush();
                 self.change(record.position, record.event, change, replay);
@@ -130,7 +132,7 @@ impl Dispatcher {
         self.parts.push((position, event, note));
         if part.is_last() {
             for (position, event, note) in std::mem::take(&mut self.parts) {
-                self.event(position, event, note);
+                self.event(position, event, note, false);
                 if position <= self.told.highest {
                     // Who has seen a record is asked for each one.
                     self.flush();
@@ -139,7 +141,7 @@ impl Dispatcher {
         }
     }
 
-    fn event(&mut self, position: Position, event: Option<Event>, note: EventNote) {
+    fn event(&mut self, position: Position, event: Option<Event>, note: EventNote, apart: bool) {
         self.received(note.id);
         if let Some(will) = note.will
             && !self.shared.wills.lock().remove(will)
@@ -164,7 +166,20 @@ impl Dispatcher {
             self.run_of = Some(matched);
         }
         let EventNote { guarantee, retain, live_done, .. } = note;
-        self.run.push(Item { event, guarantee, retain, position: Some(position), live_done });
+        self.run.push(Item { event, guarantee, retain, position: Some(position), live_done, apart });
+    }
+
+    /// Hands an event to the shared subscription that a remote store brought it for. At recovery none waits for it.
+    fn fed(&mut self, position: Position, event: Option<Event>, note: EventNote, ticket: u64) {
+        self.flush();
+        let Some(event) = event else { return };
+        self.stamp = self.stamp.max(event.parts().stamp);
+        let Some((filter, fed)) = self.shared.feeds.take(ticket) else { return };
+        let EventNote { guarantee, retain, live_done, .. } = note;
+        let item = Item { event, guarantee, retain, position: Some(position), live_done, apart: false };
+        if let Some(group) = self.shared.group(&filter) {
+            group.offer_fed(&item, fed, &self.shared);
+        }
     }
 
     /// The publisher's id of an exactly-once publish is in use.

@@ -114,6 +114,7 @@ fn notes_are_written_and_read_as_ever() {
             Note::Event(note) => note.encode(),
             Note::Change(change) => change.encode(),
             Note::Part(part, note) => part.mark(&note.encode()),
+            Note::Apart(..) | Note::Fed(..) => unreachable!("below"),
         };
         assert_eq!(Note::decode(&bytes).as_ref(), Some(note));
         writeln!(text, "{} {note:?}", hex(&bytes)).unwrap();
@@ -122,11 +123,20 @@ fn notes_are_written_and_read_as_ever() {
     for bytes in [notes.first(), notes.last()].into_iter().flatten().map(|note| match note {
         Note::Event(note) => once.mark(&note.encode()),
         Note::Part(part, note) => part.mark(&once.mark(&note.encode())),
-        Note::Change(_) => unreachable!("no name stands before a change"),
+        Note::Change(_) | Note::Apart(_) | Note::Fed(..) => {
+            unreachable!("no name stands before a change, or before what a remote store brings")
+        }
     }) {
         let note = Note::decode(&bytes).unwrap();
         assert_eq!(Once::split(&bytes).0, Some(once));
         writeln!(text, "{} {once:?} {note:?}", hex(&bytes)).unwrap();
+    }
+    let plain = EventNote::new(Guarantee::AtLeastOnce);
+    for (bytes, note) in
+        [(plain.encode_apart(), Note::Apart(plain)), (last.encode_fed(0x0102), Note::Fed(0x0102, last))]
+    {
+        assert_eq!(Note::decode(&bytes).as_ref(), Some(&note));
+        writeln!(text, "{} {note:?}", hex(&bytes)).unwrap();
     }
     let have = std::fs::read_to_string(fixture()).unwrap_or_default();
     assert_eq!(text, have, "\nwritten by this version:\n{text}");

@@ -42,18 +42,24 @@ pub fn describe(note: &[u8]) -> Described {
         },
         Some(Note::Change(change)) => Described { what: What::State, text: of_change(&change) },
         Some(Note::Event(note)) => of_event(&note),
-        Some(Note::Part(part, note)) => {
-            let Described { what, text } = of_event(&note);
-            let number = format!("event {} of {} of one publish", u32::from(part.place) + 1, part.count);
-            Described {
-                what,
-                text: [text, number]
-                    .into_iter()
-                    .filter(|text| !text.is_empty())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            }
+        Some(Note::Part(part, note)) => of_event(&note).and(format!(
+            "event {} of {} of one publish",
+            u32::from(part.place) + 1,
+            part.count
+        )),
+        Some(Note::Apart(note)) => of_event(&note).and("not for shared subscriptions".to_owned()),
+        // The node's own share of the store has it, too.
+        Some(Note::Fed(_, note)) => {
+            let text = "for one shared subscription".to_owned();
+            Described { what: What::State, ..of_event(&note) }.and(text)
         }
+    }
+}
+
+impl Described {
+    fn and(self, more: String) -> Self {
+        let text = if self.text.is_empty() { more } else { [self.text, more].join(", ") };
+        Self { text, ..self }
     }
 }
 

@@ -8,6 +8,7 @@ mod breaker;
 mod checkpoint;
 mod core;
 mod dispatch;
+mod feed;
 #[cfg(test)]
 mod format_tests;
 mod group;

@@ -8,6 +8,8 @@
 //! 0x02 postcard(Change)                                              a change of state
 //! 0x03 place: u16 count: u16 flags …                                 as 0x01: one of several events that come of one publish
 //! 0x04 until: u64 name: 16 bytes, 0x01 … or 0x03 …                   as those; repeats of the publish are known by that name until then
+//! 0x05 flags …                                                       as 0x01: not for shared subscriptions
+//! 0x06 ticket: u64 flags …                                           as 0x01: for one shared subscription, in the run that wrote it
 //! ```
 //!
 //! Events that come of one publish stand behind each other. They count once the last of them is there: a crash may have cut
@@ -36,6 +38,8 @@ use crate::unique::Once;
 const EVENT: u8 = 1;
 const CHANGE: u8 = 2;
 const PART: u8 = 3;
+const APART: u8 = 5;
+const FED: u8 = 6;
 
 const RETAIN: u8 = 1 << 2;
 const LIVE_DONE: u8 = 1 << 3;
@@ -168,6 +172,10 @@ pub(crate) enum Note {
     Event(EventNote),
     Change(Change),
     Part(Part, EventNote),
+    /// Members of shared subscriptions get it another way.
+    Apart(EventNote),
+    /// For the shared subscription that waits for this ticket. After a crash it is for nobody: its store brings it again.
+    Fed(u64, EventNote),
 }
 
 /// Which of the events of one publish.
@@ -251,6 +259,25 @@ impl EventNote {
         out.freeze()
     }
 
+    /// The bytes of [`Note::Apart`].
+    pub(crate) fn encode_apart(&self) -> Bytes {
+        let note = self.encode();
+        let mut out = BytesMut::with_capacity(note.len());
+        out.put_u8(APART);
+        out.put_slice(note.get(1..).unwrap_or_default());
+        out.freeze()
+    }
+
+    /// The bytes of [`Note::Fed`].
+    pub(crate) fn encode_fed(&self, ticket: u64) -> Bytes {
+        let note = self.encode();
+        let mut out = BytesMut::with_capacity(note.len() + 8);
+        out.put_u8(FED);
+        out.put_u64_le(ticket);
+        out.put_slice(note.get(1..).unwrap_or_default());
+        out.freeze()
+    }
+
     fn decode(mut rest: &[u8]) -> Option<Self> {
         let [flags] = take(&mut rest)?;
         let guarantee = match flags & 3 {
@@ -305,6 +332,11 @@ impl Note {
             (&PART, mut rest) => {
                 let part = Part::decode(&mut rest)?;
                 EventNote::decode(rest).map(|note| Self::Part(part, note))
+            }
+            (&APART, rest) => EventNote::decode(rest).map(Self::Apart),
+            (&FED, mut rest) => {
+                let ticket = u64::from_le_bytes(take(&mut rest)?);
+                EventNote::decode(rest).map(|note| Self::Fed(ticket, note))
             }
             _ => None,
         }

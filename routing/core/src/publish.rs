@@ -36,6 +36,8 @@ pub(crate) struct Marks<'a> {
     pub(crate) will: Option<u64>,
     /// Its name, if its repeats are to be known.
     pub(crate) once: Option<Once>,
+    /// Members of shared subscriptions get it another way.
+    pub(crate) apart: bool,
 }
 
 /// What one store gets of a batch.
@@ -85,6 +87,7 @@ impl Publisher {
         shared.metrics.events_in.increment(batch.len() as u64);
         let bytes: usize = batch.iter().map(|publish| publish.event.data().len()).sum();
         shared.metrics.in_bytes.increment(bytes as u64);
+        let marks = Marks { apart: who.origin == Origin::Node, ..marks };
         self.matcher.follow(&who.rights);
         let mut sorted = self.sort(shared, who, marks, batch);
         let (behind, claims) = (std::mem::take(&mut sorted.behind), std::mem::take(&mut sorted.claims));
@@ -127,7 +130,9 @@ impl Publisher {
             }
             let one = match who.origin {
                 Origin::Client => matched.ways.only(),
-                Origin::Store | Origin::Weft => Some(matched.ways.home(&publish.event, &shared.metrics)),
+                Origin::Store | Origin::Node | Origin::Weft => {
+                    Some(matched.ways.home(&publish.event, &shared.metrics))
+                }
             };
             if let Some(route) = one {
                 match may_retain(shared, &publish) {
@@ -302,7 +307,8 @@ impl Sorted {
                 self.run_of = Some(matched);
             }
             let Publish { event, guarantee, retain, id: _ } = publish;
-            self.run.push(Item { event, guarantee, retain, position: None, live_done: false });
+            let apart = marks.apart;
+            self.run.push(Item { event, guarantee, retain, position: None, live_done: false, apart });
         }
     }
 
@@ -314,8 +320,8 @@ impl Sorted {
         note.will = marks.will;
         let answered = publish.guarantee != Guarantee::AtMostOnce || publish.retain;
         self.local.reserve_for(self.left);
-        self.local
-            .push(place, Entry { event: Some(publish.event.clone()), note: marks.named(note.encode()) });
+        let note = if marks.apart { note.encode_apart() } else { marks.named(note.encode()) };
+        self.local.push(place, Entry { event: Some(publish.event.clone()), note });
         self.local.when_full = self.local.when_full.max(route.when_full);
         if answered {
             self.local.durability = self.local.durability.max(Some(route.durability(publish.guarantee)));

@@ -170,7 +170,8 @@ impl Replay {
                 break;
             }
             step.up_to = position;
-            let (Some(event), Some(Note::Event(note) | Note::Part(_, note))) = (event, Note::decode(&note))
+            let (Some(event), Some(Note::Event(note) | Note::Part(_, note) | Note::Apart(note))) =
+                (event, Note::decode(&note))
             else {
                 continue;
             };
@@ -414,6 +415,7 @@ mod tests {
             retain: false,
             position: Some(Position(position)),
             live_done: false,
+            apart: false,
         }
     }
 

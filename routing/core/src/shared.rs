@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::Options;
 use crate::breaker::Remote;
+use crate::feed::Feeds;
 use crate::group::Group;
 use crate::held::{self, Held};
 use crate::metrics::Metrics;
@@ -79,6 +80,8 @@ pub(crate) struct Shared {
     /// Held while a batch is dispatched; the position up to which that was done. Who holds it sees no half of a batch.
     pub(crate) dispatched: Mutex<Position>,
     pub(crate) registry: Mutex<Registry>,
+    /// Remote stores that feed shared subscriptions.
+    pub(crate) feeds: Feeds,
     /// Shared subscriptions by their whole filter.
     pub(crate) groups: Mutex<BTreeMap<TopicFilter, Arc<Group>>>,
     pub(crate) next_group: AtomicU64,
@@ -188,7 +191,7 @@ impl Shared {
             let known = session.state.lock().subscriptions.remove(filter);
             if known {
                 if let Some(group) = self.group(filter).filter(|_| !replay) {
-                    group.set_here(session.key, false);
+                    group.set_here(session.key, false, self);
                     // What was sent is finished with this session [MQTT-3.10.4-3].
                     self.return_numbers(session, |slot, sent| !sent && slot.is_of(&group));
                 }

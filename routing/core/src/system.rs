@@ -61,6 +61,7 @@ impl Core {
                 retain: true,
                 position: None,
                 live_done: false,
+                apart: false,
             };
             let items = std::slice::from_ref(&item);
             matched.each("$SYS", |session, wanted| session.offer(items, wanted, shared));

@@ -210,6 +210,15 @@ impl RouteTable {
         Ok(table)
     }
 
+    /// Whether the remote store may have events that a filter matches.
+    pub(crate) fn may_send(&self, remote: usize, filter: &TopicFilter) -> bool {
+        let sends = |rule: &Rule, target: &Target| {
+            // A target may have a topic of its own.
+            target.route.remote == Some(remote) && (target.recipe.is_some() || rule.topic.overlaps(filter))
+        };
+        self.rules.iter().any(|rule| rule.targets.iter().any(|target| sends(rule, target)))
+    }
+
     /// The ways of `topic`: the rules that match, up to the first that takes all; else the embedded log, synced.
     pub(crate) fn ways(&self, topic: &TopicName) -> Ways {
         let mut places: SmallVec<[u64; 8]> = SmallVec::new();

@@ -11,7 +11,7 @@ use event::event::{Attributes, Meta};
 use event::hub::{Hub, Outcome, Publish, SubscribeOptions};
 use event::store::Store;
 use event::testing::MemoryStore;
-use event::{Event, Guarantee, Principal, Reject, RejectKind};
+use event::{ByteLimit, Event, Guarantee, Origin, Principal, Reject, RejectKind};
 use routing::{Core, RouteOptions};
 use support::*;
 
@@ -90,7 +90,7 @@ async fn what_is_kept_is_known_after_a_crash_with_and_without_a_checkpoint() {
 
 #[tokio::test]
 async fn a_repeat_of_what_is_not_answered_comes_again_and_a_refused_one_is_new() {
-    let (handle, ends) = event::store::store(event::ByteLimit::mib(1), 16);
+    let (handle, ends) = event::store::store(ByteLimit::mib(1), 16);
     let mut queue = ends.appends;
     let store = MemoryStore::new();
     let core = unique(&store, "main", vec![("main".to_owned(), handle)]).await;
@@ -111,7 +111,7 @@ async fn a_repeat_of_what_is_not_answered_comes_again_and_a_refused_one_is_new()
     }
     settle(from.link.publish(vec![second.clone()])).await.whole().unwrap();
     drop((from, core));
-    let (handle, ends) = event::store::store(event::ByteLimit::mib(1), 16);
+    let (handle, ends) = event::store::store(ByteLimit::mib(1), 16);
     let core = unique(&store, "main", vec![("main".to_owned(), handle)]).await;
     assert_eq!(attach(&core, "from", FOREVER).await.received_ids, [9], "a repeat has its packet id, too");
     say(&core, named("once/b", "s", "1"), AtLeastOnce).await.whole().unwrap();
@@ -120,4 +120,25 @@ async fn a_repeat_of_what_is_not_answered_comes_again_and_a_refused_one_is_new()
     let mut queue = ends.appends;
     queue.take_ready(&mut appends, 1);
     assert!(appends.is_empty(), "nothing went to the store again");
+}
+
+/// A store says again what was not acknowledged to it: that is no publisher's repeat.
+#[tokio::test]
+async fn what_a_remote_store_brings_again_is_delivered_again() {
+    let (remote, _ends) = event::store::store(ByteLimit::mib(1), 16);
+    let core = unique(&MemoryStore::new(), "remote", vec![("remote".to_owned(), remote)]).await;
+    let mut reader = attach(&core, "reader", FOREVER).await;
+    subscribe(&mut *reader.link, "once/#", SubscribeOptions::new(AtLeastOnce)).await;
+    let mut worker = attach(&core, "worker", FOREVER).await;
+    subscribe(&mut *worker.link, "$share/g/once/#", SubscribeOptions::new(AtLeastOnce)).await;
+    let node = Principal { origin: Origin::Node, ..Principal::anonymous("$store/remote") };
+    for _ in 0..2 {
+        let again = || vec![publish(named("once/a", "s", "1"), AtLeastOnce)];
+        settle(core.publish(&node, again())).await.whole().unwrap();
+        let receipt = core.feed(&filter("$share/g/once/#"), again()).receipt().await;
+        assert_eq!(texts(&take(&mut *reader.link, 1).await), ["s 1"]);
+        let got = take(&mut *worker.link, 1).await;
+        worker.link.ack(&numbers(&got));
+        receipt.await.whole().unwrap();
+    }
 }

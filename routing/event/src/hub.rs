@@ -9,6 +9,7 @@
 //! holds them, and are kept until [`Link::ack`]. Numbers are the same after a crash, so a protocol that derives its
 //! packet id from the number repeats a delivery under the id it had before.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::store::Position;
 use crate::{Event, Guarantee, Pending, Principal, Reject, RejectKind, Select, Start, TopicFilter};
@@ -32,6 +33,16 @@ pub trait Hub: Send + Sync {
 
     /// Where unique stamps of events come from.
     fn stamps(&self) -> Stamps;
+
+    /// The shared subscriptions that have a member with a connection here and may get events of the remote store `store`, by
+    /// their whole filters; kept up to date. A store that feeds them publishes as [`Origin::Node`](crate::Origin::Node).
+    fn groups(&self, store: &str) -> watch::Receiver<BTreeSet<TopicFilter>>;
+
+    /// Events that a remote store brings for one shared subscription, in order. What that does not want is passed over. The
+    /// receipt resolves when members acknowledged all others; those that the group gave up (its members are away) are refused
+    /// as [`RejectKind::Unavailable`]. Whoever drops it takes back what no member has yet. After a crash nobody here has them:
+    /// the store has to bring them again.
+    fn feed(&self, group: &TopicFilter, batch: Vec<Publish>) -> Admission;
 }
 
 /// A connection's hold on its session. Dropped without [`Link::close`], the connection is lost: its will is published.

@@ -37,6 +37,9 @@ pub enum Origin {
     Client,
     /// The consumer of a route's own store: its events are already kept there, and go to subscribers only.
     Store,
+    /// As [`Self::Store`], but not for members of shared subscriptions: these are fed on their own
+    /// ([`Hub::feed`](crate::hub::Hub::feed)).
+    Node,
     /// Weft itself: it may publish under `$weft/`, and its events stay in the embedded log.
     Weft,
 }

@@ -165,6 +165,19 @@ impl TopicFilter {
         self.pattern().split('/')
     }
 
+    /// Whether some topic may match both patterns. May say yes where it is no: that `+` and `#` leave out topics that begin
+    /// with `$` plays no part.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (mut ours, mut theirs) = (self.levels(), other.levels());
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) | (Some("#"), _) | (_, Some("#")) => return true,
+                (Some(a), Some(b)) if a == b || a == "+" || b == "+" => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// Whether the pattern has a wildcard.
     pub fn has_wildcard(&self) -> bool {
         self.pattern().contains(['+', '#'])

@@ -131,6 +131,8 @@ impl Walk {
         groups.values().for_each(|group| related.extend(group.related()));
         let sessions = related.iter().filter_map(|key| registry.key(*key));
         let sessions: Vec<_> = sessions.map(|session| image::session(session, as_of)).collect();
+        let fed = groups.values().filter_map(|group| group.lowest_fed());
+        self.waiting = fed.fold(self.waiting, Position::min);
         let groups: Vec<_> = groups.values().filter_map(|group| group.image()).collect();
         drop((registry, dispatched));
         for (image, lowest) in sessions {

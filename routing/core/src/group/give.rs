@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use event::Guarantee;
 use event::store::Position;
+use event::{Event, Guarantee};
 use parking_lot::MutexGuard;
 
 use super::{Group, Out, State, Waiting};
+use crate::feed::Fed;
 use crate::notes::{Assignment, Change};
 use crate::session::Session;
 use crate::session::mailbox::{Item, Wanted};
@@ -21,7 +22,7 @@ impl Group {
         let mut state = self.state.lock();
         let mut dropped = 0;
         for item in items {
-            let (Some(position), false) = (item.position, item.live_done) else { continue };
+            let (Some(position), false) = (item.position, item.live_done || item.apart) else { continue };
             if !state.passes(item) {
                 continue;
             }
@@ -31,7 +32,8 @@ impl Group {
             }
             let Item { event, guarantee, retain, .. } = item;
             let key = state.picker.key_of(event);
-            let waiting = Waiting { guarantee: *guarantee, retain: *retain, key, event: Some(event.clone()) };
+            let event = Some(event.clone());
+            let waiting = Waiting { guarantee: *guarantee, retain: *retain, key, event, fed: None };
             state.wait(position, waiting, shared);
         }
         if dropped > 0 {
@@ -40,11 +42,32 @@ impl Group {
         self.distribute(state, shared);
     }
 
+    /// Puts in an event that a remote store brought for this group alone. How much of that waits here, the store limits.
+    pub(crate) fn offer_fed(self: &Arc<Self>, item: &Item, fed: Fed, shared: &Shared) {
+        let mut state = self.state.lock();
+        let Some(position) = item.position.filter(|_| state.picker.is_anyone_here()) else { return };
+        if !state.passes(item) {
+            return fed.done();
+        }
+        let Item { event, guarantee, retain, .. } = item;
+        let key = state.picker.key_of(event);
+        let event = Some(event.clone());
+        let waiting = Waiting { guarantee: *guarantee, retain: *retain, key, event, fed: Some(fed) };
+        state.wait(position, waiting, shared);
+        self.distribute(state, shared);
+    }
+
+    /// Whether members want the event, as far as topics and filters go.
+    pub(crate) fn wants(&self, event: &Event) -> bool {
+        let topic = event.topic();
+        !topic.is_reserved() && self.filter.matches(topic) && self.state.lock().passes_event(event)
+    }
+
     /// Gives events on their way past the log to members that are here, one each; nobody waits for who is away. `behind`
     /// gets those that are slow and worth waiting for.
     pub(crate) fn offer_live(&self, items: &[Item], shared: &Shared, behind: &mut Vec<Arc<Session>>) {
         let mut state = self.state.lock();
-        let wanted: Vec<&Item> = items.iter().filter(|item| state.passes(item)).collect();
+        let wanted: Vec<&Item> = items.iter().filter(|item| !item.apart && state.passes(item)).collect();
         let State { picker, members, .. } = &mut *state;
         let mut shares: Vec<Vec<&Item>> = vec![Vec::new(); members.len()];
         for item in wanted {
@@ -70,13 +93,21 @@ impl Group {
             let mut shares: Vec<Vec<Position>> = vec![Vec::new(); state.members.len()];
             let State { picker, waiting, .. } = &mut *state;
             picker.begin();
+            let mut given_up = Vec::new();
             for (position, event) in waiting.iter().take(LOOK) {
                 if picker.is_full() {
                     break;
                 }
+                if event.fed.as_ref().is_some_and(Fed::is_given_up) {
+                    given_up.push(position);
+                    continue;
+                }
                 if let Some(share) = picker.pick(event.key).and_then(|at| shares.get_mut(at)) {
                     share.push(position);
                 }
+            }
+            for position in given_up {
+                state.unwait(position, shared);
             }
             for (at, positions) in shares.into_iter().enumerate().filter(|(_, share)| !share.is_empty()) {
                 let Some(member) = state.members.get(at) else { continue };
@@ -147,7 +178,11 @@ impl Group {
 
 impl State {
     fn passes(&self, item: &Item) -> bool {
-        self.selection.as_ref().is_none_or(|selection| selection.passes_event(&item.event))
+        self.passes_event(&item.event)
+    }
+
+    fn passes_event(&self, event: &Event) -> bool {
+        self.selection.as_ref().is_none_or(|selection| selection.passes_event(event))
     }
 
     /// What still waits is read from the log later; memory is for what moves.

@@ -1,5 +1,7 @@
 //! What a checkpoint holds of a group.
 
+use std::collections::BTreeSet;
+
 use event::store::Position;
 use event::{Guarantee, TopicFilter};
 use serde::{Deserialize, Serialize};
@@ -15,7 +17,7 @@ pub(crate) struct GroupImage {
     /// What waits, what members have that do not outlive Weft, and what durable ones get by records that are still to be
     /// passed; in order.
     waiting: Vec<WaitingImage>,
-    /// Of what durable members have, what strategies that hash go by.
+    /// What durable members have, with what strategies that hash go by. What a remote store feeds is not there.
     keys: Vec<(Position, u64)>,
 }
 
@@ -43,6 +45,14 @@ impl Group {
         members.map(|member| member.session.key).chain(out.map(|(_, out)| out.session)).collect()
     }
 
+    /// The lowest position of what a remote store feeds: it is here for this run only, but the log has to keep it meanwhile.
+    pub(crate) fn lowest_fed(&self) -> Option<Position> {
+        let state = self.state.lock();
+        let waiting = state.waiting.iter().find(|(_, waiting)| waiting.fed.is_some());
+        let out = state.out.iter().find(|(_, out)| out.waiting.fed.is_some());
+        [waiting.map(|(at, _)| at), out.map(|(at, _)| at)].into_iter().flatten().min()
+    }
+
     /// What is in no mailbox, or on its way to one.
     #[cfg(test)]
     pub(crate) fn unassigned(&self) -> Vec<Position> {
@@ -59,9 +69,12 @@ impl Group {
         }
         let (kept, out): (Vec<_>, Vec<_>) = state.out.iter().partition(|(_, out)| out.given && out.durable);
         let out = out.into_iter().map(|(position, out)| (position, &out.waiting));
-        let mut waiting: Vec<WaitingImage> = state.waiting.iter().chain(out).map(WaitingImage::new).collect();
+        // What a remote store feeds, it brings again.
+        let all = state.waiting.iter().chain(out).filter(|(_, waiting)| waiting.fed.is_none());
+        let mut waiting: Vec<WaitingImage> = all.map(WaitingImage::new).collect();
         waiting.sort_unstable_by_key(|waiting| waiting.position);
-        let keys = kept.into_iter().map(|(position, out)| (position, out.waiting.key)).collect();
+        let kept = kept.into_iter().filter(|(_, out)| out.waiting.fed.is_none());
+        let keys = kept.map(|(position, out)| (position, out.waiting.key)).collect();
         Some(GroupImage { filter: self.filter.clone(), waiting, keys })
     }
 
@@ -69,8 +82,10 @@ impl Group {
     pub(crate) fn restore(&self, image: GroupImage, shared: &Shared) {
         let mut state = self.state.lock();
         for WaitingImage { position, guarantee, retain, key } in image.waiting {
-            state.wait(position, Waiting { guarantee, retain, key, event: None }, shared);
+            state.wait(position, Waiting { guarantee, retain, key, event: None, fed: None }, shared);
         }
+        let known: BTreeSet<Position> = image.keys.iter().map(|(position, _)| *position).collect();
+        state.forget_out(|position| !known.contains(&position));
         for (position, key) in image.keys {
             let Some(out) = state.out.get_mut(position) else { continue };
             let (session, old) = (out.session, std::mem::replace(&mut out.waiting.key, key));
@@ -82,7 +97,8 @@ impl Group {
     /// Takes up a slot that a checkpoint holds for a member.
     pub(crate) fn restore_out(&self, session: u64, slot: &Slot) {
         let mut state = self.state.lock();
-        let waiting = Waiting { guarantee: slot.guarantee, retain: slot.retain, key: 0, event: None };
+        let waiting =
+            Waiting { guarantee: slot.guarantee, retain: slot.retain, key: 0, event: None, fed: None };
         state.picker.count(session, waiting.key);
         state.out.insert(slot.position, Out { session, durable: true, waiting, given: true });
     }

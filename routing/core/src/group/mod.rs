@@ -28,6 +28,7 @@ use event::{Event, Guarantee, Select, TopicFilter};
 use parking_lot::Mutex;
 
 use crate::Options;
+use crate::feed::Fed;
 use crate::notes::{Assignment, Change};
 use crate::select::Selection;
 use crate::session::Session;
@@ -71,7 +72,7 @@ struct Member {
 }
 
 /// An event that waits for a member.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Waiting {
     guarantee: Guarantee,
     retain: bool,
@@ -79,6 +80,8 @@ struct Waiting {
     key: u64,
     /// Held only on its way to a member that takes it now; else it is read from the log.
     event: Option<Event>,
+    /// A remote store brought it for this group, and is told when a member acknowledged it.
+    fed: Option<Fed>,
 }
 
 #[derive(Debug)]
@@ -173,8 +176,31 @@ impl Group {
     }
 
     /// A member came, or is away: only who is here gets anything.
-    pub(crate) fn set_here(&self, session: u64, here: bool) {
-        self.state.lock().picker.set_here(session, here);
+    pub(crate) fn set_here(&self, session: u64, here: bool, shared: &Shared) {
+        let mut state = self.state.lock();
+        state.picker.set_here(session, here);
+        if !state.picker.is_anyone_here() {
+            // Members at other nodes get it.
+            let fed = state.waiting.iter().filter(|(_, waiting)| waiting.fed.is_some());
+            for position in fed.map(|(position, _)| position).collect::<Vec<_>>() {
+                state.unwait(position, shared);
+            }
+        }
+    }
+
+    /// Whether a member has a connection.
+    pub(crate) fn is_here(&self) -> bool {
+        self.state.lock().picker.is_anyone_here()
+    }
+
+    /// What stays with a member that is away is this node's from now on: its store is told that it is done.
+    pub(crate) fn take_over(&self, session: u64) {
+        let mut state = self.state.lock();
+        for fed in state.out.values_back_mut().filter(|out| out.session == session) {
+            if let Some(fed) = fed.waiting.fed.take() {
+                fed.done();
+            }
+        }
     }
 
     /// The member acknowledged these; it has room for more.
@@ -190,11 +216,15 @@ impl Group {
     }
 
     fn done(&self, state: &mut State, session: &Session, positions: &[Position], shared: &Shared) {
+        let mut local = Vec::with_capacity(positions.len());
         for position in positions {
-            state.take_back(*position, session.key);
+            match state.take_back(*position, session.key).and_then(|waiting| waiting.fed) {
+                Some(fed) => fed.done(),
+                None => local.push(*position),
+            }
         }
-        if !session.durable && state.is_durable() {
-            let change = Change::Settled { filter: self.filter.clone(), positions: positions.to_vec() };
+        if !session.durable && state.is_durable() && !local.is_empty() {
+            let change = Change::Settled { filter: self.filter.clone(), positions: local };
             // Without room for the record an event comes again after a crash.
             shared.append_unanswered(&change);
         }
@@ -215,7 +245,9 @@ impl Group {
             return;
         }
         for position in positions {
-            if let Some(waiting) = state.take_back(*position, session) {
+            if let Some(waiting) = state.take_back(*position, session)
+                && (waiting.fed.is_none() || state.picker.is_anyone_here())
+            {
                 state.wait(*position, waiting, shared);
             }
         }
@@ -232,6 +264,10 @@ impl Group {
         let mut state = self.state.lock();
         let member = state.members.iter().find(|member| member.session.key == session);
         let Some(ids) = member.map(|member| member.wanted.ids.clone()) else {
+            for assignment in list {
+                // A store that feeds the group brings it again.
+                state.take_back_fed(assignment.position, session);
+            }
             return list.iter().map(|assignment| (assignment.numbered_only(), None)).collect();
         };
         let mut slot = |assignment: &Assignment| {
@@ -271,6 +307,21 @@ impl State {
         let waiting = self.waiting.remove(position)?;
         shared.totals.backlog.fetch_sub(1, Ordering::Relaxed);
         Some(waiting)
+    }
+
+    /// As [`Self::take_back`], but only what a remote store feeds; that is told that nobody has it.
+    fn take_back_fed(&mut self, position: Position, session: u64) {
+        if self.out.get(position).is_some_and(|out| out.waiting.fed.is_some()) {
+            self.take_back(position, session);
+        }
+    }
+
+    /// Forgets what members have at these positions.
+    fn forget_out(&mut self, which: impl Fn(Position) -> bool) {
+        let gone = self.out.iter().filter(|(position, _)| which(*position));
+        for (position, session) in gone.map(|(at, out)| (at, out.session)).collect::<Vec<_>>() {
+            self.take_back(position, session);
+        }
     }
 
     /// Takes back what the member has, if it is the one that has it.

@@ -102,6 +102,11 @@ impl Picker {
         }
     }
 
+    /// Whether a member has a connection.
+    pub(super) fn is_anyone_here(&self) -> bool {
+        self.seats.iter().any(|seat| seat.here)
+    }
+
     /// What an event is hashed by.
     pub(super) fn key_of(&self, event: &Event) -> u64 {
         match self.strategy {

@@ -57,6 +57,7 @@ impl Shared {
             group.join(session, options, selection);
             drop(groups);
             group.give(self);
+            self.group_changed(filter);
         }
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -97,6 +98,7 @@ impl Shared {
             }
             drop(groups);
             group.give(self);
+            self.group_changed(filter);
         }
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -104,8 +106,9 @@ impl Shared {
     /// A member of groups came, or is away.
     pub(crate) fn set_here(&self, session: &Session, here: bool) {
         for group in self.groups_of(session) {
-            group.set_here(session.key, here);
+            group.set_here(session.key, here, self);
             group.give(self);
+            self.group_changed(&group.filter);
         }
     }
 
@@ -119,6 +122,10 @@ impl Shared {
         if stays && session.durable {
             // What was sent may end here only; recovery has to know what that is.
             self.append_unanswered(&Change::Acked { session: session.key, sent, ranges: Vec::new() });
+            // Nobody else may have it, so no store has to wait for this session.
+            for group in self.groups_of(session) {
+                group.take_over(session.key);
+            }
         }
     }
 
@@ -157,7 +164,7 @@ impl Shared {
     /// Takes a session that is over out of its groups: others get what they may.
     pub(crate) fn leave_groups(&self, session: &Session) {
         for group in self.groups_of(session) {
-            group.set_here(session.key, false);
+            group.set_here(session.key, false, self);
         }
         let (free, bound): (Vec<_>, Vec<_>) =
             session.mailbox.lock().all_shared().into_iter().partition(|(_, may)| *may);

@@ -36,6 +36,8 @@ pub(crate) struct Item {
     pub(crate) position: Option<Position>,
     /// Live subscribers had it.
     pub(crate) live_done: bool,
+    /// Members of shared subscriptions get it another way.
+    pub(crate) apart: bool,
 }
 
 /// How one session wants the events of one topic: its subscriptions, taken together.

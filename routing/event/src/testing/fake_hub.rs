@@ -24,6 +24,7 @@ pub struct FakeHub {
     /// Counts changes, so that [`FakeHub::until`] wakes.
     changed: watch::Sender<u64>,
     stamps: Stamps,
+    groups: watch::Sender<BTreeSet<TopicFilter>>,
 }
 
 /// How a batch is answered.
@@ -142,7 +143,17 @@ impl Default for FakeHub {
 impl FakeHub {
     /// A hub that keeps all at once.
     pub fn new() -> Self {
-        Self { state: Arc::default(), changed: watch::channel(0).0, stamps: Stamps::starting_at(1) }
+        Self {
+            state: Arc::default(),
+            changed: watch::channel(0).0,
+            stamps: Stamps::starting_at(1),
+            groups: watch::Sender::default(),
+        }
+    }
+
+    /// The shared subscriptions that have members, from now on.
+    pub fn set_groups(&self, filters: BTreeSet<TopicFilter>) {
+        self.groups.send_replace(filters);
     }
 
     /// How publishes are answered from now on.
@@ -348,6 +359,15 @@ impl Hub for FakeHub {
 
     fn stamps(&self) -> Stamps {
         self.stamps.clone()
+    }
+
+    fn groups(&self, _store: &str) -> watch::Receiver<BTreeSet<TopicFilter>> {
+        self.groups.subscribe()
+    }
+
+    /// As a publish by a client with the name of the group.
+    fn feed(&self, group: &TopicFilter, batch: Vec<Publish>) -> Admission {
+        self.admit(group.as_str(), batch)
     }
 }
 
