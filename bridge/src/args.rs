@@ -71,6 +71,14 @@ pub(crate) enum Command {
     Subscriptions(Subscriptions),
     /// Look at the retained events of a running Weft, and forget them
     Retained(Retained),
+    /// Show what became of the deliveries of each route: OWED is QUEUED and all that follows it
+    Ledger {
+        /// What became of publishes instead: IN is all that follows it
+        #[arg(long)]
+        publishes: bool,
+        #[command(flatten)]
+        site: Site,
+    },
 }
 
 /// Which certificate to make: for trying out, by a CA that only its maker trusts.

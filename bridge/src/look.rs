@@ -1,4 +1,4 @@
-//! `weft sessions`, `weft subscriptions` and `weft retained`: look at a running Weft, and end what has to end, over its
+//! `weft sessions`, `weft subscriptions`, `weft retained` and `weft ledger`: look at a running Weft, and end what has to end, over its
 //! pages for administrators.
 
 #![expect(clippy::indexing_slicing, reason = "a JSON value that is not there reads as null")]
@@ -78,6 +78,12 @@ pub(crate) fn retained(wanted: Retained) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// `weft ledger`.
+pub(crate) fn ledger(publishes: bool, site: &Site) -> anyhow::Result<ExitCode> {
+    let (name, columns) = if publishes { ("publishes", PUBLISHES) } else { ("deliveries", DELIVERIES) };
+    run(site, async |door| door.list("/admin/ledger", &[], name, columns).await)
+}
+
 /// A column of a table: its head, and the name of its value.
 pub(crate) type Column = (&'static str, &'static str);
 
@@ -101,6 +107,38 @@ const RETAINED: &[Column] = &[
     ("BYTES", "bytes"),
     ("PUBLISHER", "publisher"),
     ("RECEIVED", "received_ms"),
+];
+
+const PUBLISHES: &[Column] = &[
+    ("ROUTE", "route"),
+    ("IN", "in"),
+    ("UNDER WAY", "under_way"),
+    ("KEPT", "kept"),
+    ("PASSED", "passed"),
+    ("REPEATED", "repeated"),
+    ("HELD", "held"),
+    ("UNANSWERED", "unanswered"),
+    ("MALFORMED", "malformed"),
+    ("UNPROVED", "unproved"),
+    ("DENIED", "denied"),
+    ("BUSY", "busy"),
+    ("UNAVAILABLE", "unavailable"),
+    ("CLOSED", "closed"),
+];
+const DELIVERIES: &[Column] = &[
+    ("ROUTE", "route"),
+    ("OWED", "owed"),
+    ("QUEUED", "queued"),
+    ("ACKED", "acked"),
+    ("SENT", "sent"),
+    ("DEAD", "dead_lettered"),
+    ("EXPIRED", "expired"),
+    ("FULL", "queue_full"),
+    ("SLOW", "slow_reader"),
+    ("GONE", "record_gone"),
+    ("FORBIDDEN", "forbidden"),
+    ("LEFT", "left"),
+    ("RETURNED", "returned"),
 ];
 
 /// How long one request may take.

@@ -1,4 +1,4 @@
-//! `/admin/…`: sessions, subscriptions and retained events, as JSON in pages; and routes. Who asks has to be an administrator.
+//! `/admin/…`: sessions, subscriptions and retained events, as JSON in pages; the ledger; and routes. Who asks has to be an administrator.
 
 #![expect(clippy::result_large_err, reason = "a refusal is the answer itself, and made once for a request")]
 
@@ -11,7 +11,7 @@ use axum::response::Response;
 use axum::routing::get;
 use base64::Engine as _;
 use event::access::Gate;
-use event::admin::{Admin, Ending, RetainedView, SessionView, SubscriptionView};
+use event::admin::{Admin, Ending, LedgerView, RetainedView, SessionView, SubscriptionView};
 use event::{ClientId, Guarantee, RejectKind, TopicFilter, TopicName};
 use http::StatusCode;
 use serde::Deserialize;
@@ -33,6 +33,7 @@ pub(crate) fn router(gate: Arc<dyn Gate>, core: Core, reload: Arc<Reload>) -> Ro
         .route("/admin/sessions", get(sessions))
         .route("/admin/sessions/{client}", get(session).delete(end))
         .route("/admin/subscriptions", get(subscriptions))
+        .route("/admin/ledger", get(ledger))
         .route("/admin/retained", get(retained).delete(forget))
         .with_state(core)
         .merge(reload.router())
@@ -195,6 +196,30 @@ async fn forget(State(core): State<Core>, asked: Asking) -> Result<Response, Res
     let count = topics.len();
     core.forget(topics).await.map_err(refused)?;
     Ok(found(&json!({ "forgotten": count, "next": next })))
+}
+
+async fn ledger(State(core): State<Core>) -> Response {
+    let ledger = core.ledger();
+    let publishes = |view: &LedgerView| {
+        let row = json!({ "route": view.route, "in": view.came, "under_way": view.under_way });
+        with_counts(row, &view.fates)
+    };
+    let deliveries = |view: &LedgerView| {
+        let row = json!({ "route": view.route, "owed": view.owed, "queued": view.queued });
+        with_counts(row, &view.ends)
+    };
+    found(&json!({
+        "publishes": ledger.iter().map(publishes).collect::<Vec<_>>(),
+        "deliveries": ledger.iter().map(deliveries).collect::<Vec<_>>(),
+        "next": null,
+    }))
+}
+
+fn with_counts(mut row: Value, counts: &[(&str, u64)]) -> Value {
+    if let Some(map) = row.as_object_mut() {
+        map.extend(counts.iter().map(|(how, count)| ((*how).to_owned(), (*count).into())));
+    }
+    row
 }
 
 fn of_session(view: &SessionView) -> Value {

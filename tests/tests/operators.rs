@@ -1,13 +1,13 @@
 //! What an operator sees of a running Weft, and ends: the topics `$SYS/broker/…`, and `weft sessions`, `weft subscriptions`
-//! and `weft retained`.
+//! and `weft retained`; and the ledger.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tests::Weft;
 use tests::raw::Client;
 use tests::weft::{Setup, program};
 use tests::wire::{Connect, Publish, Version};
+use tests::{Weft, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn system_topics_say_what_the_metrics_say() {
@@ -124,6 +124,64 @@ async fn retained_events_are_seen_and_forgotten() {
     assert!(status == 400 && page.contains("urn:weft:problem:query"), "{page}");
     let (status, page) = weft.get("/admin/retained?topic=nothing").await.unwrap();
     assert!(status == 404 && page.contains("urn:weft:problem:not-found"), "{page}");
+}
+
+/// The rows of `weft ledger --json`, by route; owed is queued and all ends in each.
+async fn ledger(weft: &Weft) -> BTreeMap<String, serde_json::Value> {
+    let (code, json, error) = look(weft, &["ledger", "--json"]).await;
+    assert_eq!((code, &*error), (0, ""));
+    let rows = json.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let each = |row: serde_json::Value| {
+        let counts = row.as_object().unwrap().iter().filter(|(name, _)| *name != "owed" && *name != "route");
+        let sum: u64 = counts.map(|(_, count)| count.as_u64().unwrap()).sum();
+        assert_eq!(row["owed"], sum, "{row}");
+        (row["route"].as_str().unwrap().to_owned(), row)
+    };
+    rows.map(each).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ledger_knows_each_delivery_also_after_a_crash() {
+    let routes = "[[route]]\nname = \"orders\"\ntopic = \"shop/+\"\n";
+    let mut weft = Setup::new().config(routes).start().await;
+    let durable = Connect::v5("reader").persistent();
+    let (mut reader, _) = Client::connect(weft.mqtt, &durable).await.unwrap();
+    reader.subscribe(&[("#", 1)]).await;
+    let (mut watcher, _) = Client::connect(weft.mqtt, &Connect::v5("watcher")).await.unwrap();
+    watcher.subscribe(&[("shop/#", 0)]).await;
+    let (mut writer, _) = Client::connect(weft.mqtt, &Connect::v5("writer")).await.unwrap();
+    for topic in ["shop/1", "shop/2", "other"] {
+        writer.publish(Publish::new(topic, "x", 1)).await.unwrap();
+        reader.message().await.unwrap().unwrap();
+    }
+    for _ in 0..2 {
+        watcher.message().await.unwrap().unwrap();
+    }
+    drop(reader);
+    // The reader acknowledges what it gets; one more waits for it.
+    eventually(Duration::from_secs(5), "all is acknowledged", || async {
+        (ledger(&weft).await["orders"]["acked"] == 2).then_some(())
+    })
+    .await;
+    writer.publish(Publish::new("shop/3", "x", 1)).await.unwrap();
+    watcher.message().await.unwrap().unwrap();
+    let before = ledger(&weft).await;
+    assert_eq!((&before["orders"]["owed"], &before["orders"]["sent"]), (&6.into(), &3.into()));
+    assert_eq!((&before["orders"]["queued"], &before["(none)"]["acked"]), (&1.into(), &1.into()));
+    let (_, table, _) = look(&weft, &["ledger"]).await;
+    assert!(table.starts_with("ROUTE") && table.contains("\norders "), "{table}");
+    eventually(Duration::from_secs(5), "the metrics say it as well", || async {
+        (weft.metric("weft_ledger_ended_total").await == Some(6.0)).then_some(())
+    })
+    .await;
+    let (_, json, _) = look(&weft, &["ledger", "--publishes", "--json"]).await;
+    let orders = json.lines().find(|line| line.contains("orders")).unwrap();
+    assert!(orders.contains(r#""in":3"#) && orders.contains(r#""kept":3"#), "{orders}");
+    weft.kill().await;
+    weft.restart().await;
+    let after = ledger(&weft).await;
+    assert_eq!((&after["orders"]["acked"], &after["orders"]["queued"]), (&2.into(), &1.into()));
+    assert_eq!(after["(none)"], before["(none)"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use event::admin::{Admin, Ending, RetainedView, SessionView, SubscriptionView};
+use event::admin::{Admin, Ending, LedgerView, RetainedView, SessionView, SubscriptionView};
 use event::hub::{Closed, Hub as _, Publish, SubscribeOptions};
 use event::{ClientId, Event, Guarantee, Parts, Pending, Principal, TopicFilter, TopicName};
 
 use crate::core::Core;
+use crate::intake::{Fate, Published};
+use crate::ledger::{Book, End};
 use crate::notes::Change;
 use crate::session::Session;
 use crate::shared::now_ms;
@@ -106,6 +108,16 @@ impl Admin for Core {
         let batch = topics.into_iter().map(publish).collect();
         let admission = self.publish(&Principal::anonymous("$admin"), batch);
         Box::pin(async move { admission.receipt().await.await.whole() })
+    }
+
+    fn ledger(&self) -> Vec<LedgerView> {
+        let of = |(route, (book, published)): (String, (Book, Published))| {
+            let ends = End::ALL.map(|end| (end.as_str(), book.of(end))).to_vec();
+            let fates = Fate::ALL.map(|fate| (fate.as_str(), published.of(fate))).to_vec();
+            let (came, under_way) = (published.came, published.under_way());
+            LedgerView { route, came, under_way, fates, owed: book.owed, queued: book.queued(), ends }
+        };
+        self.shared().books_by_name().into_iter().map(of).collect()
     }
 }
 

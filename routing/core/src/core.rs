@@ -18,6 +18,7 @@ use crate::breaker::Remote;
 use crate::checkpoint::Told;
 use crate::dispatch::Dispatcher;
 use crate::feed::{self, Feeds};
+use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::notes::Change;
 use crate::publish::{Marks, Publisher};
@@ -118,9 +119,12 @@ impl Core {
             held: Mutex::default(),
             held_changed: Notify::new(),
             unique: Mutex::default(),
+            ledger: Mutex::default(),
+            intake: Intake::default(),
             stopping: AtomicBool::new(false),
             metrics: Metrics::new(),
         };
+        shared.ledger.lock().name(routes);
         let (mut stamp, mut told) = (0, Told::default());
         if let Some((position, image)) = saved {
             (stamp, told) = checkpoint::restore(&shared, position, &image).await?;
@@ -182,6 +186,7 @@ impl Core {
             remotes.push(Remote::new((name, store)));
             self.shared.remotes.store(Arc::new(remotes.clone()));
         }
+        self.shared.ledger.lock().name(routes);
         self.shared.table.store(Arc::new(table));
         // Behind it: who sees the new number finds the new table.
         self.shared.generation.fetch_add(1, Ordering::Release);
@@ -214,6 +219,14 @@ impl Core {
     /// Brings gauges up to date, for a reader that wants them exact.
     pub fn refresh_gauges(&self) {
         keeper::gauges(&self.shared);
+    }
+
+    /// Says whether the ledger agrees with what is queued, which it does whenever nothing moves. Looks at every delivery.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub fn check_ledger(&self) -> Result<(), String> {
+        self.shared.check_books()
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -12,14 +12,22 @@ use event::{Guarantee, Select, TopicFilter, TopicName};
 use crate::checkpoint::Told;
 use crate::group::by_group;
 use crate::held;
+use crate::ledger::{End, RouteId};
 use crate::matching::{Matched, Matcher};
-use crate::notes::{Assignment, Change, EventNote, Note, Part, Wish};
+use crate::notes::{self, Assignment, Change, EventNote, Note, Part, Wish};
 use crate::session::mailbox::{Item, Wanted};
 use crate::session::{Reply, Session};
 use crate::shared::{Asked, Shared};
-use crate::unique::Once;
 use crate::wills::Standing;
 use crate::{checkpoint, keeper};
+
+/// An event of the log.
+struct Came {
+    position: Position,
+    event: Option<Event>,
+    note: EventNote,
+    route: RouteId,
+}
 
 /// Applies records to the shared state.
 pub(crate) struct Dispatcher {
@@ -29,7 +37,7 @@ pub(crate) struct Dispatcher {
     run: Vec<Item>,
     run_of: Option<Arc<Matched>>,
     /// Events of a publish whose last one is still to come.
-    parts: Vec<(Position, Option<Event>, EventNote)>,
+    parts: Vec<Came>,
     part: Option<Part>,
     /// At recovery: what a checkpoint has told already.
     told: Told,
@@ -97,23 +105,24 @@ impl Dispatcher {
     }
 
     fn apply(&mut self, record: Committed, replay: bool) {
-        let (note, once) = (Note::decode(&record.note), Once::split(&record.note).0);
+        let Committed { position, event, note } = record;
+        let (route, once) = notes::prefixes(&note);
+        let note = Note::decode(&note);
         if !matches!(note, Some(Note::Part(..))) {
             self.parts.clear();
         }
         match note {
-            Some(Note::Part(part, note)) => self.part(part, record.position, record.event, note),
-            Some(Note::Event(note)) => self.event(record.position, record.event, note, false),
-            Some(Note::Apart(note)) => self.event(record.position, record.event, note, true),
-            Some(Note::Fed(ticket, note)) => self.fed(record.position, record.event, note, ticket),
+            Some(Note::Part(part, note)) => self.part(part, Came { position, event, note, route }),
+            Some(Note::Event(note)) => self.event(Came { position, event, note, route }, false),
+            Some(Note::Apart(note)) => self.event(Came { position, event, note, route }, true),
+            Some(Note::Fed(ticket, note)) => self.fed(position, event, note, ticket),
             Some(Note::Change(change)) => {
                 self.flush();
-                self.change(record.position, record.event, change, replay);
+                self.change(position, event, change, replay);
             }
-            None => tracing::error!(
-                position = record.position.0,
-                "a record has a note that cannot be read; skipped"
-            ),
+            None => {
+                tracing::error!(position = position.0, "a record has a note that cannot be read; skipped")
+            }
         }
         if let Some(once) = once {
             self.shared.known(once);
@@ -123,16 +132,17 @@ impl Dispatcher {
     /// Takes one of the events of a publish, and all of them with the last one. A log that ends before that, and goes on with
     /// other records after a crash, never had it: the publisher was not answered, and repeats them all. One that lost an earlier
     /// one to rot has the others.
-    fn part(&mut self, part: Part, position: Position, event: Option<Event>, note: EventNote) {
+    fn part(&mut self, part: Part, came: Came) {
         let goes_on = self.part.is_some_and(|known| known.count == part.count && known.place < part.place);
         if !goes_on {
             self.parts.clear();
         }
         self.part = Some(part);
-        self.parts.push((position, event, note));
+        self.parts.push(came);
         if part.is_last() {
-            for (position, event, note) in std::mem::take(&mut self.parts) {
-                self.event(position, event, note, false);
+            for came in std::mem::take(&mut self.parts) {
+                let position = came.position;
+                self.event(came, false);
                 if position <= self.told.highest {
                     // Who has seen a record is asked for each one.
                     self.flush();
@@ -141,7 +151,7 @@ impl Dispatcher {
         }
     }
 
-    fn event(&mut self, position: Position, event: Option<Event>, note: EventNote, apart: bool) {
+    fn event(&mut self, Came { position, event, note, route }: Came, apart: bool) {
         self.received(note.id);
         if let Some(will) = note.will
             && !self.shared.wills.lock().remove(will)
@@ -166,7 +176,8 @@ impl Dispatcher {
             self.run_of = Some(matched);
         }
         let EventNote { guarantee, retain, live_done, .. } = note;
-        self.run.push(Item { event, guarantee, retain, position: Some(position), live_done, apart });
+        let position = Some(position);
+        self.run.push(Item { event, guarantee, retain, position, live_done, apart, route });
     }
 
     /// Hands an event to the shared subscription that a remote store brought it for. At recovery none waits for it.
@@ -176,7 +187,8 @@ impl Dispatcher {
         self.stamp = self.stamp.max(event.parts().stamp);
         let Some((filter, fed)) = self.shared.feeds.take(ticket) else { return };
         let EventNote { guarantee, retain, live_done, .. } = note;
-        let item = Item { event, guarantee, retain, position: Some(position), live_done, apart: false };
+        let (position, route) = (Some(position), RouteId::FED);
+        let item = Item { event, guarantee, retain, position, live_done, apart: false, route };
         if let Some(group) = self.shared.group(&filter) {
             group.offer_fed(&item, fed, &self.shared);
         }
@@ -298,14 +310,23 @@ impl Dispatcher {
             | Change::Closed { .. }
             | Change::Ended { .. }
             | Change::Acked { .. }
+            | Change::Over { .. }
             | Change::Received { .. }
             | Change::Released { .. }
             | Change::Returned { .. }
-            | Change::Settled { .. }) => {
-                if replay {
-                    self.recovered(change, position);
-                }
-            }
+            | Change::Settled { .. }) => match replay {
+                true => self.recovered(change, position),
+                false => self.passed(&change, position),
+            },
+        }
+    }
+
+    /// A change that was done when its record was appended.
+    fn passed(&self, change: &Change, position: Position) {
+        if let Change::Open { session, fresh: true, .. } = change
+            && let Some(session) = self.session(*session)
+        {
+            session.begins(position);
         }
     }
 
@@ -330,6 +351,7 @@ impl Dispatcher {
                 }
                 let session = registry.key(key).cloned().unwrap_or_else(|| {
                     let session = Arc::new(Session::new(key, client, true, keep_all));
+                    session.begins(position);
                     registry.insert(Arc::clone(&session));
                     session
                 });
@@ -350,11 +372,12 @@ impl Dispatcher {
                     shared.end(&mut registry, &session);
                 }
             }
-            Change::Acked { session, sent, ranges } => self.acked(session, sent, &ranges),
+            Change::Acked { session, sent, ranges } => self.over(session, sent, &ranges, End::Acked),
+            Change::Over { session, sent, ranges, end } => self.over(session, sent, &ranges, end),
             Change::Returned { session, numbers } => {
                 if let Some(session) = self.session(session) {
                     let mut left = Vec::new();
-                    session.mailbox.lock().ack(&numbers, &shared.totals, &mut left);
+                    session.mailbox.lock().give_up(&numbers, &shared.totals, &mut left);
                     by_group(&left, |group, positions| group.put_back(session.key, positions, shared));
                 }
             }
@@ -389,14 +412,14 @@ impl Dispatcher {
         }
     }
 
-    fn acked(&self, session: u64, sent: u64, ranges: &[(u64, u32)]) {
+    fn over(&self, session: u64, sent: u64, ranges: &[(u64, u32)], end: End) {
         let Some(session) = self.session(session) else { return };
         let numbers = ranges.iter().flat_map(|(first, count)| *first..*first + u64::from(*count));
         let numbers: Vec<u64> = numbers.collect();
         let mut left = Vec::new();
         let mut mailbox = session.mailbox.lock();
         mailbox.set_sent(sent);
-        mailbox.ack(&numbers, &self.shared.totals, &mut left);
+        mailbox.end(&numbers, end, &self.shared.totals, &mut left);
         drop(mailbox);
         by_group(&left, |group, positions| group.forget(&session, positions, &self.shared));
     }
@@ -415,7 +438,7 @@ impl Dispatcher {
             let away = session.fill(|mailbox| {
                 for (slot, event) in slots {
                     let position = slot.position;
-                    if !mailbox.push_slot(slot, event.as_ref(), &shared.options, &shared.totals) {
+                    if !mailbox.try_push_slot(slot, event.as_ref(), &shared.options, &shared.totals) {
                         refused.push(position);
                     }
                 }

@@ -8,7 +8,8 @@ use event::store::Position;
 use event::{ClientId, Guarantee, Language, Select, TopicFilter};
 
 use crate::held::Until;
-use crate::notes::{Assignment, Change, EventNote, Note, Part, Wish};
+use crate::ledger::{End, RouteId};
+use crate::notes::{Assignment, Change, EventNote, Note, Part, Wish, prefixes};
 use crate::replay::{ReplayId, Step};
 use crate::unique::Once;
 
@@ -90,6 +91,7 @@ fn changes() -> Vec<Change> {
             moved: false,
         },
         Change::Decided { held: 13, commit: true, id: None },
+        Change::Over { session: 1, sent: 200, ranges: vec![(7, 1)], end: End::Expired },
     ]
 }
 
@@ -138,6 +140,15 @@ fn notes_are_written_and_read_as_ever() {
         assert_eq!(Note::decode(&bytes).as_ref(), Some(&note));
         writeln!(text, "{} {note:?}", hex(&bytes)).unwrap();
     }
+    for bytes in [once.mark(&last.encode()), Part { place: 0, count: 2 }.mark(&last.encode())] {
+        let note = Note::decode(&bytes).unwrap();
+        let routed = RouteId(0x0102_0304).mark(bytes);
+        assert_eq!(Note::decode(&routed).as_ref(), Some(&note));
+        writeln!(text, "{} {:?} {note:?}", hex(&routed), prefixes(&routed)).unwrap();
+    }
+    let part = Part { place: 0, count: 2 };
+    let plain = last.encode();
+    assert_eq!(part.mark(&RouteId(9).mark(plain.clone())), RouteId(9).mark(part.mark(&plain)));
     let have = std::fs::read_to_string(fixture()).unwrap_or_default();
     assert_eq!(text, have, "\nwritten by this version:\n{text}");
 }

@@ -80,6 +80,13 @@ fn of_event(note: &EventNote) -> Described {
     Described { what, text: words.join(", ") }
 }
 
+fn spans(ranges: &[(u64, u32)]) -> impl ExactSizeIterator<Item = String> {
+    ranges.iter().map(|(first, count)| match count {
+        1 => first.to_string(),
+        _ => format!("{first} to {}", first.saturating_add(u64::from(*count)).saturating_sub(1)),
+    })
+}
+
 fn qos(guarantee: Guarantee) -> u8 {
     match guarantee {
         Guarantee::AtMostOnce => 0,
@@ -109,11 +116,10 @@ fn of_change(change: &Change) -> String {
             format!("session {session} unsubscribed from {}", list(filters))
         }
         Change::Acked { session, ranges, sent: _ } => {
-            let ranges = ranges.iter().map(|(first, count)| match count {
-                1 => first.to_string(),
-                _ => format!("{first} to {}", first.saturating_add(u64::from(*count)).saturating_sub(1)),
-            });
-            format!("session {session} acknowledged deliveries {}", list(ranges))
+            format!("session {session} acknowledged deliveries {}", list(spans(ranges)))
+        }
+        Change::Over { session, ranges, end, sent: _ } => {
+            format!("session {session} is done with deliveries {}: {}", list(spans(ranges)), end.as_str())
         }
         Change::Received { session, numbers } => {
             format!("session {session} has deliveries {}", list(numbers.iter().map(u64::to_string)))

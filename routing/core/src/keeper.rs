@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::{counter, gauge};
 use tokio::task::JoinSet;
 
 use crate::held;
+use crate::intake::Fate;
+use crate::ledger::End;
 use crate::notes::Change;
 use crate::shared::{Shared, now_ms};
 use crate::wills;
@@ -60,7 +63,28 @@ pub(crate) fn gauges(shared: &Shared) {
     metrics.held.set(shared.held.lock().len() as f64);
     metrics.replays.set(shared.replays.load(std::sync::atomic::Ordering::Relaxed) as f64);
     metrics.backlog.set(shared.totals.backlog.load(std::sync::atomic::Ordering::Relaxed) as f64);
+    ledger(shared);
     metrics.memory.set(shared.totals.memory.load(std::sync::atomic::Ordering::Relaxed) as f64);
+}
+
+/// What became of publishes and deliveries, by route. A count that was seen stays, also where a sum that is taken piece by piece misses
+/// what moves meanwhile.
+fn ledger(shared: &Shared) {
+    for (route, (book, published)) in shared.books_by_name() {
+        counter!("weft_ledger_in_total", "route" => route.clone()).absolute(published.came);
+        gauge!("weft_ledger_under_way", "route" => route.clone()).set(published.under_way() as f64);
+        for fate in Fate::ALL {
+            let ended =
+                counter!("weft_ledger_published_total", "route" => route.clone(), "how" => fate.as_str());
+            ended.absolute(published.of(fate));
+        }
+        gauge!("weft_ledger_queued", "route" => route.clone()).set(book.queued() as f64);
+        counter!("weft_ledger_owed_total", "route" => route.clone()).absolute(book.owed);
+        for end in End::ALL {
+            let ended = counter!("weft_ledger_ended_total", "route" => route.clone(), "how" => end.as_str());
+            ended.absolute(book.of(end));
+        }
+    }
 }
 
 /// Whole seconds of a session's life as a record holds it; `u64::MAX` is for ever.

@@ -169,6 +169,12 @@ fn describe() {
         "weft_core_unique_forgotten_total",
         "Publishes whose repeats are no longer known before their time, as core.unique_events is reached"
     );
+    describe_counter!("weft_ledger_in_total", "Publishes that were handed over, by route");
+    describe_counter!("weft_ledger_published_total", "Publishes that ended, by route and how");
+    describe_gauge!("weft_ledger_under_way", "Publishes of which nobody knows yet, by route");
+    describe_counter!("weft_ledger_owed_total", "Deliveries that were to be made, by route");
+    describe_counter!("weft_ledger_ended_total", "Deliveries that ended, by route and how");
+    describe_gauge!("weft_ledger_queued", "Deliveries that wait or are not acknowledged, by route");
     describe_gauge!("weft_core_backlog_events", "Numbered deliveries that wait or are not acknowledged");
     describe_gauge!("weft_core_memory_bytes", "Events held in memory for subscribers");
 }

@@ -10,6 +10,7 @@
 //! 0x04 until: u64 name: 16 bytes, 0x01 … or 0x03 …                   as those; repeats of the publish are known by that name until then
 //! 0x05 flags …                                                       as 0x01: not for shared subscriptions
 //! 0x06 ticket: u64 flags …                                           as 0x01: for one shared subscription, in the run that wrote it
+//! 0x07 route: u32, 0x01 …, 0x03 …, 0x04 … or 0x05 …                  as those; the route that the event went by, if there was one
 //! ```
 //!
 //! Events that come of one publish stand behind each other. They count once the last of them is there: a crash may have cut
@@ -32,6 +33,7 @@ use event::{ClientId, Guarantee, Select, TopicFilter};
 use serde::{Deserialize, Serialize};
 
 use crate::held::Until;
+use crate::ledger::{End, RouteId};
 use crate::replay::{ReplayId, Step};
 use crate::unique::Once;
 
@@ -40,6 +42,8 @@ const CHANGE: u8 = 2;
 const PART: u8 = 3;
 const APART: u8 = 5;
 const FED: u8 = 6;
+/// The kind of a note that begins with a route.
+pub(crate) const ROUTE: u8 = 7;
 
 const RETAIN: u8 = 1 << 2;
 const LIVE_DONE: u8 = 1 << 3;
@@ -141,6 +145,8 @@ pub(crate) enum Change {
     },
     /// An event that waited is to be published, or forgotten. `id`: as for [`Self::Held`], of the publish that said so.
     Decided { held: u64, commit: bool, id: Option<(u16, u64)> },
+    /// As [`Self::Acked`], of deliveries that ended otherwise.
+    Over { session: u64, sent: u64, ranges: Vec<(u64, u32)>, end: End },
 }
 
 /// A subscription to be.
@@ -190,16 +196,15 @@ pub(crate) struct Part {
 impl Part {
     /// The note of an event, as that of a part.
     pub(crate) fn mark(self, note: &[u8]) -> Bytes {
-        let (once, note) = Once::split(note);
-        let mut out = BytesMut::with_capacity(note.len() + 4);
+        let prefix = note.len() - split(note).2.len();
+        let (prefix, note) = note.split_at(prefix);
+        let mut out = BytesMut::with_capacity(prefix.len() + note.len() + 4);
+        out.put_slice(prefix);
         out.put_u8(PART);
         out.put_u16_le(self.place);
         out.put_u16_le(self.count);
         out.put_slice(note.get(1..).unwrap_or_default());
-        match once {
-            Some(once) => once.mark(&out),
-            None => out.freeze(),
-        }
+        out.freeze()
     }
 
     pub(crate) fn is_last(self) -> bool {
@@ -324,9 +329,9 @@ impl Change {
 }
 
 impl Note {
-    /// Reads a note, but for the name before it; `None` when it is from a newer version or damaged.
+    /// Reads a note, but for what is before it; `None` when it is from a newer version or damaged.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        match Once::split(bytes).1.split_first()? {
+        match split(bytes).2.split_first()? {
             (&EVENT, rest) => EventNote::decode(rest).map(Self::Event),
             (&CHANGE, rest) => postcard::from_bytes(rest).ok().map(Self::Change),
             (&PART, mut rest) => {
@@ -343,10 +348,28 @@ impl Note {
     }
 }
 
+/// What stands before the note of an event: its route, and its name if its repeats are to be known.
+pub(crate) fn prefixes(note: &[u8]) -> (RouteId, Option<Once>) {
+    let (route, once, _) = split(note);
+    (route, once)
+}
+
+fn split(note: &[u8]) -> (RouteId, Option<Once>, &[u8]) {
+    let (route, rest) = match note.split_first() {
+        Some((&ROUTE, rest)) => match rest.split_first_chunk() {
+            Some((route, rest)) => (RouteId(u32::from_le_bytes(*route)), rest),
+            None => (RouteId::NONE, note),
+        },
+        _ => (RouteId::NONE, note),
+    };
+    let (once, rest) = Once::split(rest);
+    (route, once, rest)
+}
+
 /// Numbers in rising order as first number and count.
-pub(crate) fn ranges(numbers: &[u64]) -> Vec<(u64, u32)> {
+pub(crate) fn ranges(numbers: impl IntoIterator<Item = u64>) -> Vec<(u64, u32)> {
     let mut ranges: Vec<(u64, u32)> = Vec::new();
-    for &number in numbers {
+    for number in numbers {
         match ranges.last_mut() {
             Some((first, count)) if *first + u64::from(*count) == number => *count += 1,
             _ => ranges.push((number, 1)),
@@ -385,7 +408,7 @@ mod tests {
 
     #[test]
     fn changes_read_back_and_nonsense_does_not() {
-        let change = Change::Acked { session: 3, sent: 9, ranges: ranges(&[1, 2, 3, 7, 9, 10]) };
+        let change = Change::Acked { session: 3, sent: 9, ranges: ranges([1, 2, 3, 7, 9, 10]) };
         assert_eq!(change, Change::Acked { session: 3, sent: 9, ranges: vec![(1, 3), (7, 1), (9, 2)] });
         assert_eq!(Note::decode(&change.encode()), Some(Note::Change(change)));
         for nonsense in

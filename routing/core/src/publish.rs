@@ -12,6 +12,8 @@ use event::{Durability, Event, Guarantee, Origin, Principal, Reject, RejectKind}
 use tokio::time::Instant;
 
 use crate::held::{self, Asked};
+use crate::intake::{self, Fate, Tally};
+use crate::ledger::RouteId;
 use crate::matching::{Matched, Matcher};
 use crate::notes::{EventNote, Part};
 use crate::rights::denied;
@@ -62,12 +64,16 @@ struct Sorted {
     /// What the embedded log has to remember once every store has its events of that place.
     after: Vec<(usize, Entry)>,
     refused: Vec<(usize, Reject)>,
+    /// What each publish is.
+    tally: Tally,
     claims: Claims,
     /// Items of one topic that follow each other, for its subscribers that need no log.
     run: Vec<Item>,
     run_of: Option<Arc<Matched>>,
     /// Publishes that are left of the batch.
     left: usize,
+    /// The last note, without its route and with it.
+    routed: Option<(RouteId, Bytes, Bytes)>,
     /// Readers that are behind with what was just put into their live lane.
     behind: Vec<Arc<Session>>,
 }
@@ -82,7 +88,10 @@ impl Publisher {
         batch: Vec<Publish>,
     ) -> Admission {
         if shared.is_stopping() {
-            return Admission::Admitted(Receipt::ready(Outcome::Refused(Reject::closed())));
+            let refused = Admission::Admitted(Receipt::ready(Outcome::Refused(Reject::closed())));
+            let mut tally = Tally::default();
+            batch.iter().for_each(|_| tally.push(RouteId::NONE, Fate::Closed));
+            return intake::counted(shared, tally, refused);
         }
         shared.metrics.events_in.increment(batch.len() as u64);
         let bytes: usize = batch.iter().map(|publish| publish.event.data().len()).sum();
@@ -91,8 +100,10 @@ impl Publisher {
         self.matcher.follow(&who.rights);
         let mut sorted = self.sort(shared, who, marks, batch);
         let (behind, claims) = (std::mem::take(&mut sorted.behind), std::mem::take(&mut sorted.claims));
+        let tally = std::mem::take(&mut sorted.tally);
         let admission = admit(shared, sorted);
         let admission = if claims.is_empty() { admission } else { unique::settle(shared, claims, admission) };
+        let admission = intake::counted(shared, tally, admission);
         if behind.is_empty() { admission } else { wait_for_readers(shared, behind, admission) }
     }
 
@@ -109,7 +120,7 @@ impl Publisher {
         for (place, publish) in batch.into_iter().enumerate() {
             let (matched, allowed) = self.matcher.find(shared, &who.rights, publish.event.topic());
             if !allowed && who.origin != Origin::Weft {
-                sorted.refused.push((place, denied("not allowed to publish to this topic")));
+                sorted.refuse(place, denied("not allowed to publish to this topic"));
                 continue;
             }
             sorted.left = count - place;
@@ -118,16 +129,24 @@ impl Publisher {
                 if marks.will.is_some() { Ok(Asked::Nothing) } else { held::asked(shared, &publish, marks) };
             match asked {
                 Ok(Asked::Nothing) => {}
-                Ok(Asked::Done) => continue,
+                Ok(Asked::Done) => {
+                    sorted.tally.push(RouteId::NONE, Fate::Repeated);
+                    continue;
+                }
                 Ok(Asked::Record(entry)) => {
+                    sorted.tally.push(RouteId::NONE, Fate::Held);
                     sorted.add_held(place, &publish, entry);
                     continue;
                 }
                 Err(reject) => {
-                    sorted.refused.push((place, reject));
+                    sorted.refuse(place, reject);
                     continue;
                 }
             }
+            let fate = match publish.guarantee {
+                Guarantee::AtMostOnce => Fate::Passed,
+                Guarantee::AtLeastOnce | Guarantee::ExactlyOnce => Fate::Kept,
+            };
             let one = match who.origin {
                 Origin::Client => matched.ways.only(),
                 Origin::Store | Origin::Node | Origin::Weft => {
@@ -135,6 +154,7 @@ impl Publisher {
                 }
             };
             if let Some(route) = one {
+                sorted.tally.push(route.id, fate);
                 match may_retain(shared, &publish) {
                     Ok(()) => sorted.add(shared, matched, place, publish, marks, route),
                     Err(reject) => sorted.refused.push((place, reject)),
@@ -154,10 +174,11 @@ impl Publisher {
             });
             match new {
                 Ok(Some((marks, legs))) => {
+                    sorted.tally.push(legs.first().map_or(RouteId::NONE, |leg| leg.route.id), fate);
                     self.add_legs(shared, &mut sorted, who, (place, &publish), marks, legs);
                 }
-                Ok(None) => {}
-                Err(reject) => sorted.refused.push((place, reject)),
+                Ok(None) => sorted.tally.push(RouteId::NONE, Fate::Repeated),
+                Err(reject) => sorted.refuse(place, reject),
             }
         }
         sorted.offer_live(shared);
@@ -239,6 +260,12 @@ impl Marks<'_> {
 }
 
 impl Sorted {
+    /// Refuses a publish that no route has taken.
+    fn refuse(&mut self, place: usize, reject: Reject) {
+        self.tally.push(RouteId::NONE, Fate::Denied);
+        self.refused.push((place, reject));
+    }
+
     /// Looks whether a publish is a repeat of one that is kept: then nothing more is to be done, and there are no marks; else
     /// its marks.
     ///
@@ -307,8 +334,8 @@ impl Sorted {
                 self.run_of = Some(matched);
             }
             let Publish { event, guarantee, retain, id: _ } = publish;
-            let apart = marks.apart;
-            self.run.push(Item { event, guarantee, retain, position: None, live_done: false, apart });
+            let (position, apart, route) = (None, marks.apart, route.id);
+            self.run.push(Item { event, guarantee, retain, position, live_done: false, apart, route });
         }
     }
 
@@ -321,11 +348,23 @@ impl Sorted {
         let answered = publish.guarantee != Guarantee::AtMostOnce || publish.retain;
         self.local.reserve_for(self.left);
         let note = if marks.apart { note.encode_apart() } else { marks.named(note.encode()) };
+        let note = self.routed(route.id, note);
         self.local.push(place, Entry { event: Some(publish.event.clone()), note });
         self.local.when_full = self.local.when_full.max(route.when_full);
         if answered {
             self.local.durability = self.local.durability.max(Some(route.durability(publish.guarantee)));
         }
+    }
+
+    /// The note with its route before it. Those of a batch are mostly the same.
+    fn routed(&mut self, route: RouteId, note: Bytes) -> Bytes {
+        let known = self.routed.as_ref().filter(|(of, plain, _)| *of == route && *plain == note);
+        if let Some((.., routed)) = known {
+            return routed.clone();
+        }
+        let routed = route.mark(note.clone());
+        self.routed = Some((route, note, routed.clone()));
+        routed
     }
 
     /// What waits, waits here, wherever it goes in the end.

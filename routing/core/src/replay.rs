@@ -26,6 +26,7 @@ use filter::EventView;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::ledger::RouteId;
 use crate::notes::{Assignment, Note, Wish};
 use crate::select::Selection;
 use crate::session::Session;
@@ -362,6 +363,7 @@ impl Shared {
             for Assignment { position, guarantee, retain } in &list {
                 let mut slot = Slot::new(*position, *guarantee, *retain, SlotState::Open);
                 slot.ids.clone_from(&ids);
+                slot.route = RouteId::REPLAY;
                 let event = state.event_at_hand(*position);
                 bytes += event.as_ref().map_or(0, |event| event.data().len());
                 let kept = mailbox.push_slot(slot, event.as_ref(), &self.options, &self.totals);
@@ -377,7 +379,7 @@ impl Shared {
             self.keep_replays(session, |other| !std::ptr::eq(other, &**replay));
             for (filter, options) in wanted {
                 let selection = session.state.lock().subscriptions.selection(&filter).cloned();
-                self.plant(session, &filter, options, selection);
+                self.plant(session, &filter, options, selection, step.up_to);
             }
             tracing::debug!(client_id = %session.client, up_to = step.up_to.0, "a replay met the present");
         }
@@ -416,6 +418,7 @@ mod tests {
             position: Some(Position(position)),
             live_done: false,
             apart: false,
+            route: RouteId::NONE,
         }
     }
 

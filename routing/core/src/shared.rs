@@ -17,6 +17,8 @@ use crate::breaker::Remote;
 use crate::feed::Feeds;
 use crate::group::Group;
 use crate::held::{self, Held};
+use crate::intake::Intake;
+use crate::ledger::{Ledger, RouteId};
 use crate::metrics::Metrics;
 use crate::notes::Wish;
 use crate::replay::Replay;
@@ -108,6 +110,10 @@ pub(crate) struct Shared {
     pub(crate) held_changed: Notify,
     /// Publishes whose repeats are known.
     pub(crate) unique: Mutex<Unique>,
+    /// The books of what is over.
+    pub(crate) ledger: Mutex<Ledger>,
+    /// What became of publishes.
+    pub(crate) intake: Intake,
     pub(crate) stopping: AtomicBool,
     pub(crate) metrics: Metrics,
 }
@@ -172,7 +178,7 @@ impl Shared {
                 self.start_replay(session, filter, *options, selection.clone(), *start, as_of);
                 continue;
             }
-            self.plant(session, filter, *options, selection.clone());
+            self.plant(session, filter, *options, selection.clone(), as_of);
             let selection = selection.as_deref();
             match options.retained {
                 // A shared subscription gets no retained events (MQTT 5 §4.8.2).
@@ -215,25 +221,26 @@ impl Shared {
         let passes = |event: &Event| selection.is_none_or(|selection| selection.passes_event(event));
         let ids: Option<Arc<[u32]>> = (options.id != 0).then(|| Arc::from([options.id]));
         let dropped = session.fill(|mailbox| {
-            let mut dropped = 0;
+            let (mut dropped, route) = (0, RouteId::RETAINED);
             retained.matches(filter, &mut |kept: &Kept| {
                 if kept.event.is_expired(now_ms) || !passes(&kept.event) {
                     return;
                 }
                 let guarantee = kept.guarantee.min(options.guarantee);
                 let sent = if guarantee == Guarantee::AtMostOnce && !session.keep_all {
-                    mailbox.push_live(&kept.event, true, ids.clone(), &self.options, &self.totals)
+                    mailbox.push_live(&kept.event, true, ids.clone(), route, &self.options, &self.totals)
                 } else {
                     let guarantee = guarantee.max(Guarantee::AtLeastOnce);
                     let mut slot = Slot::new(kept.position, guarantee, true, SlotState::Open);
                     slot.ids.clone_from(&ids);
+                    slot.route = route;
                     mailbox.push_slot(slot, Some(&kept.event), &self.options, &self.totals)
                 };
                 dropped += u64::from(!sent);
             });
             self.system.read().matches(filter, &mut |event| {
                 if !session.keep_all && passes(event) {
-                    mailbox.push_live(event, true, ids.clone(), &self.options, &self.totals);
+                    mailbox.push_live(event, true, ids.clone(), RouteId::SYSTEM, &self.options, &self.totals);
                 }
             });
             dropped
@@ -251,7 +258,7 @@ impl Shared {
         options: SubscribeOptions,
         selection: Option<Arc<Selection>>,
     ) {
-        self.plant(session, &filter, options, selection.clone());
+        self.plant(session, &filter, options, selection.clone(), Position(0));
         session.state.lock().subscriptions.insert(&filter, options, selection);
     }
 
@@ -264,7 +271,8 @@ impl Shared {
         for (filter, _) in subscriptions.iter() {
             self.uproot(session, filter);
         }
-        session.mailbox.lock().clear(&self.totals);
+        let books = session.mailbox.lock().clear(&self.totals);
+        self.ledger.lock().over(&books, session.kept());
     }
 
     /// Whether a retained event of this weight may be added.

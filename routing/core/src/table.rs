@@ -1,6 +1,7 @@
 //! The route table: which events come of a published one, which store keeps each, and what has to be true before it is
 //! answered. Compiled once, replaced whole, never edited.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use event::store::WhenFull;
@@ -8,6 +9,7 @@ use event::{Durability, Event, Guarantee, Protocol, Reject, TopicFilter, TopicNa
 use filter::{EventView, Filter, Verdict};
 use smallvec::SmallVec;
 
+use crate::ledger::RouteId;
 use crate::metrics::Metrics;
 use crate::trie::Trie;
 
@@ -21,6 +23,8 @@ use target::{Recipe, Unmade};
 /// Where an event goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
+    /// The rule that says so.
+    pub(crate) id: RouteId,
     /// Index of a remote store; `None`: the embedded log.
     pub(crate) remote: Option<usize>,
     durability: Durability,
@@ -29,7 +33,8 @@ pub(crate) struct Route {
 
 impl Route {
     /// Where what no rule matches goes.
-    const DEFAULT: Self = Self { remote: None, durability: Durability::Synced, when_full: WhenFull::Refuse };
+    const DEFAULT: Self =
+        Self { id: RouteId::NONE, remote: None, durability: Durability::Synced, when_full: WhenFull::Refuse };
 
     /// What has to be true before a publish with this guarantee is answered. One that is not answered waits for nothing.
     pub(crate) fn durability(&self, guarantee: Guarantee) -> Durability {
@@ -123,8 +128,9 @@ impl Ways {
         let view = EventView::new(event);
         let mut rules =
             self.rules.iter().filter(|rule| !rule.copy && rule.takes(&view, Came::default(), metrics));
-        let when_full = rules.next().map_or(self.last.when_full, |rule| rule.when_full);
-        Route { when_full, ..Route::DEFAULT }
+        let Route { id, when_full, .. } = self.last;
+        let (id, when_full) = rules.next().map_or((id, when_full), |rule| (rule.id, rule.when_full));
+        Route { id, when_full, ..Route::DEFAULT }
     }
 }
 
@@ -150,6 +156,7 @@ pub(crate) struct RouteTable {
 
 #[derive(Debug)]
 struct Rule {
+    id: RouteId,
     topic: TopicFilter,
     filter: Option<Filter>,
     listener: Option<String>,
@@ -201,9 +208,16 @@ impl RouteTable {
     /// Compiles rules over the remote stores of these names.
     pub(crate) fn compile(rules: &[RouteOptions], remotes: &[String]) -> Result<Self, String> {
         let mut table = Self { rules: Vec::with_capacity(rules.len()), by_topic: Trie::default() };
+        let mut names: BTreeMap<RouteId, &str> = BTreeMap::new();
         for (place, options) in rules.iter().enumerate() {
             let rule =
                 compile(options, remotes).map_err(|reason| format!("route {}: {reason}", options.topic))?;
+            let name = options.name();
+            if let Some(other) = names.insert(rule.id, name).filter(|other| *other != name) {
+                return Err(format!(
+                    "routes {other:?} and {name:?} have the same digest; give one another name"
+                ));
+            }
             table.by_topic.insert(&rule.topic, place as u64, ());
             table.rules.push(Arc::new(rule));
         }
@@ -238,13 +252,14 @@ impl RouteTable {
 
 fn compile(options: &RouteOptions, remotes: &[String]) -> Result<Rule, String> {
     options.check().map_err(|mistake| mistake.to_string())?;
+    let id = RouteId::of(options.name());
     let route = |store: &str, durability, when_full| {
         if store == EMBEDDED {
-            return Ok(Route { remote: None, durability, when_full });
+            return Ok(Route { id, remote: None, durability, when_full });
         }
         let remote = remotes.iter().position(|name| *name == store);
         let remote = remote.ok_or_else(|| no_store(store, remotes))?;
-        Ok::<_, String>(Route { remote: Some(remote), durability: Durability::Remote, when_full })
+        Ok::<_, String>(Route { id, remote: Some(remote), durability: Durability::Remote, when_full })
     };
     let mut targets = Vec::new();
     for target in &options.to {
@@ -258,7 +273,7 @@ fn compile(options: &RouteOptions, remotes: &[String]) -> Result<Rule, String> {
     }
     let filter = options.filter.as_ref().map(RouteFilter::compile).transpose()?;
     let RouteOptions { topic, listener, protocol, copy, unique_s, when_full, .. } = options.clone();
-    Ok(Rule { topic, filter, listener, protocol, copy, unique_s, when_full, targets })
+    Ok(Rule { id, topic, filter, listener, protocol, copy, unique_s, when_full, targets })
 }
 
 fn no_store(store: &str, remotes: &[String]) -> String {

@@ -252,6 +252,7 @@ fn each_event_of_a_group_ends_with_one_member() {
         let mut world = World::new(seed).await;
         for _ in 0..steps {
             world.step().await;
+            world.core.check_ledger().unwrap();
         }
         world.finish().await;
     });

@@ -199,6 +199,7 @@ fn a_replay_has_no_gap_no_repeat_and_the_order_of_the_log() {
         let mut world = World::new(seed).await;
         for _ in 0..steps {
             world.step().await;
+            world.core.check_ledger().unwrap();
         }
         world.finish().await;
     });

@@ -7,6 +7,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use event::admin::Admin as _;
 use event::hub::{Attached, Close, Publish, SubscribeOptions};
 use event::testing::{Chance, MemoryStore};
 use event::{ByteLimit, Guarantee};
@@ -149,6 +150,24 @@ impl World {
         self.core = start(&self.store, tight()).await.0;
     }
 
+    /// What the ledger says after each step, also after a crash.
+    fn check_ledger(&self) {
+        self.core.check_ledger().unwrap();
+        let owed: usize = self.subscribers.iter().map(|subscriber| subscriber.owed.len()).sum();
+        let ledger = self.core.ledger();
+        let book = ledger.iter().find(|view| view.route == "(none)");
+        assert_eq!(book.map_or(0, |book| book.owed), owed as u64, "{ledger:?}");
+        let ended = book.map_or(0, |book| book.ends.iter().map(|(_, count)| count).sum());
+        let acked = book.map_or(0, |book| book.ends.iter().find(|(how, _)| *how == "acked").unwrap().1);
+        assert_eq!(acked, ended, "{ledger:?}");
+        // All that came is kept. What came since the last checkpoint is forgotten with a crash.
+        let came = book.map_or(0, |book| book.came);
+        let kept = book.map_or(0, |book| book.fates.iter().find(|(how, _)| *how == "kept").unwrap().1);
+        let known =
+            kept + book.map_or(0, |book| book.fates.iter().find(|(how, _)| *how == "unanswered").unwrap().1);
+        assert!(came == known && came <= self.published as u64, "{ledger:?}");
+    }
+
     async fn finish(&mut self) {
         for at in 0..self.subscribers.len() {
             self.join(at).await;
@@ -169,6 +188,7 @@ fn nothing_is_lost_doubled_or_reordered() {
         let mut world = World::new(seed).await;
         for _ in 0..steps {
             world.step().await;
+            world.check_ledger();
         }
         world.finish().await;
     });

@@ -34,6 +34,29 @@ pub trait Admin: Send + Sync {
 
     /// Forgets the retained events of these topics; resolves when that is kept.
     fn forget(&self, topics: Vec<TopicName>) -> Pending<()>;
+
+    /// What became of all deliveries, for each route that had any, in the order of their names.
+    fn ledger(&self) -> Vec<LedgerView>;
+}
+
+/// What became of the publishes of one route, and of its deliveries, since the data folder was made. For the publishes
+/// `came = under_way + the sum of all fates`, for the deliveries `owed = queued + the sum of all ends`, as long as nothing moves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerView {
+    /// The name of the route. Deliveries of no route stand under a name in parentheses.
+    pub route: String,
+    /// Publishes that were handed over.
+    pub came: u64,
+    /// Those of which nobody knows yet.
+    pub under_way: u64,
+    /// How many came to which end, by the names of the ends.
+    pub fates: Vec<(&'static str, u64)>,
+    /// Deliveries that were to be made: one for each subscriber that an event was for.
+    pub owed: u64,
+    /// Those that wait, or were sent and are not acknowledged.
+    pub queued: u64,
+    /// How many ended in which way, by the names of the ways.
+    pub ends: Vec<(&'static str, u64)>,
 }
 
 /// A session, as it is now.

@@ -70,6 +70,12 @@ pub trait Link: Send {
     /// These numbered deliveries are done: PUBACK, PUBCOMP, or the protocol's like. Unknown numbers are ignored.
     fn ack(&mut self, numbers: &[u64]);
 
+    /// As [`Self::ack`], of deliveries that the subscriber could not take and of which a dead letter is kept: they are counted
+    /// as such.
+    fn dead_lettered(&mut self, numbers: &[u64]) {
+        self.ack(numbers);
+    }
+
     /// A part of what this connection sent is lost: offers numbered deliveries that are neither acked nor received once more,
     /// from the oldest on.
     fn rewind(&mut self);
@@ -242,6 +248,20 @@ impl Receipt {
     /// A receipt that is resolved already.
     pub fn ready(outcome: Outcome) -> Self {
         Self(ReceiptState::Ready(Some(outcome)))
+    }
+
+    /// The same, and `watch` sees what it says: at once, if that is known.
+    #[must_use]
+    pub fn watched(self, watch: impl FnOnce(&Outcome) + Send + 'static) -> Self {
+        if let ReceiptState::Ready(Some(outcome)) = &self.0 {
+            watch(outcome);
+            return self;
+        }
+        Self::joined(async move {
+            let outcome = self.await;
+            watch(&outcome);
+            outcome
+        })
     }
 
     /// A receipt that resolves with `future`.

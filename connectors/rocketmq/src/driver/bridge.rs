@@ -181,7 +181,7 @@ impl Outlet {
             }
             tokio::select! {
                 biased;
-                Some(ticket) = work.burials.next() => link.ack(work.done(&ticket).as_slice()),
+                Some(ticket) = work.burials.next() => link.dead_lettered(work.done(&ticket).as_slice()),
                 done = work.sender.progress() => self.settle(&mut work, link.as_mut(), done),
                 () = drained(drain) => break,
                 () = sleep(debt.unwrap_or_default()), if debt.is_some() => {}
@@ -212,7 +212,7 @@ impl Outlet {
         let finish = async {
             while !(work.sender.is_empty() && work.burials.is_empty()) {
                 tokio::select! {
-                    Some(ticket) = work.burials.next() => link.ack(work.done(&ticket).as_slice()),
+                    Some(ticket) = work.burials.next() => link.dead_lettered(work.done(&ticket).as_slice()),
                     done = work.sender.progress() => self.settle(work, link, done),
                 }
             }

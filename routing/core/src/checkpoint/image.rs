@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::group::GroupImage;
 use crate::held::{self, Until};
+use crate::intake::Published;
 use crate::keeper;
+use crate::ledger::{Books, RouteId};
 use crate::replay::ReplayImage;
 use crate::session::Session;
 use crate::session::slot::{Slot, SlotState};
@@ -19,8 +21,9 @@ use crate::unique::Once;
 use crate::wills::Standing;
 
 /// The version of the format that this code writes.
-pub(super) const VERSION: u16 = 8;
-/// The oldest that it reads. Version 7 is the same without [`Part::Unique`], 6 without [`Part::Held`] as well, 5 without [`Part::Selects`] as well.
+pub(super) const VERSION: u16 = 9;
+/// The oldest that it reads. Version 8 is the same without [`Part::Books`], [`Part::Ledger`] and [`Part::Intake`], 7 without [`Part::Unique`] as
+/// well, 6 without [`Part::Held`] as well, 5 without [`Part::Selects`] as well.
 pub(super) const OLDEST: u16 = 5;
 
 #[derive(Serialize, Deserialize)]
@@ -46,6 +49,19 @@ pub(super) enum Part {
     Held(Vec<HeldImage>),
     /// Publishes whose repeats are known.
     Unique(Vec<Once>),
+    /// The books of the session or the shared subscription that follows, and the routes of what waits there: of so many, one
+    /// after the other.
+    Books {
+        books: Books,
+        routes: Vec<(RouteId, u32)>,
+    },
+    /// The books of all that is over or leaves no records, and the names of routes.
+    Ledger {
+        books: Books,
+        names: Vec<(RouteId, String)>,
+    },
+    /// What became of publishes.
+    Intake(Vec<(RouteId, Published)>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,6 +82,11 @@ pub(super) struct SessionImage {
     /// A part of its own, before this one.
     #[serde(skip)]
     pub(super) selects: Vec<(TopicFilter, Select)>,
+    /// With the routes of its slots in a part of its own, before this one.
+    #[serde(skip)]
+    pub(super) books: Books,
+    #[serde(skip)]
+    pub(super) routes: Vec<RouteId>,
 }
 
 /// The log holds the event.
@@ -110,12 +131,13 @@ pub(super) fn session(session: &Session, as_of: Position) -> (SessionImage, Opti
     let state = session.state.lock();
     let mailbox = session.mailbox.lock();
     let (first, sent, slots) = mailbox.image();
-    let (mut lowest, mut before) = (None, Position(0));
+    let (mut lowest, mut before, mut routes) = (None, Position(0), Vec::new());
     let slots = slots
         .map(|slot| {
             if slot.state == SlotState::Open {
                 lowest = Some(lowest.map_or(slot.position, |lowest: Position| lowest.min(slot.position)));
             }
+            routes.push(slot.route);
             SlotImage::new(&slot, std::mem::replace(&mut before, slot.position))
         })
         .collect();
@@ -141,6 +163,8 @@ pub(super) fn session(session: &Session, as_of: Position) -> (SessionImage, Opti
             .selections()
             .map(|(filter, selection)| (filter.clone(), selection.select().clone()))
             .collect(),
+        books: mailbox.books.clone(),
+        routes,
     };
     (image, lowest)
 }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::image::{Head, HeldImage, OLDEST, Part, SessionImage, SlotImage, VERSION, WillImage};
 use crate::held;
 use crate::keeper;
+use crate::ledger::{Books, RouteId};
 use crate::session::Session;
 use crate::session::slot::{Slot, SlotState};
 use crate::shared::Shared;
@@ -54,13 +55,14 @@ pub(crate) async fn restore(
     let mut told = Told::default();
     let (mut retained, mut wills) = (Vec::new(), Vec::new());
     let (mut related, mut groups) = (Vec::new(), Vec::new());
-    let mut selects = Vec::new();
+    let (mut selects, mut books, mut routes) = (Vec::new(), Books::default(), Vec::new());
     while !bytes.is_empty() {
         match next(&mut bytes)? {
             Part::Retained(list) => retained.extend(list),
             Part::Selects(list) => selects = list,
             Part::Session(mut image) => {
                 image.selects = std::mem::take(&mut selects);
+                (image.books, image.routes) = (std::mem::take(&mut books), std::mem::take(&mut routes));
                 told.add(image.key, image.as_of);
                 let has_shared = image.slots.iter().any(|slot| slot.group.is_some());
                 let (session, queue) = restore_session(shared, image);
@@ -70,10 +72,20 @@ pub(crate) async fn restore(
                     restore_queue(shared, &session, queue);
                 }
             }
-            Part::Group { as_of, image } => groups.push((as_of, image)),
+            Part::Group { as_of, mut image } => {
+                (image.books, image.routes) = (std::mem::take(&mut books), std::mem::take(&mut routes));
+                groups.push((as_of, image));
+            }
             Part::Wills(list) => wills.extend(list),
             Part::Held(list) => list.into_iter().for_each(|image| restore_held(shared, image)),
             Part::Unique(list) => list.into_iter().for_each(|once| shared.known(once)),
+            Part::Books { books: of, routes: runs } => {
+                books = of;
+                let run = |(route, count): (RouteId, u32)| std::iter::repeat_n(route, count as usize);
+                routes = runs.into_iter().flat_map(run).collect();
+            }
+            Part::Intake(all) => shared.intake.restore(all),
+            Part::Ledger { books, names } => shared.ledger.lock().restore(&books, names),
         }
     }
     // Now each group is there, and then what its members have of it.
@@ -143,15 +155,21 @@ fn restore_held(shared: &Shared, image: HeldImage) {
     shared.hold(held, held::Standing::new(client, (guarantee, retain), until, position, weight));
 }
 
-/// What waits for a session: the number of the first slot, the numbers that may have been sent, the slots.
-type QueueImage = (u64, u64, Vec<SlotImage>);
+/// What waits for a session: the number of the first slot, the numbers that may have been sent, the slots with their routes,
+/// the books.
+type QueueImage = (u64, u64, Vec<(SlotImage, RouteId)>, Books);
 
 fn restore_session(shared: &Shared, image: SessionImage) -> (Arc<Session>, QueueImage) {
     let session = Arc::new(Session::new(image.key, image.client, true, image.keep_all));
+    session.begins(Position(0));
     {
         let mut registry = shared.registry.lock();
         let older = [registry.key(image.key), registry.client(&session.client)];
         for older in older.map(|older| older.cloned()).into_iter().flatten() {
+            if older.key == image.key {
+                // Taken twice: the later books go on.
+                older.mailbox.lock().books = Books::default();
+            }
             shared.end(&mut registry, &older);
         }
         registry.insert(Arc::clone(&session));
@@ -170,15 +188,17 @@ fn restore_session(shared: &Shared, image: SessionImage) -> (Arc<Session>, Queue
     for replay in image.replays {
         shared.restore_replay(&session, replay);
     }
-    (session, (image.first, image.sent, image.slots))
+    let routes = image.routes.into_iter().chain(std::iter::repeat(RouteId::NONE));
+    let slots = image.slots.into_iter().zip(routes).collect();
+    (session, (image.first, image.sent, slots, image.books))
 }
 
-fn restore_queue(shared: &Shared, session: &Session, (first, sent, slots): QueueImage) {
+fn restore_queue(shared: &Shared, session: &Session, (first, sent, slots, books): QueueImage) {
     let mut position = Position(0);
-    let slots = slots.into_iter().map(|slot| {
+    let slots = slots.into_iter().map(|(slot, route)| {
         position.0 = position.0.wrapping_add_signed(slot.step);
         let mut restored = Slot::new(position, slot.guarantee, slot.retain, slot.state);
-        restored.weight = slot.weight;
+        (restored.weight, restored.route) = (slot.weight, route);
         restored.ids = (!slot.ids.is_empty()).then(|| Arc::from(slot.ids));
         restored.group = slot.group.and_then(|filter| shared.group(&filter));
         if let Some(group) = restored.group.as_ref().filter(|_| slot.state != SlotState::Done) {
@@ -186,5 +206,5 @@ fn restore_queue(shared: &Shared, session: &Session, (first, sent, slots): Queue
         }
         restored
     });
-    session.mailbox.lock().restore(first, sent, slots, &shared.totals);
+    session.mailbox.lock().restore(first, sent, slots, books, &shared.totals);
 }

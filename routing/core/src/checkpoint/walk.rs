@@ -13,6 +13,7 @@ use parking_lot::MutexGuard;
 use serde::Serialize;
 
 use super::image::{self, Head, HeldImage, Part, VERSION, WillImage};
+use crate::ledger::{Books, End, RouteId};
 use crate::shared::Shared;
 use crate::unique::Once;
 
@@ -29,6 +30,8 @@ pub(super) struct Walk {
     pub(super) bytes: Vec<u8>,
     /// Sessions that have to do with shared subscriptions.
     related: BTreeSet<u64>,
+    /// Its number in the ledger.
+    number: u64,
 }
 
 /// What comes next, and behind what.
@@ -39,12 +42,16 @@ enum Next {
     Wills(u64),
     Held(u64),
     Unique(Option<Once>),
+    Ledger,
     Nothing,
 }
 
 impl Walk {
     pub(super) fn new(shared: &Shared) -> Self {
-        let from = *shared.dispatched.lock();
+        let (from, number) = {
+            let dispatched = shared.dispatched.lock();
+            (*dispatched, shared.ledger.lock().begin(*dispatched))
+        };
         let head = Head { version: VERSION, stamp: shared.stamps.clone().take() };
         let mut walk = Self {
             next: Next::Retained(None),
@@ -53,6 +60,7 @@ impl Walk {
             state: from,
             bytes: Vec::new(),
             related: BTreeSet::new(),
+            number,
         };
         walk.add(&head);
         walk
@@ -67,6 +75,7 @@ impl Walk {
             Next::Wills(after) => self.wills(shared, after, most),
             Next::Held(after) => self.held(shared, after, most),
             Next::Unique(after) => self.unique(shared, after, most),
+            Next::Ledger => self.ledger(shared),
             Next::Nothing => return false,
         };
         true
@@ -106,6 +115,9 @@ impl Walk {
             if session.durable {
                 let (image, lowest) = image::session(session, *dispatched);
                 taken += image.slots.len();
+                if !image.is_shared() {
+                    session.taken(self.number);
+                }
                 images.push((image, lowest));
             }
         }
@@ -130,15 +142,17 @@ impl Walk {
         let mut related = std::mem::take(&mut self.related);
         groups.values().for_each(|group| related.extend(group.related()));
         let sessions = related.iter().filter_map(|key| registry.key(*key));
+        let sessions = sessions.inspect(|session| session.taken(self.number));
         let sessions: Vec<_> = sessions.map(|session| image::session(session, as_of)).collect();
         let fed = groups.values().filter_map(|group| group.lowest_fed());
         self.waiting = fed.fold(self.waiting, Position::min);
-        let groups: Vec<_> = groups.values().filter_map(|group| group.image()).collect();
+        let groups: Vec<_> = groups.values().filter_map(|group| group.image(self.number)).collect();
         drop((registry, dispatched));
         for (image, lowest) in sessions {
             self.add_session(image, lowest);
         }
-        for image in groups {
+        for mut image in groups {
+            self.add_books(&mut image.books, &image.routes);
             self.waiting = image.lowest().map_or(self.waiting, |lowest| self.waiting.min(lowest));
             self.add(&Part::Group { as_of, image });
         }
@@ -182,12 +196,47 @@ impl Walk {
         if !list.is_empty() {
             self.add(&Part::Unique(list));
         }
-        last.map_or(Next::Nothing, |last| Next::Unique(Some(last)))
+        last.map_or(Next::Ledger, |last| Next::Unique(Some(last)))
+    }
+
+    /// The books of all that is not taken, and that replay does not bring back: what waits there ends if Weft goes down.
+    fn ledger(&mut self, shared: &Shared) -> Next {
+        let sessions: Vec<_> = shared.registry.lock().sessions().cloned().collect();
+        let groups: Vec<_> = shared.groups.lock().values().cloned().collect();
+        let mut lost = Books::default();
+        for session in sessions.iter().filter(|session| !session.durable) {
+            lost.add(&session.mailbox.lock().books_if_lost());
+        }
+        for (mut books, kept) in groups.iter().map(|group| group.books()) {
+            if kept.walk != self.number && kept.since <= Some(self.from) {
+                books.end_all(End::Left);
+                lost.add(&books);
+            }
+        }
+        let mut ledger = shared.ledger.lock();
+        let mut books = ledger.image();
+        books.add(&lost);
+        let names = ledger.names().iter().map(|(id, name)| (*id, name.clone())).collect();
+        drop(ledger);
+        self.add(&Part::Ledger { books, names });
+        self.add(&Part::Intake(shared.intake.image()));
+        Next::Nothing
+    }
+
+    fn add_books(&mut self, books: &mut Books, routes: &[RouteId]) {
+        let books = std::mem::take(books);
+        let same = routes.chunk_by(|a, b| a == b);
+        let run = |same: &[RouteId]| Some((*same.first()?, u32::try_from(same.len()).ok()?));
+        let routes: Vec<_> = same.filter_map(run).collect();
+        if !books.is_empty() || !routes.is_empty() {
+            self.add(&Part::Books { books, routes });
+        }
     }
 
     /// A session that joined a shared subscription after it was taken is there twice: the later one counts.
     fn add_session(&mut self, mut image: image::SessionImage, lowest: Option<Position>) {
         self.waiting = lowest.map_or(self.waiting, |lowest| self.waiting.min(lowest));
+        self.add_books(&mut image.books, &image.routes);
         let selects = std::mem::take(&mut image.selects);
         if !selects.is_empty() {
             self.add(&Part::Selects(selects));

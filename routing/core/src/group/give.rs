@@ -8,6 +8,7 @@ use parking_lot::MutexGuard;
 
 use super::{Group, Out, State, Waiting};
 use crate::feed::Fed;
+use crate::ledger::End;
 use crate::notes::{Assignment, Change};
 use crate::session::Session;
 use crate::session::mailbox::{Item, Wanted};
@@ -26,14 +27,16 @@ impl Group {
             if !state.passes(item) {
                 continue;
             }
+            let Item { event, guarantee, retain, route, .. } = item;
+            state.books.owe(*route);
             if state.waiting.len() >= shared.options.queue_events as usize {
+                state.books.end(*route, End::QueueFull);
                 dropped += 1;
                 continue;
             }
-            let Item { event, guarantee, retain, .. } = item;
-            let key = state.picker.key_of(event);
-            let event = Some(event.clone());
-            let waiting = Waiting { guarantee: *guarantee, retain: *retain, key, event, fed: None };
+            let (key, event) = (state.picker.key_of(event), Some(event.clone()));
+            let (guarantee, retain, route) = (*guarantee, *retain, *route);
+            let waiting = Waiting { guarantee, retain, key, route, event, fed: None };
             state.wait(position, waiting, shared);
         }
         if dropped > 0 {
@@ -49,10 +52,11 @@ impl Group {
         if !state.passes(item) {
             return fed.done();
         }
-        let Item { event, guarantee, retain, .. } = item;
-        let key = state.picker.key_of(event);
-        let event = Some(event.clone());
-        let waiting = Waiting { guarantee: *guarantee, retain: *retain, key, event, fed: Some(fed) };
+        let Item { event, guarantee, retain, route, .. } = item;
+        let (key, event) = (state.picker.key_of(event), Some(event.clone()));
+        let (guarantee, retain, route) = (*guarantee, *retain, *route);
+        let waiting = Waiting { guarantee, retain, key, route, event, fed: Some(fed) };
+        state.books.owe(route);
         state.wait(position, waiting, shared);
         self.distribute(state, shared);
     }
@@ -107,7 +111,7 @@ impl Group {
                 }
             }
             for position in given_up {
-                state.unwait(position, shared);
+                state.give_back(position, shared);
             }
             for (at, positions) in shares.into_iter().enumerate().filter(|(_, share)| !share.is_empty()) {
                 let Some(member) = state.members.get(at) else { continue };
@@ -162,8 +166,10 @@ impl Group {
             for position in positions {
                 let Some(mut waiting) = state.unwait(position, shared) else { continue };
                 let event = waiting.event.take();
-                let slot = waiting.assignment(position, wanted).slot(self, wanted.ids.clone());
-                if mailbox.push_slot(slot, event.as_ref(), &shared.options, &shared.totals) {
+                let mut slot = waiting.assignment(position, wanted).slot(self, wanted.ids.clone());
+                slot.route = waiting.route;
+                if mailbox.try_push_slot(slot, event.as_ref(), &shared.options, &shared.totals) {
+                    state.books.pass_on(waiting.route);
                     let out = Out { session: session.key, durable: false, waiting, given: true };
                     state.out.insert(position, out);
                 } else {

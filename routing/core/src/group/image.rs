@@ -7,6 +7,7 @@ use event::{Guarantee, TopicFilter};
 use serde::{Deserialize, Serialize};
 
 use super::{Group, Out, Waiting};
+use crate::ledger::{Books, RouteId};
 use crate::session::slot::Slot;
 use crate::shared::Shared;
 
@@ -19,6 +20,12 @@ pub(crate) struct GroupImage {
     waiting: Vec<WaitingImage>,
     /// What durable members have, with what strategies that hash go by. What a remote store feeds is not there.
     keys: Vec<(Position, u64)>,
+    /// In a part of their own, before this one.
+    #[serde(skip)]
+    pub(crate) books: Books,
+    /// Of all in `waiting`; in that part as well.
+    #[serde(skip)]
+    pub(crate) routes: Vec<RouteId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,27 +69,34 @@ impl Group {
     }
 
     /// `None`: all its members end with their connections.
-    pub(crate) fn image(&self) -> Option<GroupImage> {
-        let state = self.state.lock();
+    pub(crate) fn image(&self, walk: u64) -> Option<GroupImage> {
+        let mut state = self.state.lock();
         if !state.is_durable() {
             return None;
         }
+        state.walk = walk;
         let (kept, out): (Vec<_>, Vec<_>) = state.out.iter().partition(|(_, out)| out.given && out.durable);
         let out = out.into_iter().map(|(position, out)| (position, &out.waiting));
         // What a remote store feeds, it brings again.
         let all = state.waiting.iter().chain(out).filter(|(_, waiting)| waiting.fed.is_none());
-        let mut waiting: Vec<WaitingImage> = all.map(WaitingImage::new).collect();
-        waiting.sort_unstable_by_key(|waiting| waiting.position);
+        let mut waiting: Vec<(Position, &Waiting)> = all.collect();
+        waiting.sort_unstable_by_key(|(position, _)| *position);
+        let routes = waiting.iter().map(|(_, waiting)| waiting.route).collect();
+        let waiting = waiting.into_iter().map(WaitingImage::new).collect();
         let kept = kept.into_iter().filter(|(_, out)| out.waiting.fed.is_none());
         let keys = kept.map(|(position, out)| (position, out.waiting.key)).collect();
-        Some(GroupImage { filter: self.filter.clone(), waiting, keys })
+        Some(GroupImage { filter: self.filter.clone(), waiting, keys, books: state.books.clone(), routes })
     }
 
     /// Takes up what a checkpoint holds, after what it holds of the members.
     pub(crate) fn restore(&self, image: GroupImage, shared: &Shared) {
         let mut state = self.state.lock();
-        for WaitingImage { position, guarantee, retain, key } in image.waiting {
-            state.wait(position, Waiting { guarantee, retain, key, event: None, fed: None }, shared);
+        state.books = image.books.settled();
+        let routes = image.routes.into_iter().chain(std::iter::repeat(RouteId::NONE));
+        for (image, route) in image.waiting.into_iter().zip(routes) {
+            let WaitingImage { position, guarantee, retain, key } = image;
+            state.books.owe(route);
+            state.wait(position, Waiting { guarantee, retain, key, route, event: None, fed: None }, shared);
         }
         let known: BTreeSet<Position> = image.keys.iter().map(|(position, _)| *position).collect();
         state.forget_out(|position| !known.contains(&position));
@@ -97,8 +111,8 @@ impl Group {
     /// Takes up a slot that a checkpoint holds for a member.
     pub(crate) fn restore_out(&self, session: u64, slot: &Slot) {
         let mut state = self.state.lock();
-        let waiting =
-            Waiting { guarantee: slot.guarantee, retain: slot.retain, key: 0, event: None, fed: None };
+        let &Slot { guarantee, retain, route, .. } = slot;
+        let waiting = Waiting { guarantee, retain, key: 0, route, event: None, fed: None };
         state.picker.count(session, waiting.key);
         state.out.insert(slot.position, Out { session, durable: true, waiting, given: true });
     }

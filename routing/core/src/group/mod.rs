@@ -19,6 +19,7 @@ mod pick;
 mod queue;
 mod shared;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -29,6 +30,7 @@ use parking_lot::Mutex;
 
 use crate::Options;
 use crate::feed::Fed;
+use crate::ledger::{Books, End, Kept, RouteId};
 use crate::notes::{Assignment, Change};
 use crate::select::Selection;
 use crate::session::Session;
@@ -49,6 +51,8 @@ pub(crate) struct Group {
     pub(crate) key: u64,
     /// `$share/name/filter`.
     pub(crate) filter: TopicFilter,
+    /// The record with which it began.
+    since: Position,
     state: Mutex<State>,
 }
 
@@ -63,6 +67,10 @@ struct State {
     waiting: Queue<Waiting>,
     /// What members have, or are about to get.
     out: Queue<Out>,
+    /// What it owes is what waits, and what is on its way to members.
+    books: Books,
+    /// The walk of a checkpoint that took it last.
+    walk: u64,
 }
 
 #[derive(Debug)]
@@ -78,6 +86,7 @@ struct Waiting {
     retain: bool,
     /// What strategies that hash go by.
     key: u64,
+    route: RouteId,
     /// Held only on its way to a member that takes it now; else it is read from the log.
     event: Option<Event>,
     /// A remote store brought it for this group, and is told when a member acknowledged it.
@@ -105,13 +114,14 @@ pub(crate) fn by_group(left: &[Left], mut each: impl FnMut(&Arc<Group>, &[Positi
 }
 
 impl Group {
-    pub(crate) fn new(key: u64, filter: TopicFilter, options: &Options) -> Self {
+    pub(crate) fn new(key: u64, filter: TopicFilter, since: Position, options: &Options) -> Self {
         let name = filter.share().unwrap_or_default();
         let shared = &options.shared;
         let picker = Picker::new(shared.strategy_of(name), shared.inflight.max(1), &shared.weights);
         let (waiting, out) = (Queue::default(), Queue::default());
-        let state = State { members: Vec::new(), selection: None, picker, waiting, out };
-        Self { key, filter, state: Mutex::new(state) }
+        let (members, books) = (Vec::new(), Books::default());
+        let state = State { members, selection: None, picker, waiting, out, books, walk: 0 };
+        Self { key, filter, since, state: Mutex::new(state) }
     }
 
     /// Whether a session that is about to join, or to join anew, has another filter than the members that are there. If
@@ -175,6 +185,38 @@ impl Group {
         empty
     }
 
+    /// The last member left it. Gives its books.
+    pub(crate) fn close(&self) -> (Books, Kept) {
+        let mut state = self.state.lock();
+        state.books.end_all(End::Left);
+        let on_their_way = state.out.iter().filter(|(_, out)| !out.given);
+        for position in on_their_way.map(|(position, _)| position).collect::<Vec<_>>() {
+            state.out.remove(position);
+        }
+        (std::mem::take(&mut state.books), self.kept(&state))
+    }
+
+    /// Its books, and which checkpoints know them.
+    pub(crate) fn books(&self) -> (Books, Kept) {
+        let state = self.state.lock();
+        (state.books.clone(), self.kept(&state))
+    }
+
+    /// How many deliveries of each route it holds, for no member yet.
+    pub(crate) fn held(&self) -> BTreeMap<RouteId, u64> {
+        let state = self.state.lock();
+        let on_their_way = state.out.iter().filter(|(_, out)| !out.given).map(|(_, out)| &out.waiting);
+        let mut held = BTreeMap::new();
+        for waiting in state.waiting.iter().map(|(_, waiting)| waiting).chain(on_their_way) {
+            *held.entry(waiting.route).or_default() += 1;
+        }
+        held
+    }
+
+    fn kept(&self, state: &State) -> Kept {
+        Kept { since: Some(self.since), walk: state.walk }
+    }
+
     /// A member came, or is away: only who is here gets anything.
     pub(crate) fn set_here(&self, session: u64, here: bool, shared: &Shared) {
         let mut state = self.state.lock();
@@ -183,7 +225,7 @@ impl Group {
             // Members at other nodes get it.
             let fed = state.waiting.iter().filter(|(_, waiting)| waiting.fed.is_some());
             for position in fed.map(|(position, _)| position).collect::<Vec<_>>() {
-                state.unwait(position, shared);
+                state.give_back(position, shared);
             }
         }
     }
@@ -218,7 +260,7 @@ impl Group {
     fn done(&self, state: &mut State, session: &Session, positions: &[Position], shared: &Shared) {
         let mut local = Vec::with_capacity(positions.len());
         for position in positions {
-            match state.take_back(*position, session.key).and_then(|waiting| waiting.fed) {
+            match state.take_back(*position, session.key).and_then(|out| out.waiting.fed) {
                 Some(fed) => fed.done(),
                 None => local.push(*position),
             }
@@ -234,21 +276,28 @@ impl Group {
     pub(crate) fn settled(&self, positions: &[Position], shared: &Shared) {
         let mut state = self.state.lock();
         for position in positions {
-            state.unwait(*position, shared);
+            if let Some(waiting) = state.unwait(*position, shared) {
+                state.books.end(waiting.route, End::Acked);
+            }
         }
     }
 
     /// The member gave these up: they wait for another one, in their old order. Call [`Self::give`] after it.
     pub(crate) fn put_back(&self, session: u64, positions: &[Position], shared: &Shared) {
         let mut state = self.state.lock();
-        if state.members.is_empty() {
-            return;
-        }
         for position in positions {
-            if let Some(waiting) = state.take_back(*position, session)
-                && (waiting.fed.is_none() || state.picker.is_anyone_here())
-            {
-                state.wait(*position, waiting, shared);
+            let Some(Out { waiting, given, .. }) = state.take_back(*position, session) else { continue };
+            let route = waiting.route;
+            if state.members.is_empty() {
+                shared.ledger.lock().left(route);
+                continue;
+            }
+            if given {
+                state.books.owe(route);
+            }
+            match waiting.fed.is_none() || state.picker.is_anyone_here() {
+                true => state.wait(*position, waiting, shared),
+                false => state.books.end(route, End::Returned),
             }
         }
     }
@@ -276,13 +325,16 @@ impl Group {
                 // At recovery: while Weft runs it was taken out when the record was appended.
                 waiting.event = None;
                 state.picker.count(session, waiting.key);
-                state.out.insert(position, Out { session, durable: true, waiting, given: true });
+                state.out.insert(position, Out { session, durable: true, waiting, given: false });
             }
-            let event = state.out.get_mut(position).and_then(|out| {
-                out.given = true;
-                out.waiting.event.take()
-            });
-            (assignment.slot(self, ids.clone()), event)
+            let mut slot = assignment.slot(self, ids.clone());
+            let Some(out) = state.out.get_mut(position) else { return (slot, None) };
+            let (event, route) = (out.waiting.event.take(), out.waiting.route);
+            slot.route = route;
+            if !std::mem::replace(&mut out.given, true) {
+                state.books.pass_on(route);
+            }
+            (slot, event)
         };
         list.iter().map(&mut slot).collect()
     }
@@ -309,10 +361,19 @@ impl State {
         Some(waiting)
     }
 
+    /// What waits here no more, as the remote store that fed it has it again.
+    fn give_back(&mut self, position: Position, shared: &Shared) {
+        if let Some(waiting) = self.unwait(position, shared) {
+            self.books.end(waiting.route, End::Returned);
+        }
+    }
+
     /// As [`Self::take_back`], but only what a remote store feeds; that is told that nobody has it.
     fn take_back_fed(&mut self, position: Position, session: u64) {
-        if self.out.get(position).is_some_and(|out| out.waiting.fed.is_some()) {
-            self.take_back(position, session);
+        if self.out.get(position).is_some_and(|out| out.waiting.fed.is_some())
+            && let Some(Out { waiting, .. }) = self.take_back(position, session)
+        {
+            self.books.end(waiting.route, End::Returned);
         }
     }
 
@@ -325,13 +386,13 @@ impl State {
     }
 
     /// Takes back what the member has, if it is the one that has it.
-    fn take_back(&mut self, position: Position, session: u64) -> Option<Waiting> {
+    fn take_back(&mut self, position: Position, session: u64) -> Option<Out> {
         if self.out.get_mut(position)?.session != session {
             return None;
         }
-        let Out { waiting, .. } = self.out.remove(position)?;
-        self.picker.uncount(session, waiting.key);
-        Some(waiting)
+        let out = self.out.remove(position)?;
+        self.picker.uncount(session, out.waiting.key);
+        Some(out)
     }
 }
 

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use event::hub::SubscribeOptions;
+use event::store::Position;
 use event::{Guarantee, Reject, RejectKind, TopicFilter};
 
 use super::{Group, by_group};
+use crate::ledger::End;
 use crate::notes::Change;
 use crate::select::Selection;
 use crate::session::Session;
-use crate::session::slot::{Left, Slot};
+use crate::session::slot::Slot;
 use crate::shared::{Selective, Shared, Subscription};
 
 /// A refusal for who has another filter than the members of a group.
@@ -27,13 +29,14 @@ impl Shared {
         self.groups.lock().get(filter).cloned()
     }
 
-    /// Puts a subscription where events find it.
+    /// Puts a subscription of the record at `as_of` where events find it.
     pub(crate) fn plant(
         &self,
         session: &Arc<Session>,
         filter: &TopicFilter,
         options: SubscribeOptions,
         selection: Option<Arc<Selection>>,
+        as_of: Position,
     ) {
         if filter.share().is_none() {
             let session_key = session.key;
@@ -49,7 +52,7 @@ impl Shared {
             let mut groups = self.groups.lock();
             let group = groups.entry(filter.detached()).or_insert_with_key(|filter| {
                 let key = self.next_group.fetch_add(1, Ordering::Relaxed);
-                let group = Arc::new(Group::new(key, filter.clone(), &self.options));
+                let group = Arc::new(Group::new(key, filter.clone(), as_of, &self.options));
                 self.trie.write().insert(filter, key, Subscription::Group(Arc::clone(&group)));
                 group
             });
@@ -95,6 +98,8 @@ impl Shared {
             if group.leave(session.key, self) {
                 groups.remove(filter);
                 self.trie.write().remove(filter, group.key);
+                let (books, kept) = group.close();
+                self.ledger.lock().over(&books, kept);
             }
             drop(groups);
             group.give(self);
@@ -153,7 +158,7 @@ impl Shared {
             return;
         }
         let mut left = Vec::new();
-        mailbox.ack(&numbers, &self.totals, &mut left);
+        mailbox.give_up(&numbers, &self.totals, &mut left);
         drop(mailbox);
         by_group(&left, |group, positions| {
             group.put_back(session.key, positions, self);
@@ -166,11 +171,15 @@ impl Shared {
         for group in self.groups_of(session) {
             group.set_here(session.key, false, self);
         }
-        let (free, bound): (Vec<_>, Vec<_>) =
-            session.mailbox.lock().all_shared().into_iter().partition(|(_, may)| *may);
-        let left = |list: Vec<(Left, bool)>| list.into_iter().map(|(left, _)| left).collect::<Vec<_>>();
-        by_group(&left(bound), |group, positions| group.forget(session, positions, self));
-        by_group(&left(free), |group, positions| {
+        let (mut free, mut bound) = (Vec::new(), Vec::new());
+        {
+            let mut mailbox = session.mailbox.lock();
+            let (others, own) = mailbox.all_shared();
+            mailbox.give_up(&others, &self.totals, &mut free);
+            mailbox.end(&own, End::Left, &self.totals, &mut bound);
+        }
+        by_group(&bound, |group, positions| group.forget(session, positions, self));
+        by_group(&free, |group, positions| {
             group.put_back(session.key, positions, self);
             group.give(self);
         });

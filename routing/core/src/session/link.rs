@@ -15,6 +15,7 @@ use super::walk::Walks;
 use super::{Reply, Session};
 use crate::group::by_group;
 use crate::keeper;
+use crate::ledger::End;
 use crate::notes::{Change, Wish, ranges};
 use crate::publish::{Marks, Publisher};
 use crate::rights;
@@ -36,8 +37,8 @@ pub(crate) struct SessionLink {
     loading: Option<Loading>,
     load: Vec<(u64, Position)>,
     walks: Walks,
-    /// Acks that have no record yet: the store had no room.
-    unrecorded: Vec<u64>,
+    /// What is over and has no record yet: the store had no room.
+    unrecorded: Vec<(u64, End)>,
     /// The client knows that it is connected.
     pub(crate) accepted: bool,
     ended: bool,
@@ -76,8 +77,18 @@ impl SessionLink {
     fn leave_out(&mut self, start: usize, taken: &mut Vec<Delivery>) {
         if self.revoked {
             let numbers = rights::leave_out(&self.session, &self.who.rights, taken, start);
-            self.ack(&numbers);
+            self.over(&numbers, End::Forbidden);
         }
+    }
+
+    /// The subscriber is done with these.
+    fn over(&mut self, numbers: &[u64], end: End) {
+        let mut left = Vec::new();
+        let over = self.session.mailbox.lock().end(numbers, end, &self.shared.totals, &mut left);
+        if end == End::Acked {
+            self.shared.metrics.acked.increment(over.len() as u64);
+        }
+        self.settled(&left, over.into_iter().map(|number| (number, end)).collect());
     }
 
     /// Starts to read what the mailbox asks for from the log.
@@ -126,7 +137,7 @@ impl SessionLink {
     }
 
     /// Tells groups that deliveries of theirs are done, and the log.
-    fn settled(&mut self, shared: &[Left], numbers: Vec<u64>) {
+    fn settled(&mut self, shared: &[Left], numbers: Vec<(u64, End)>) {
         by_group(shared, |group, positions| group.settle(&self.session, positions, &self.shared));
         if self.session.durable && !numbers.is_empty() {
             self.unrecorded.extend(numbers);
@@ -224,10 +235,19 @@ impl SessionLink {
         if self.unrecorded.is_empty() {
             return;
         }
-        let sent = self.session.mailbox.lock().sent();
-        let change = Change::Acked { session: self.session.key, sent, ranges: ranges(&self.unrecorded) };
-        if self.shared.append_unanswered(&change) {
-            self.unrecorded.clear();
+        let (session, sent) = (self.session.key, self.session.mailbox.lock().sent());
+        while let Some((_, end)) = self.unrecorded.first().copied() {
+            let same = self.unrecorded.iter().filter(|(_, of)| *of == end).map(|(number, _)| *number);
+            let ranges = ranges(same);
+            let change = if end == End::Acked {
+                Change::Acked { session, sent, ranges }
+            } else {
+                Change::Over { session, sent, ranges, end }
+            };
+            if !self.shared.append_unanswered(&change) {
+                return;
+            }
+            self.unrecorded.retain(|(_, of)| *of != end);
         }
     }
 }
@@ -347,10 +367,11 @@ impl Link for SessionLink {
     }
 
     fn ack(&mut self, numbers: &[u64]) {
-        let mut left = Vec::new();
-        let acked = self.session.mailbox.lock().ack(numbers, &self.shared.totals, &mut left);
-        self.shared.metrics.acked.increment(acked.len() as u64);
-        self.settled(&left, acked);
+        self.over(numbers, End::Acked);
+    }
+
+    fn dead_lettered(&mut self, numbers: &[u64]) {
+        self.over(numbers, End::DeadLettered);
     }
 
     fn rewind(&mut self) {

@@ -1,7 +1,7 @@
 //! A session's bounded outbox: a lane of live events, and a window of numbered ones. Sans-io.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
@@ -13,6 +13,7 @@ use event::{Event, Guarantee};
 use super::pace::Pace;
 use super::slot::{Left, Over, Queued, Slot, SlotState};
 use super::window::Window;
+use crate::ledger::{Books, End, RouteId};
 use crate::{Options, QueueFull};
 
 /// What all mailboxes hold together.
@@ -38,6 +39,8 @@ pub(crate) struct Item {
     pub(crate) live_done: bool,
     /// Members of shared subscriptions get it another way.
     pub(crate) apart: bool,
+    /// The way it went.
+    pub(crate) route: RouteId,
 }
 
 /// How one session wants the events of one topic: its subscriptions, taken together.
@@ -98,6 +101,8 @@ pub(crate) struct Mailbox {
     oldest: u64,
     /// Events that found no room.
     dropped: u64,
+    /// What became of all that was put in.
+    pub(crate) books: Books,
     /// How fast the reader empties the live lane.
     pub(crate) pace: Pace,
 }
@@ -107,6 +112,7 @@ struct Live {
     event: Event,
     retain: bool,
     ids: Option<Arc<[u32]>>,
+    route: RouteId,
 }
 
 /// What a mailbox holds, for people who look at it.
@@ -154,6 +160,7 @@ impl Mailbox {
             queued: Queued::default(),
             oldest: 0,
             dropped: 0,
+            books: Books::default(),
             pace: Pace::default(),
         }
     }
@@ -178,7 +185,7 @@ impl Mailbox {
                     let guarantee = guarantee.max(Guarantee::AtLeastOnce);
                     let ids = wanted.ids.clone();
                     let mut slot = Slot::new(position, guarantee, retain, SlotState::Open);
-                    slot.ids = ids;
+                    (slot.ids, slot.route) = (ids, item.route);
                     let kept = self.push_slot(slot, Some(&item.event), limits, totals);
                     offered.numbered += usize::from(kept);
                     offered.dropped_numbered += usize::from(!kept);
@@ -186,7 +193,8 @@ impl Mailbox {
                 // On its way past the log it reaches a session that keeps all by way of the log as well.
                 _ if self.keep_all || item.live_done || !self.attached => {}
                 _ => {
-                    let kept = self.push_live(&item.event, retain, wanted.ids.clone(), limits, totals);
+                    let ids = wanted.ids.clone();
+                    let kept = self.push_live(&item.event, retain, ids, item.route, limits, totals);
                     offered.live += usize::from(kept);
                     offered.dropped_live += usize::from(!kept);
                 }
@@ -201,18 +209,21 @@ impl Mailbox {
         event: &Event,
         retain: bool,
         ids: Option<Arc<[u32]>>,
+        route: RouteId,
         limits: &Options,
         totals: &Totals,
     ) -> bool {
         let weight = event.weight();
+        self.books.owe(route);
         let full = self.live_bytes + weight > limits.live_bytes.as_usize() && !self.live.is_empty();
         if full || totals.memory.load(Ordering::Relaxed) > limits.memory_bytes.as_usize() {
             self.dropped += 1;
+            self.books.end(route, End::SlowReader);
             return false;
         }
         self.live_bytes += weight;
         totals.memory.fetch_add(weight, Ordering::Relaxed);
-        self.live.push_back(Live { event: event.clone(), retain, ids });
+        self.live.push_back(Live { event: event.clone(), retain, ids, route });
         true
     }
 
@@ -235,6 +246,23 @@ impl Mailbox {
     /// Puts in a numbered delivery. It takes its number even if it is dropped (false): numbers follow from the log.
     pub(crate) fn push_slot(
         &mut self,
+        slot: Slot,
+        event: Option<&Event>,
+        limits: &Options,
+        totals: &Totals,
+    ) -> bool {
+        let route = slot.route;
+        let kept = self.try_push_slot(slot, event, limits, totals);
+        if !kept {
+            self.books.owe(route);
+            self.books.end(route, End::QueueFull);
+        }
+        kept
+    }
+
+    /// As [`Self::push_slot`], of one that still waits for somebody else if it finds no room here.
+    pub(crate) fn try_push_slot(
+        &mut self,
         mut slot: Slot,
         event: Option<&Event>,
         limits: &Options,
@@ -252,6 +280,7 @@ impl Mailbox {
                 self.closed.get_or_insert(Closed::QueueFull);
             }
         } else {
+            self.books.owe(slot.route);
             self.queued.add(slot.weight);
             self.hold(&mut slot, event, limits, totals);
         }
@@ -310,6 +339,7 @@ impl Mailbox {
                 continue;
             }
             slot.set_done(&mut self.queued);
+            self.books.end(slot.route, End::QueueFull);
             if let Some(event) = slot.event.take() {
                 self.cached -= event.weight();
                 totals.memory.fetch_sub(event.weight(), Ordering::Relaxed);
@@ -362,7 +392,9 @@ impl Mailbox {
                 let is_expired = event.is_expired(now_ms);
                 let acknowledged = slot.guarantee != Guarantee::AtMostOnce;
                 if is_expired || !acknowledged {
-                    slot.finish(number, &mut self.queued, over);
+                    let end = if is_expired { End::Expired } else { End::Sent };
+                    slot.finish(number, end, &mut self.queued, over);
+                    self.books.end(slot.route, end);
                 }
                 if is_expired {
                     expired += 1;
@@ -395,14 +427,16 @@ impl Mailbox {
         let mut expired = 0;
         let mut released = 0;
         while room.bytes > 0
-            && let Some(Live { event, retain, ids }) = self.live.pop_front()
+            && let Some(Live { event, retain, ids, route }) = self.live.pop_front()
         {
             let weight = event.weight();
             released += weight;
             if event.is_expired(now_ms) {
+                self.books.end(route, End::Expired);
                 expired += 1;
                 continue;
             }
+            self.books.end(route, End::Sent);
             room.bytes = room.bytes.saturating_sub(weight);
             out.push(Delivery {
                 event,
@@ -445,7 +479,8 @@ impl Mailbox {
                     slot.event = Some(event);
                 }
                 None => {
-                    slot.finish(number, &mut self.queued, over);
+                    slot.finish(number, End::RecordGone, &mut self.queued, over);
+                    self.books.end(slot.route, End::RecordGone);
                     lost += 1;
                 }
             }
@@ -455,13 +490,35 @@ impl Mailbox {
     }
 
     /// Marks deliveries done. Gives those that were open, for the record; `shared` gets those of shared subscriptions.
-    pub(crate) fn ack(&mut self, numbers: &[u64], totals: &Totals, shared: &mut Vec<Left>) -> Vec<u64> {
+    pub(crate) fn end(
+        &mut self,
+        numbers: &[u64],
+        end: End,
+        totals: &Totals,
+        shared: &mut Vec<Left>,
+    ) -> Vec<u64> {
+        self.done(numbers, totals, shared, |books, route| books.end(route, end))
+    }
+
+    /// Takes out deliveries that go on to others.
+    pub(crate) fn give_up(&mut self, numbers: &[u64], totals: &Totals, shared: &mut Vec<Left>) {
+        self.done(numbers, totals, shared, Books::pass_on);
+    }
+
+    fn done(
+        &mut self,
+        numbers: &[u64],
+        totals: &Totals,
+        shared: &mut Vec<Left>,
+        book: impl Fn(&mut Books, RouteId),
+    ) -> Vec<u64> {
         let mut known = Vec::with_capacity(numbers.len());
         for &number in numbers {
-            if self.mark(number, SlotState::Done) {
-                known.push(number);
-                shared.extend(self.left(number));
-            }
+            let Some(slot) = self.mark(number, SlotState::Done) else { continue };
+            let (route, left) = (slot.route, slot.left());
+            book(&mut self.books, route);
+            shared.extend(left);
+            known.push(number);
         }
         self.shift(totals);
         known
@@ -479,15 +536,16 @@ impl Mailbox {
         self.shared().any(|(_, slot)| slot.state != SlotState::Done)
     }
 
-    /// All deliveries of shared subscriptions that are not done, with whether another member may have them.
-    pub(crate) fn all_shared(&self) -> Vec<(Left, bool)> {
+    /// Numbers of all deliveries of shared subscriptions that are not done: those that another member may have, and those
+    /// that end here only.
+    pub(crate) fn all_shared(&self) -> (Vec<u64>, Vec<u64>) {
         let open = self.shared().filter(|(_, slot)| slot.state != SlotState::Done);
-        let each = |(number, slot): (u64, Cow<'_, Slot>)| {
+        let (free, bound): (Vec<_>, Vec<_>) = open.partition(|(number, slot)| {
             let once = slot.guarantee == Guarantee::ExactlyOnce;
-            let may = !(once && (number < self.sent || slot.state == SlotState::Received));
-            Some((slot.left()?, may))
-        };
-        open.filter_map(each).collect()
+            !(once && (*number < self.sent || slot.state == SlotState::Received))
+        });
+        let numbers = |some: Vec<(u64, _)>| some.into_iter().map(|(number, _)| number).collect();
+        (numbers(free), numbers(bound))
     }
 
     /// Deliveries of shared subscriptions, with their numbers.
@@ -496,26 +554,22 @@ impl Mailbox {
         slots.filter(|(_, slot)| slot.group.is_some()).map(|(at, slot)| (self.first + at as u64, slot))
     }
 
-    fn left(&mut self, number: u64) -> Option<Left> {
-        let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok())?;
-        self.window.get_mut(at)?.left()
-    }
-
     /// Marks deliveries as received by the subscriber. Gives those that were open.
     pub(crate) fn receive(&mut self, numbers: &[u64]) -> Vec<u64> {
-        numbers.iter().copied().filter(|number| self.mark(*number, SlotState::Received)).collect()
+        numbers.iter().copied().filter(|number| self.mark(*number, SlotState::Received).is_some()).collect()
     }
 
-    fn mark(&mut self, number: u64, state: SlotState) -> bool {
+    /// Brings a delivery into another state. Gives it if that is new.
+    fn mark(&mut self, number: u64, state: SlotState) -> Option<&Slot> {
         let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
-        let Some(slot) = at.and_then(|at| self.window.get_mut(at)) else { return false };
+        let slot = self.window.get_mut(at?)?;
         let changes = slot.state != SlotState::Done && slot.state != state;
         match state {
-            _ if !changes => {}
+            _ if !changes => return None,
             SlotState::Done => slot.set_done(&mut self.queued),
             SlotState::Open | SlotState::Received => slot.state = state,
         }
-        changes
+        Some(slot)
     }
 
     /// Drops what is done from the front of the window.
@@ -559,7 +613,9 @@ impl Mailbox {
         }
         self.reader = None;
         let unseen = self.live.len();
-        self.live = VecDeque::new();
+        for live in std::mem::take(&mut self.live) {
+            self.books.end(live.route, End::Left);
+        }
         self.window.forget_events();
         totals.memory.fetch_sub(self.cached + self.live_bytes, Ordering::Relaxed);
         self.cached = 0;
@@ -567,14 +623,36 @@ impl Mailbox {
         unseen
     }
 
-    /// The session is over.
-    pub(crate) fn clear(&mut self, totals: &Totals) {
+    /// The session is over. Gives its books.
+    pub(crate) fn clear(&mut self, totals: &Totals) -> Books {
         self.detach(totals);
         totals.backlog.fetch_sub(self.window.len(), Ordering::Relaxed);
         self.first += self.window.len() as u64;
         self.window = Window::default();
         self.cursor = self.first;
         self.queued = Queued::default();
+        self.books.end_all(End::Left);
+        std::mem::take(&mut self.books)
+    }
+
+    /// What its books will be if Weft goes down now and the session with it: its shared subscriptions keep what they gave it.
+    pub(crate) fn books_if_lost(&self) -> Books {
+        let mut books = self.books.clone();
+        for (_, slot) in self.shared().filter(|(_, slot)| slot.state != SlotState::Done) {
+            books.pass_on(slot.route);
+        }
+        books.end_all(End::Left);
+        books
+    }
+
+    /// How many deliveries of each route it holds.
+    pub(crate) fn held(&self) -> BTreeMap<RouteId, u64> {
+        let mut held = BTreeMap::new();
+        let open = self.window.iter().filter(|slot| slot.state != SlotState::Done);
+        for route in open.map(|slot| slot.route).chain(self.live.iter().map(|live| live.route)) {
+            *held.entry(route).or_default() += 1;
+        }
+        held
     }
 
     /// Weight of the live lane.
@@ -623,14 +701,17 @@ impl Mailbox {
         first: u64,
         sent: u64,
         slots: impl Iterator<Item = Slot>,
+        books: Books,
         totals: &Totals,
     ) {
+        self.books = books.settled();
         self.first = first;
         self.cursor = first;
         self.sent = sent;
         for slot in slots {
             if slot.state != SlotState::Done {
                 self.queued.add(slot.weight);
+                self.books.owe(slot.route);
             }
             self.window.push_back(slot);
         }

@@ -11,15 +11,17 @@ mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use event::admin::ConnectionView;
 use event::hub::Granted;
+use event::store::Position;
 use event::{ClientId, Reject};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::ledger::Kept;
 use crate::replay::Replay;
 use crate::shared::Shared;
 use mailbox::{Item, Mailbox, Wanted};
@@ -40,6 +42,10 @@ pub(crate) struct Session {
     pub(crate) replaying: AtomicUsize,
     /// Rung when the live lane was read down: publishers wait for it.
     pub(crate) drained: Notify,
+    /// The record with which it began, once the dispatcher passed that.
+    since: AtomicU64,
+    /// The walk of a checkpoint that took it last.
+    walk: AtomicU64,
 }
 
 /// The part of a session that changes rarely.
@@ -80,7 +86,25 @@ impl Session {
             state: Mutex::default(),
             replaying: AtomicUsize::new(0),
             drained: Notify::new(),
+            since: AtomicU64::new(u64::MAX),
+            walk: AtomicU64::new(0),
         }
+    }
+
+    /// The record with which it begins stands at `position`.
+    pub(crate) fn begins(&self, position: Position) {
+        self.since.store(position.0, Ordering::Relaxed);
+    }
+
+    /// A checkpoint has it, as it is now.
+    pub(crate) fn taken(&self, walk: u64) {
+        self.walk.store(walk, Ordering::Relaxed);
+    }
+
+    /// Which checkpoints know its books.
+    pub(crate) fn kept(&self) -> Kept {
+        let since = self.durable.then(|| Position(self.since.load(Ordering::Relaxed)));
+        Kept { since, walk: self.walk.load(Ordering::Relaxed) }
     }
 
     /// How many of its replays are not at their end.

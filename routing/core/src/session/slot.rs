@@ -6,6 +6,7 @@ use event::store::Position;
 use event::{Event, Guarantee};
 
 use crate::group::Group;
+use crate::ledger::{End, RouteId};
 
 /// One numbered delivery.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Slot {
     pub(crate) state: SlotState,
     /// Of the event, as far as it is known.
     pub(crate) weight: u32,
+    /// What it is booked under.
+    pub(crate) route: RouteId,
     /// The shared subscription it came by.
     pub(crate) group: Option<Arc<Group>>,
 }
@@ -26,7 +29,7 @@ pub(crate) struct Slot {
 /// Deliveries that are over without an acknowledgement: expired, gone from the log, or sent to who acknowledges nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Over {
-    pub(crate) numbers: Vec<u64>,
+    pub(crate) numbers: Vec<(u64, End)>,
     /// Those of shared subscriptions.
     pub(crate) shared: Vec<Left>,
 }
@@ -80,9 +83,9 @@ impl Slot {
     }
 
     /// It is over without an acknowledgement.
-    pub(super) fn finish(&mut self, number: u64, queued: &mut Queued, over: &mut Over) {
+    pub(super) fn finish(&mut self, number: u64, end: End, queued: &mut Queued, over: &mut Over) {
         self.set_done(queued);
-        over.numbers.push(number);
+        over.numbers.push((number, end));
         over.shared.extend(self.left());
     }
 
@@ -93,6 +96,7 @@ impl Slot {
 
     /// A slot without its event.
     pub(crate) fn new(position: Position, guarantee: Guarantee, retain: bool, state: SlotState) -> Self {
-        Self { position, event: None, ids: None, guarantee, retain, state, weight: 0, group: None }
+        let route = RouteId::NONE;
+        Self { position, event: None, ids: None, guarantee, retain, state, weight: 0, route, group: None }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use event::event::{CORRELATION_DATA, USER_PROPERTIES, is_attribute_name};
 use event::incoming::{POSITION, RETAIN, TOPIC};
 use event::store::WhenFull;
-use event::{Durability, Language, Protocol, Select, TopicFilter, UnknownLanguage};
+use event::{Durability, Language, Protocol, Select, TopicFilter, UnknownLanguage, has_control};
 use filter::{Build, Filter, Template};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,9 @@ pub const EMBEDDED: &str = "embedded";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteOptions {
+    /// What it is called in metrics and by people who look. Default: its topic filter. Routes of one name are counted together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Topic filter of the events that go this way, such as "sensors/#".
     #[schemars(with = "String")]
     pub topic: TopicFilter,
@@ -180,6 +183,7 @@ impl RouteOptions {
     /// A rule for all events of `topic`, which are kept as they are in the embedded log, synced.
     pub fn new(topic: TopicFilter) -> Self {
         Self {
+            name: None,
             topic,
             filter: None,
             listener: None,
@@ -193,6 +197,11 @@ impl RouteOptions {
         }
     }
 
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.topic.as_str())
+    }
+
     /// What is wrong with it, whatever stores there are.
     ///
     /// # Errors
@@ -201,6 +210,12 @@ impl RouteOptions {
         let wrong = |key, reason| RouteMistake { target: None, key: (key, None), reason };
         if let Some(filter) = &self.filter {
             filter.compile().map_err(|reason| wrong("filter", reason))?;
+        }
+        if let Some(name) = &self.name
+            && (name.is_empty() || name.len() > NAME_MAX || has_control(name) || name.starts_with('('))
+        {
+            let reason = format!("1 to {NAME_MAX} bytes without control characters, not beginning with '('");
+            return Err(wrong("name", reason));
         }
         if self.unique_s > UNIQUE_MAX_S {
             return Err(wrong("unique_s", format!("more than {UNIQUE_MAX_S}, a week")));
@@ -226,6 +241,9 @@ impl RouteOptions {
         own.into_iter().chain(self.to.iter().map(|target| target.store_in(self)))
     }
 }
+
+/// The longest name, bytes.
+const NAME_MAX: usize = 256;
 
 /// A key, one in it, and what is wrong with that.
 type Wrong = (&'static str, Option<String>, String);

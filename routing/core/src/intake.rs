@@ -1,0 +1,210 @@
+//! What became of publishes, by route: each that a publisher hands over comes to one end. So at any time, for each route,
+//! `in = under way + the sum of all ends`.
+
+#![expect(clippy::async_yields_async, reason = "an admission resolves to a receipt, which is awaited later")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use event::hub::{Admission, Outcome};
+use event::{Reject, RejectKind};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use crate::ledger::RouteId;
+use crate::shared::Shared;
+
+/// How a publish ended. Checkpoints have these by their place: new ones stand at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is kept as its route promises, and its publisher is told so.
+    Kept,
+    /// QoS 0: it was handed on, and nobody is told anything.
+    Passed,
+    /// It was known by source and id, or said again what was decided.
+    Repeated,
+    /// It is kept until its time, or a decision; then it comes anew.
+    Held,
+    /// The publisher went away before there was an answer: it may be kept.
+    Unanswered,
+    Malformed,
+    Unproved,
+    Denied,
+    Busy,
+    Unavailable,
+    Closed,
+}
+
+impl Fate {
+    /// All of them.
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Kept,
+        Self::Passed,
+        Self::Repeated,
+        Self::Held,
+        Self::Unanswered,
+        Self::Malformed,
+        Self::Unproved,
+        Self::Denied,
+        Self::Busy,
+        Self::Unavailable,
+        Self::Closed,
+    ];
+
+    /// As a label of metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Passed => "passed",
+            Self::Repeated => "repeated",
+            Self::Held => "held",
+            Self::Unanswered => "unanswered",
+            Self::Malformed => RejectKind::Malformed.as_str(),
+            Self::Unproved => RejectKind::Unproved.as_str(),
+            Self::Denied => RejectKind::Denied.as_str(),
+            Self::Busy => RejectKind::Busy.as_str(),
+            Self::Unavailable => RejectKind::Unavailable.as_str(),
+            Self::Closed => RejectKind::Closed.as_str(),
+        }
+    }
+
+    fn of(reject: &Reject) -> Self {
+        match reject.kind {
+            RejectKind::Malformed => Self::Malformed,
+            RejectKind::Unproved => Self::Unproved,
+            RejectKind::Denied => Self::Denied,
+            RejectKind::Busy => Self::Busy,
+            RejectKind::Unavailable => Self::Unavailable,
+            RejectKind::Closed => Self::Closed,
+        }
+    }
+}
+
+/// Publishes of one route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Published {
+    pub(crate) came: u64,
+    /// In the order of [`Fate::ALL`].
+    ends: [u64; Fate::ALL.len()],
+}
+
+impl Published {
+    pub(crate) fn of(&self, fate: Fate) -> u64 {
+        self.ends.get(fate as usize).copied().unwrap_or(0)
+    }
+
+    /// Those of which nobody knows yet.
+    pub(crate) fn under_way(&self) -> u64 {
+        self.came.saturating_sub(self.ends.iter().sum())
+    }
+
+    fn end(&mut self, fate: Fate, count: u64) {
+        if let Some(ended) = self.ends.get_mut(fate as usize) {
+            *ended += count;
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.came += other.came;
+        for (sum, count) in self.ends.iter_mut().zip(&other.ends) {
+            *sum += count;
+        }
+    }
+}
+
+/// All publishes, by route.
+#[derive(Debug, Default)]
+pub(crate) struct Intake(Mutex<BTreeMap<RouteId, Published>>);
+
+impl Intake {
+    pub(crate) fn all(&self) -> Vec<(RouteId, Published)> {
+        self.0.lock().iter().map(|(route, published)| (*route, *published)).collect()
+    }
+
+    /// What a checkpoint holds: what is under way now may be kept or not when Weft goes down.
+    pub(crate) fn image(&self) -> Vec<(RouteId, Published)> {
+        let mut all = self.all();
+        for (_, published) in &mut all {
+            published.end(Fate::Unanswered, published.under_way());
+        }
+        all
+    }
+
+    pub(crate) fn restore(&self, all: Vec<(RouteId, Published)>) {
+        let mut of = self.0.lock();
+        for (route, published) in all {
+            of.entry(route).or_default().add(&published);
+        }
+    }
+}
+
+/// What the publishes of a batch are, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(SmallVec<[(RouteId, Fate, u32); 1]>);
+
+impl Tally {
+    /// The next publish goes this way, and comes to this end if it is not refused.
+    pub(crate) fn push(&mut self, route: RouteId, fate: Fate) {
+        match self.0.last_mut() {
+            Some((of, same, count)) if (*of, *same) == (route, fate) => *count += 1,
+            _ => self.0.push((route, fate, 1)),
+        }
+    }
+
+    fn each(&self, mut found: impl FnMut(RouteId, Fate, u64)) {
+        self.0.iter().for_each(|(route, fate, count)| found(*route, *fate, u64::from(*count)));
+    }
+}
+
+/// A batch that is under way. Dropped before its outcome is known, nobody was answered.
+struct Open {
+    shared: Arc<Shared>,
+    tally: Tally,
+}
+
+impl Open {
+    fn end(mut self, outcome: &Outcome) {
+        let tally = std::mem::take(&mut self.tally);
+        let mut of = self.shared.intake.0.lock();
+        let mut places = 0..;
+        for (route, fate, count) in tally.0 {
+            let published = of.entry(route).or_default();
+            match outcome {
+                Outcome::Kept => published.end(fate, u64::from(count)),
+                Outcome::Refused(reject) => published.end(Fate::of(reject), u64::from(count)),
+                Outcome::Partly(_) => {
+                    for place in places.by_ref().take(count as usize) {
+                        published.end(outcome.of(place).map_or_else(Fate::of, |()| fate), 1);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.tally.0.is_empty() {
+            return;
+        }
+        let mut of = self.shared.intake.0.lock();
+        self.tally.each(|route, _, count| of.entry(route).or_default().end(Fate::Unanswered, count));
+    }
+}
+
+/// Counts a batch: what came now, and what became of it when that is known.
+pub(crate) fn counted(shared: &Arc<Shared>, tally: Tally, admission: Admission) -> Admission {
+    {
+        let mut of = shared.intake.0.lock();
+        tally.each(|route, _, count| of.entry(route).or_default().came += count);
+    }
+    let open = Open { shared: Arc::clone(shared), tally };
+    match admission {
+        Admission::Admitted(receipt) => Admission::Admitted(receipt.watched(|outcome| open.end(outcome))),
+        Admission::Waiting(room) => Admission::Waiting(Box::pin(async move {
+            let open = open;
+            room.await.watched(|outcome| open.end(outcome))
+        })),
+    }
+}

@@ -1,0 +1,189 @@
+//! What became of deliveries is counted once each, under the route they came by, and outlives Weft.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event::admin::{Admin as _, LedgerView};
+use event::hub::{Close, Hub as _, Publish, SubscribeOptions};
+use event::testing::MemoryStore;
+use event::{ByteLimit, Event, Guarantee, Parts, Principal, Reject, RejectKind, TopicFilter};
+use routing::{Core, Options, QueueFull, RouteOptions};
+use support::*;
+
+use Guarantee::{AtLeastOnce, AtMostOnce};
+
+/// A route by another name than its topics, one by theirs.
+fn routes() -> Vec<RouteOptions> {
+    let of = |topic: &str| RouteOptions::new(TopicFilter::parse(topic.to_owned()).unwrap());
+    vec![RouteOptions { name: Some("orders".to_owned()), ..of("shop/orders/#") }, of("plant/#")]
+}
+
+async fn start_with(store: &MemoryStore, options: Options) -> Arc<Core> {
+    let (handle, feed) = store.open();
+    Core::recover(options, &routes(), handle, feed, Vec::new()).await.unwrap().0
+}
+
+/// Kills Weft, and starts it again.
+async fn killed(core: Arc<Core>, store: &MemoryStore, options: Options) -> Arc<Core> {
+    core.check_ledger().unwrap();
+    drop(core);
+    let core = start_with(store, options).await;
+    core.check_ledger().unwrap();
+    core
+}
+
+/// What a route's book says: owed, queued, and the ends that there were.
+fn book(core: &Core, route: &str) -> (u64, u64, Vec<(&'static str, u64)>) {
+    let found = core.ledger().into_iter().find(|view| view.route == route);
+    let LedgerView { owed, queued, ends, .. } = found.unwrap_or_else(|| panic!("no book of {route}"));
+    let ends: Vec<_> = ends.into_iter().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(owed, queued + ends.iter().map(|(_, count)| count).sum::<u64>());
+    (owed, queued, ends)
+}
+
+/// Its time is over.
+fn stale(topic: &str) -> Event {
+    Event::new(Parts { expires_ms: 1, ..event(topic, "x").parts().clone() })
+}
+
+fn small() -> Options {
+    Options { checkpoint_bytes: ByteLimit(u64::MAX), ..Options::default() }
+}
+
+#[tokio::test]
+async fn each_delivery_stands_once_under_its_route_and_stays_over_a_crash_and_a_stop() {
+    let store = MemoryStore::new();
+    let core = start_with(&store, small()).await;
+    let mut reader = attach(&core, "reader", FOREVER).await;
+    subscribe(&mut *reader.link, "#", SubscribeOptions::new(AtLeastOnce)).await;
+    let mut watcher = attach(&core, "watcher", Duration::ZERO).await;
+    subscribe(&mut *watcher.link, "shop/#", SubscribeOptions::new(AtMostOnce)).await;
+    for topic in ["shop/orders/1", "shop/orders/2", "plant/1", "elsewhere"] {
+        send(&core, event(topic, "x"), AtLeastOnce).await;
+    }
+    send(&core, stale("plant/2"), AtLeastOnce).await;
+    let taken = take(&mut *reader.link, 4).await;
+    reader.link.ack(&[taken[0].number.unwrap()]);
+    reader.link.dead_lettered(&[taken[2].number.unwrap()]);
+    nothing(&mut *reader.link).await;
+    take(&mut *watcher.link, 2).await;
+    let orders = (4, 1, vec![("acked", 1), ("sent", 2)]);
+    assert_eq!(book(&core, "orders"), orders);
+    assert_eq!(book(&core, "(none)"), (1, 1, vec![]));
+    std::mem::forget((reader, watcher));
+    // What went past the log is forgotten with a crash, if no checkpoint knew of it.
+    let core = killed(core, &store, small()).await;
+    assert_eq!(book(&core, "orders"), (2, 1, vec![("acked", 1)]));
+    let plant = book(&core, "plant/#");
+    assert_eq!(plant, (2, 0, vec![("dead_lettered", 1), ("expired", 1)]));
+    core.stop().await;
+    let core = killed(core, &store, small()).await;
+    assert_eq!(book(&core, "orders"), (2, 1, vec![("acked", 1)]));
+    assert_eq!(book(&core, "plant/#"), plant);
+    let mut reader = attach(&core, "reader", FOREVER).await;
+    let rest = take(&mut *reader.link, 2).await;
+    reader.link.ack(&numbers(&rest));
+    assert_eq!(book(&core, "orders"), (2, 0, vec![("acked", 2)]));
+    assert_eq!(book(&core, "(none)"), (1, 0, vec![("acked", 1)]));
+    core.check_ledger().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_dropped_and_who_leaves_is_counted() {
+    let store = MemoryStore::new();
+    let options = Options { queue_events: 3, queue_full: QueueFull::DropOldest, ..small() };
+    let core = start_with(&store, options.clone()).await;
+    let mut away = attach(&core, "away", FOREVER).await;
+    subscribe(&mut *away.link, "plant/+", SubscribeOptions::new(AtLeastOnce)).await;
+    away.link.close(Close { will: false, keep: None });
+    let mut passing = attach(&core, "passing", Duration::ZERO).await;
+    subscribe(&mut *passing.link, "plant/+", SubscribeOptions::new(AtLeastOnce)).await;
+    for _ in 0..5 {
+        send(&core, event("plant/1", "x"), AtLeastOnce).await;
+    }
+    assert_eq!(book(&core, "plant/#"), (10, 6, vec![("queue_full", 4)]));
+    passing.link.close(Close { will: false, keep: None });
+    assert_eq!(book(&core, "plant/#"), (10, 3, vec![("queue_full", 4), ("left", 3)]));
+    core.check_ledger().unwrap();
+    // A stop keeps a checkpoint; the new one has all of it, and the same queue.
+    core.stop().await;
+    let core = killed(core, &store, options.clone()).await;
+    assert_eq!(book(&core, "plant/#"), (10, 3, vec![("queue_full", 4), ("left", 3)]));
+    let away = attach(&core, "away", Duration::ZERO).await;
+    away.link.close(Close { will: false, keep: Some(Duration::ZERO) });
+    assert_eq!(book(&core, "plant/#"), (10, 0, vec![("queue_full", 4), ("left", 6)]));
+    // The record that ends it is behind the checkpoint: it ends once.
+    let core = killed(core, &store, options).await;
+    assert_eq!(book(&core, "plant/#"), (10, 0, vec![("queue_full", 4), ("left", 6)]));
+}
+
+#[tokio::test]
+async fn what_a_group_passes_on_is_owed_once() {
+    let store = MemoryStore::new();
+    let core = start_with(&store, small()).await;
+    let mut keeper = attach(&core, "keeper", FOREVER).await;
+    subscribe(&mut *keeper.link, "$share/g/plant/+", SubscribeOptions::new(AtLeastOnce)).await;
+    keeper.link.close(Close { will: false, keep: None });
+    let mut worker = attach(&core, "worker", Duration::ZERO).await;
+    subscribe(&mut *worker.link, "$share/g/plant/+", SubscribeOptions::new(AtLeastOnce)).await;
+    for _ in 0..3 {
+        send(&core, event("plant/1", "x"), AtLeastOnce).await;
+    }
+    let taken = take(&mut *worker.link, 3).await;
+    worker.link.ack(&[taken[0].number.unwrap()]);
+    assert_eq!(book(&core, "plant/#"), (3, 2, vec![("acked", 1)]));
+    worker.link.close(Close { will: false, keep: None });
+    assert_eq!(book(&core, "plant/#"), (3, 2, vec![("acked", 1)]), "the others wait for a member");
+    core.check_ledger().unwrap();
+    let core = killed(core, &store, small()).await;
+    assert_eq!(book(&core, "plant/#"), (3, 2, vec![("acked", 1)]));
+    let mut keeper = attach(&core, "keeper", FOREVER).await;
+    let taken = take(&mut *keeper.link, 2).await;
+    assert_eq!(book(&core, "plant/#"), (3, 2, vec![("acked", 1)]));
+    keeper.link.ack(&numbers(&taken));
+    assert_eq!(book(&core, "plant/#"), (3, 0, vec![("acked", 3)]));
+    core.check_ledger().unwrap();
+}
+
+/// What a route's publishes came to: how many came, and the ends that there were; none is under way.
+fn publishes(core: &Core, route: &str) -> (u64, Vec<(&'static str, u64)>) {
+    let found = core.ledger().into_iter().find(|view| view.route == route);
+    let LedgerView { came, under_way, fates, .. } = found.unwrap_or_else(|| panic!("no book of {route}"));
+    assert_eq!((under_way, came), (0, fates.iter().map(|(_, count)| count).sum()));
+    (came, fates.into_iter().filter(|(_, count)| *count > 0).collect())
+}
+
+#[tokio::test]
+async fn each_publish_comes_to_one_end() {
+    let store = MemoryStore::new();
+    let options = Options { retained_events: 1, ..small() };
+    let core = start_with(&store, options.clone()).await;
+    send(&core, event("plant/1", "x"), AtLeastOnce).await;
+    send(&core, event("plant/1", "x"), AtMostOnce).await;
+    let who = Principal::anonymous("tester");
+    let retained = |topic: &str| Publish { retain: true, ..publish(event(topic, "x"), AtLeastOnce) };
+    settle(core.publish(&who, vec![retained("plant/1")])).await;
+    let batch = vec![retained("plant/2"), publish(event("$SYS/x", "x"), AtLeastOnce)];
+    settle(core.publish(&who, batch)).await;
+    assert_eq!(publishes(&core, "plant/#"), (4, vec![("kept", 2), ("passed", 1), ("busy", 1)]));
+    assert_eq!(publishes(&core, "(none)"), (1, vec![("denied", 1)]));
+    // The store says no later.
+    store.refuse(Some(Reject::new(RejectKind::Unavailable, "no disk")));
+    settle(core.publish(&who, vec![publish(event("shop/orders/1", "x"), AtLeastOnce)])).await;
+    store.refuse(None);
+    assert_eq!(publishes(&core, "orders"), (1, vec![("unavailable", 1)]));
+    // Nobody waits for the answer.
+    drop(core.publish(&who, vec![publish(event("shop/orders/2", "x"), AtLeastOnce)]));
+    assert_eq!(publishes(&core, "orders"), (2, vec![("unanswered", 1), ("unavailable", 1)]));
+    core.stop().await;
+    let refused = settle(core.publish(&who, vec![publish(event("plant/1", "x"), AtLeastOnce)])).await;
+    assert!(refused.whole().is_err());
+    assert_eq!(publishes(&core, "(none)").1, [("denied", 1), ("closed", 1)]);
+    let core = killed(core, &store, options).await;
+    assert_eq!(publishes(&core, "plant/#"), (4, vec![("kept", 2), ("passed", 1), ("busy", 1)]));
+    assert_eq!(publishes(&core, "orders"), (2, vec![("unanswered", 1), ("unavailable", 1)]));
+}
