@@ -453,6 +453,7 @@ impl Dispatcher {
         if let Some(group) = group.filter(|_| !refused.is_empty()) {
             group.put_back(key, &refused, shared);
             if !replay {
+                group.turned_away(key);
                 group.give(shared);
             }
         }

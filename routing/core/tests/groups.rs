@@ -288,3 +288,29 @@ async fn member(core: &Core, name: &str, keep: Duration) -> Attached {
     subscribe(&mut *member.link, JOBS, SubscribeOptions::new(ExactlyOnce)).await;
     member
 }
+
+/// Its queue is full of other events: what the group has for it waits, without a record for each try, until there is room.
+#[tokio::test]
+async fn a_member_without_room_is_left_alone_until_it_has_some() {
+    for keep in [Duration::ZERO, FOREVER] {
+        let store = MemoryStore::new();
+        let core = start(&store, Options { queue_events: 2, ..options() }).await.0;
+        let mut worker = member(&core, "worker", keep).await;
+        subscribe(&mut *worker.link, "other", SubscribeOptions::new(AtLeastOnce)).await;
+        for topic in ["other", "other", "jobs/x"] {
+            send(&core, event(topic, topic), AtLeastOnce).await;
+        }
+        let mine = take(&mut *worker.link, 2).await;
+        assert_eq!(texts(&mine), ["other", "other"]);
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        let records = store.records().len();
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.records().len(), records, "tried again and again");
+        worker.link.ack(&numbers(&mine));
+        assert_eq!(texts(&take(&mut *worker.link, 1).await), ["jobs/x"]);
+    }
+}

@@ -21,6 +21,7 @@ impl Group {
     /// Puts in events of the log, in order, and gives out what members can take. At recovery all members are away.
     pub(crate) fn offer(self: &Arc<Self>, items: &[Item], shared: &Shared) {
         let mut state = self.state.lock();
+        state.picker.try_again(None);
         let mut dropped = 0;
         for item in items {
             let (Some(position), false) = (item.position, item.live_done || item.apart) else { continue };
@@ -85,6 +86,18 @@ impl Group {
                 behind.push(Arc::clone(&member.session));
             }
         }
+    }
+
+    /// The member's queue had no room for what it was given. Others may have it, and itself when the queue has room.
+    pub(crate) fn turned_away(&self, session: u64) {
+        self.state.lock().picker.set_full(session);
+    }
+
+    /// The member's queue may have room again.
+    pub(crate) fn give_again(self: &Arc<Self>, session: u64, shared: &Shared) {
+        let mut state = self.state.lock();
+        state.picker.try_again(Some(session));
+        self.distribute(state, shared);
     }
 
     /// Gives out what waits.
@@ -175,6 +188,7 @@ impl Group {
                 } else {
                     // Its own queue is full of other events.
                     state.picker.uncount(session.key, waiting.key);
+                    state.picker.set_full(session.key);
                     state.wait(position, waiting, shared);
                 }
             }

@@ -39,6 +39,8 @@ struct Seat {
     session: u64,
     /// It has a connection.
     here: bool,
+    /// What it was given last found no room in its queue.
+    full: bool,
     /// What it has and did not acknowledge.
     out: u32,
     /// Its share, beside those of the others.
@@ -85,7 +87,7 @@ impl Picker {
         // The name itself stands before those that end with `*`: the longest counts.
         let known = self.weights.iter().filter(|(pattern, _)| named(pattern));
         let weight = known.max_by_key(|(pattern, _)| pattern.len()).map_or(1, |(_, weight)| *weight);
-        self.seats.push(Seat { session, here, out, weight: weight.max(1), credit: 0 });
+        self.seats.push(Seat { session, here, full: false, out, weight: weight.max(1), credit: 0 });
     }
 
     /// The member at `at` leaves; those behind it move up.
@@ -98,8 +100,22 @@ impl Picker {
     /// The member has a connection, or has none.
     pub(super) fn set_here(&mut self, session: u64, here: bool) {
         if let Some(seat) = self.seats.iter_mut().find(|seat| seat.session == session) {
-            seat.here = here;
+            (seat.here, seat.full) = (here, false);
         }
+    }
+
+    /// The member's own queue has no room: it gets nothing until that may have changed.
+    pub(super) fn set_full(&mut self, session: u64) {
+        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.session == session) {
+            seat.full = true;
+        }
+    }
+
+    /// Queues may have room again: that of this member, or of any.
+    pub(super) fn try_again(&mut self, session: Option<u64>) {
+        let seats =
+            self.seats.iter_mut().filter(|seat| session.is_none_or(|session| seat.session == session));
+        seats.for_each(|seat| seat.full = false);
     }
 
     /// Whether a member has a connection.
@@ -234,7 +250,7 @@ impl Picker {
     }
 
     fn has_room(&self, seat: &Seat) -> bool {
-        seat.here && seat.out < self.most
+        seat.here && !seat.full && seat.out < self.most
     }
 
     fn hashes(&self) -> bool {

@@ -117,6 +117,13 @@ impl Shared {
         }
     }
 
+    /// The queue of a member of groups may have room again.
+    pub(crate) fn give_again(&self, session: &Session) {
+        for group in self.groups_of(session) {
+            group.give_again(session.key, self);
+        }
+    }
+
     /// Gives what a session that is away has of shared subscriptions to other members.
     pub(crate) fn return_shared(&self, session: &Session) {
         self.return_numbers(session, |slot, sent| !(sent && slot.guarantee == Guarantee::ExactlyOnce));

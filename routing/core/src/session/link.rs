@@ -84,11 +84,19 @@ impl SessionLink {
     /// The subscriber is done with these.
     fn over(&mut self, numbers: &[u64], end: End) {
         let mut left = Vec::new();
-        let over = self.session.mailbox.lock().end(numbers, end, &self.shared.totals, &mut left);
+        let (over, takes_again) = {
+            let mut mailbox = self.session.mailbox.lock();
+            let over = mailbox.end(numbers, end, &self.shared.totals, &mut left);
+            let takes_again = !over.is_empty() && mailbox.takes_again();
+            (over, takes_again)
+        };
         if end == End::Acked {
             self.shared.metrics.acked.increment(over.len() as u64);
         }
         self.settled(&left, over.into_iter().map(|number| (number, end)).collect());
+        if takes_again {
+            self.shared.give_again(&self.session);
+        }
     }
 
     /// Starts to read what the mailbox asks for from the log.

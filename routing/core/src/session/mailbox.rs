@@ -103,6 +103,8 @@ pub(crate) struct Mailbox {
     dropped: u64,
     /// What became of all that was put in.
     pub(crate) books: Books,
+    /// A group had something for it that found no room.
+    turned_away: bool,
     /// How fast the reader empties the live lane.
     pub(crate) pace: Pace,
 }
@@ -161,6 +163,7 @@ impl Mailbox {
             oldest: 0,
             dropped: 0,
             books: Books::default(),
+            turned_away: false,
             pace: Pace::default(),
         }
     }
@@ -275,6 +278,7 @@ impl Mailbox {
             // Only its number counts.
         } else if !self.has_room(slot.weight, limits, totals) {
             self.dropped += 1;
+            self.turned_away |= slot.group.is_some();
             slot.state = SlotState::Done;
             if limits.queue_full == QueueFull::Disconnect && self.attached {
                 self.closed.get_or_insert(Closed::QueueFull);
@@ -498,6 +502,11 @@ impl Mailbox {
         shared: &mut Vec<Left>,
     ) -> Vec<u64> {
         self.done(numbers, totals, shared, |books, route| books.end(route, end))
+    }
+
+    /// Whether there may be room now for what a group had for it in vain; asked once.
+    pub(crate) fn takes_again(&mut self) -> bool {
+        std::mem::take(&mut self.turned_away)
     }
 
     /// Takes out deliveries that go on to others.
