@@ -221,6 +221,11 @@ impl Core {
         keeper::gauges(&self.shared);
     }
 
+    /// What events that are held in memory for subscribers weigh, bytes; `core.memory_bytes` is its limit.
+    pub fn memory_bytes(&self) -> usize {
+        self.shared.totals.memory.load(Ordering::Relaxed)
+    }
+
     /// Says whether the ledger agrees with what is queued, which it does whenever nothing moves. Looks at every delivery.
     ///
     /// # Errors
