@@ -254,7 +254,7 @@ fn of_subscription(client: Option<&str>, view: &SubscriptionView) -> Value {
         "no_local": options.no_local,
         "retain_as_published": options.retain_as_published,
         "id": (options.id != 0).then_some(options.id),
-        "selects": select.as_ref().map(|select| format!("{}: {}", select.language, select.text)),
+        "selects": select.as_ref().map(ToString::to_string),
     });
     if let (Some(map), Some(client)) = (value.as_object_mut(), client) {
         map.insert("client".to_owned(), client.into());

@@ -6,7 +6,6 @@
 
 mod acl;
 mod attempts;
-mod breaker;
 mod certificate;
 mod driver;
 mod error;

@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod admin;
+mod breaker;
 mod dead_letter;
 pub mod event;
 mod guarantee;
@@ -31,6 +32,7 @@ mod topic;
 pub mod trace;
 
 pub use access::{Rights, Source};
+pub use breaker::Breaker;
 pub use dead_letter::dead_letter;
 pub use event::{Attributes, Event, Meta, Parts, Value};
 pub use guarantee::{Durability, Guarantee};
@@ -41,7 +43,7 @@ pub use principal::{ClientId, Origin, Principal, Protocol};
 pub use rate::{Allowance, Bucket, Meter, Rate};
 pub use reject::{Reject, RejectKind};
 pub use replay::{Start, StartError};
-pub use select::{CEL_NAME, CESQL_NAME, Language, Select, UnknownLanguage};
+pub use select::{BadSelect, CEL_NAME, CESQL_NAME, Language, Select, UnknownLanguage};
 pub use topic::{REPLY_TOPICS, TopicError, TopicFilter, TopicName, has_control};
 
 /// A future that a contract hands out: boxed, so that the traits stay object-safe.

@@ -25,6 +25,17 @@ pub enum Language {
     Cel,
 }
 
+/// A text is no filter as configurations write it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadSelect {
+    /// It does not name its language.
+    #[error("a filter is \"cesql: EXPRESSION\" or \"cel: EXPRESSION\"")]
+    Unnamed,
+    /// It names another.
+    #[error(transparent)]
+    Language(#[from] UnknownLanguage),
+}
+
 /// No language for filters has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("filters are written in cesql or cel, not in {0:?}")]
@@ -43,6 +54,22 @@ impl Select {
             CEL_NAME => Some(Language::Cel),
             _ => None,
         }
+    }
+}
+
+/// As configurations write it: `LANGUAGE: EXPRESSION`.
+impl FromStr for Select {
+    type Err = BadSelect;
+
+    fn from_str(text: &str) -> Result<Self, BadSelect> {
+        let (language, expression) = text.split_once(':').ok_or(BadSelect::Unnamed)?;
+        Ok(Self::new(language.trim().parse()?, expression.trim()))
+    }
+}
+
+impl fmt::Display for Select {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.language, self.text)
     }
 }
 

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event::access::Source;
-use event::{ClientId, Reject, RejectKind};
+use event::{Breaker, ClientId, Reject, RejectKind};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::acl::{Acl, Written};
-use crate::breaker::Breaker;
 use crate::certificate;
 use crate::options::{CalloutOptions, Options, Silent};
 use crate::verified::Verified;
@@ -94,7 +93,7 @@ impl Callout {
         let busy = |_| Reject::new(RejectKind::Busy, "too many wait to be let in; try again later");
         let _place = self.places.try_acquire().map_err(busy)?;
         let _turn = self.open.acquire().await.map_err(|_| Reject::closed())?;
-        if !self.breaker.may_ask(Instant::now()) {
+        if self.breaker.may_ask(Instant::now()).is_err() {
             return self.silent(case);
         }
         match self.post(case, address).await {

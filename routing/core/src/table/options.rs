@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use event::event::{CORRELATION_DATA, USER_PROPERTIES, is_attribute_name};
 use event::incoming::{POSITION, RETAIN, TOPIC};
 use event::store::WhenFull;
-use event::{Durability, Language, Protocol, Select, TopicFilter, UnknownLanguage, has_control};
+use event::{BadSelect, Durability, Protocol, Select, TopicFilter, has_control};
 use filter::{Build, Filter, Template};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -159,17 +159,13 @@ impl TryFrom<String> for RouteFilter {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let (language, expression) =
-            text.split_once(':').ok_or("a filter is \"cesql: EXPRESSION\" or \"cel: EXPRESSION\"")?;
-        let language: Language =
-            language.trim().parse().map_err(|error: UnknownLanguage| error.to_string())?;
-        Ok(Self(Select::new(language, expression.trim())))
+        text.parse().map(Self).map_err(|error: BadSelect| error.to_string())
     }
 }
 
 impl From<RouteFilter> for String {
     fn from(filter: RouteFilter) -> Self {
-        format!("{}: {}", filter.0.language, filter.0.text)
+        filter.0.to_string()
     }
 }
 
