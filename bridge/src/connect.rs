@@ -21,7 +21,7 @@ pub(crate) struct Connectors {
     running: Running,
 }
 
-/// Remote stores and bridges that run. A clone is the same ones.
+/// Remote stores, bridges and webhooks that run. A clone is the same ones.
 #[derive(Clone)]
 pub(crate) struct Running {
     /// `None`: they are being ended, and none is started any more.
@@ -56,7 +56,7 @@ pub(crate) async fn open(config: &Config, health: &Health) -> anyhow::Result<(Co
 }
 
 impl Connectors {
-    /// Starts remote stores and bridges.
+    /// Starts remote stores, bridges and webhooks.
     pub(crate) fn start(
         &mut self,
         config: &Config,
@@ -81,6 +81,11 @@ impl Connectors {
             );
             self.running.hold(task.with_context(|| format!("bridge.{name}"))?);
         }
+        for (name, hook) in &config.hooks {
+            let drain = self.running.drain.subscribe();
+            let task = webhook::spawn_hook(name, hook, Arc::clone(hub), health, drain);
+            self.running.hold(task.map_err(|reason| anyhow::anyhow!("hook.{name}: {reason}"))?);
+        }
         Ok(())
     }
 
@@ -89,7 +94,7 @@ impl Connectors {
         self.running.clone()
     }
 
-    /// Lets stores and bridges finish what they began, until `deadline`; call it when no client is left.
+    /// Lets stores, bridges and webhooks finish what they began, until `deadline`; call it when no client is left.
     /// Not cancel-safe.
     pub(crate) async fn finish(&mut self, deadline: Instant) {
         self.running.drain.send_replace(true);

@@ -4,7 +4,7 @@ use access::Anonymous;
 use embedded::OpenError;
 use event::ByteLimit;
 use rocketmq::OptionsError;
-use routing::{EMBEDDED, RouteMistake};
+use routing::{EMBEDDED, RouteFilter, RouteMistake, RouteOptions};
 use transport::{ClientCertificates, ProxyProtocol, TlsOptions};
 
 use crate::listeners::{BUILT_IN, EVENTMESH};
@@ -21,6 +21,7 @@ pub(crate) fn across(config: &Config, written: &Written) -> Result<(), Mistake> 
     store(config, written)?;
     clusters(config, written)?;
     bridges(config, written)?;
+    hooks(config, written)?;
     routes(config, written)
 }
 
@@ -263,6 +264,11 @@ fn listener_name(key: &Key, name: &str, written: &Written) -> Result<(), Mistake
         let what = "a listener of eventmesh.standard_ports has this name";
         return Err(written.mistake(key, what, "give it another name"));
     }
+    plain_name(key, name, written)
+}
+
+/// Whether logs, metrics and topics can have this name.
+fn plain_name(key: &Key, name: &str, written: &Written) -> Result<(), Mistake> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if name.is_empty() || name.len() > 64 || !name.bytes().all(is_plain) {
         let hint = "letters, digits, '-' and '_', at most 64";
@@ -306,6 +312,23 @@ fn bridges(config: &Config, written: &Written) -> Result<(), Mistake> {
         };
         let checked = bridge.check(name, cluster).and_then(|()| bridge.check_kind(kind));
         checked.map_err(|error| rocketmq_mistake(written, &key, &error))?;
+    }
+    Ok(())
+}
+
+fn hooks(config: &Config, written: &Written) -> Result<(), Mistake> {
+    for (name, hook) in &config.hooks {
+        let key = Key::dotted("hook").name(name);
+        plain_name(&key, name, written)?;
+        hook.check().map_err(|(name, reason)| written.mistake(&key.name(name), reason, ""))?;
+        // Rules of routes know what an expression may say.
+        let filter = hook.filter.clone().map(RouteFilter::try_from).transpose();
+        let checked = filter.and_then(|filter| {
+            let topic = hook.topics.first().cloned();
+            let rule = topic.map(|topic| RouteOptions { filter, ..RouteOptions::new(topic) });
+            rule.map_or(Ok(()), |rule| rule.check().map_err(|mistake| mistake.reason))
+        });
+        checked.map_err(|reason| written.mistake(&key.name("filter"), reason, ""))?;
     }
     Ok(())
 }

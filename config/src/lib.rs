@@ -81,6 +81,9 @@ pub struct Config {
     /// Bridges between topics here and RocketMQ, each under a name of its own: a bridge is a durable session of that name.
     #[serde(rename = "bridge")]
     pub bridges: BTreeMap<String, rocketmq::BridgeOptions>,
+    /// Webhooks that get events as CloudEvents over HTTP, each under a name of its own: a durable session of that name.
+    #[serde(rename = "hook")]
+    pub hooks: BTreeMap<String, webhook::HookOptions>,
 }
 
 /// How Weft logs.
@@ -155,6 +158,7 @@ impl Default for Config {
             defibus: BTreeMap::new(),
             routes: Vec::new(),
             bridges: BTreeMap::new(),
+            hooks: BTreeMap::new(),
         }
     }
 }

@@ -80,6 +80,15 @@ const EXAMPLES: &str = "
     topic = 'Commands'
     tags = 'stop || go'
     to = 'commands/{tags}'
+
+    [hook.alarms]
+    url = 'https://example.org/alarms'
+    topics = ['alarms/#']
+    filter = 'cel: data.t > 80'
+    token_file = '/etc/weft/alarms.token'
+    secret_file = '/etc/weft/alarms.secret'
+    ca_file = '/etc/weft/alarms-ca.pem'
+    origin = 'weft.example.org'
 ";
 
 /// The text of `config/weft.toml`.

@@ -305,6 +305,28 @@ fn what_stands_in_front_of_a_listener_is_checked() {
 }
 
 #[test]
+fn webhooks_are_checked() {
+    let hook = |lines: &str| mistake(&format!("[hook.h]\nurl = \"http://h/\"\n{lines}\n"), &[], &[]);
+    starts(&hook(""), "weft.toml:1: hook.h.topics: no topic filter: it would get nothing");
+    let hook = |lines: &str| hook(&format!("topics = [\"a/#\"]\n{lines}"));
+    starts(
+        &hook("filter = \"cel: data.t >\""),
+        "weft.toml:4: hook.h.filter = \"cel: data.t >\": the cel filter is wrong: ",
+    );
+    starts(&hook("filter = \"t > 1\""), "weft.toml:4: hook.h.filter = \"t > 1\": a filter is \"cesql: ");
+    starts(&hook("in_flight = 0"), "weft.toml:4: hook.h.in_flight = 0: out of range 1..=1000; Events on");
+    starts(&hook("mode = \"batched\""), "weft.toml:4: hook.h.mode = \"batched\": unknown variant");
+    starts(
+        &mistake("[hook.\"a/b\"]\nurl = \"http://h/\"\ntopics = [\"a\"]\n", &[], &[]),
+        "weft.toml:1: hook.a/b: logs and metrics cannot show this name; letters",
+    );
+    starts(
+        &mistake("[hook.h]\nurl = \"ftp://h/\"\ntopics = [\"a\"]\n", &[], &[]),
+        "weft.toml:2: hook.h.url = \"ftp://h/\": a webhook is reached by http or https",
+    );
+}
+
+#[test]
 fn names_of_eventmesh_have_to_be_headers_and_topics() {
     starts(
         &mistake("[eventmesh]\nidc = \"far away\"\n", &[], &[]),

@@ -46,6 +46,7 @@ fn its_examples_are_valid() {
         !loaded.config.routes.is_empty()
             && !loaded.config.bridges.is_empty()
             && !loaded.config.rocketmq.is_empty()
+            && !loaded.config.hooks.is_empty()
     );
 }
 

@@ -1,15 +1,14 @@
 //! EventMesh's HTTP protocol as raw clients speak it, and a webhook that gets what is posted. Shares no code with Weft.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use crate::hook::{Hook, whole};
 
 /// An answer of HTTP.
 #[derive(Clone, Debug)]
@@ -133,32 +132,20 @@ impl Post {
 pub struct Webhook {
     /// Where it is.
     pub url: String,
-    answers: Arc<Mutex<VecDeque<(u16, String)>>>,
-    posts: mpsc::Receiver<Post>,
-    _task: JoinSet<()>,
+    hook: Hook,
 }
 
 impl Webhook {
     /// One on a free port that takes all.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let answers: Arc<Mutex<VecDeque<(u16, String)>>> = Arc::default();
-        let (sender, posts) = mpsc::channel(1024);
-        let script = Arc::clone(&answers);
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, sender.clone(), Arc::clone(&script)));
-            }
-        });
-        Self { url, answers, posts, _task: task }
+        let hook = Hook::start().await;
+        hook.consent("webhook-allowed-origin: *\r\n");
+        Self { url: hook.url(), hook }
     }
 
     /// The next post is answered with this status and `retCode`.
     pub fn answer(&self, status: u16, code: u8) {
-        self.answers.lock().unwrap().push_back((status, format!("{{\"retCode\":{code}}}")));
+        self.hook.answer(status, "", &format!("{{\"retCode\":{code}}}"));
     }
 
     /// The next post. Panics after 20 s without one.
@@ -168,58 +155,17 @@ impl Webhook {
 
     /// The next post; `None`: none came in time. Cancel-safe.
     pub async fn next_within(&mut self, limit: Duration) -> Option<Post> {
-        tokio::time::timeout(limit, self.posts.recv()).await.ok().flatten()
-    }
-}
-
-async fn serve(
-    mut stream: TcpStream,
-    posts: mpsc::Sender<Post>,
-    answers: Arc<Mutex<VecDeque<(u16, String)>>>,
-) {
-    let mut input = Vec::new();
-    while let Some((first, headers, body)) = whole(&mut stream, &mut input).await {
-        let answer = match first.starts_with("OPTIONS ") {
-            true => "HTTP/1.1 200 OK\r\nwebhook-allowed-origin: *\r\ncontent-length: 0\r\n\r\n".to_owned(),
-            false => {
-                let text = String::from_utf8(body).unwrap();
-                let fields = text.split('&').filter_map(|pair| pair.split_once('='));
-                let fields = fields.map(|(name, value)| (decoded(name), decoded(value))).collect();
-                posts.send(Post { headers, fields }).await.unwrap_or(());
-                let taken = || (200, "{\"retCode\":1}".to_owned());
-                let (status, body) = answers.lock().unwrap().pop_front().unwrap_or_else(taken);
-                format!("HTTP/1.1 {status} So\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+        let posts = async {
+            loop {
+                let post = self.hook.next_within(limit).await?;
+                if post.method == "POST" {
+                    let fields = post.text().split('&').filter_map(|pair| pair.split_once('='));
+                    let fields = fields.map(|(name, value)| (decoded(name), decoded(value))).collect();
+                    return Some(Post { headers: post.headers, fields });
+                }
             }
         };
-        if stream.write_all(answer.as_bytes()).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// First line, headers and body of the next message; `None` at the end of the connection.
-async fn whole(
-    stream: &mut TcpStream,
-    input: &mut Vec<u8>,
-) -> Option<(String, BTreeMap<String, String>, Vec<u8>)> {
-    loop {
-        if let Some(end) = input.windows(4).position(|four| four == b"\r\n\r\n") {
-            let head = String::from_utf8(input[..end].to_vec()).unwrap();
-            let mut lines = head.split("\r\n");
-            let first = lines.next().unwrap().to_owned();
-            let headers: BTreeMap<String, String> = lines
-                .filter_map(|line| line.split_once(": "))
-                .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-                .collect();
-            let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-            if input.len() >= end + 4 + length {
-                let message: Vec<u8> = input.drain(..end + 4 + length).collect();
-                return Some((first, headers, message[end + 4..].to_vec()));
-            }
-        }
-        if stream.read_buf(input).await.unwrap_or(0) == 0 {
-            return None;
-        }
+        tokio::time::timeout(limit, posts).await.ok().flatten()
     }
 }
 

@@ -11,6 +11,7 @@
 //! | [`ledger`] | what was sent, acknowledged and received, and the promises checked over it |
 //! | [`witness`] | a pair of clients that must not notice what a test does to others |
 //! | [`authority`] | certificates |
+//! | [`hook`] | a webhook |
 //! | [`gate`] | a network that a test can cut |
 //! | [`quic`] | a QUIC client |
 //! | [`socket`] | a WebSocket client |
@@ -32,6 +33,7 @@ pub mod eventmesh;
 pub mod eventmesh_grpc;
 pub mod eventmesh_web;
 pub mod gate;
+pub mod hook;
 pub mod ledger;
 pub mod process;
 pub mod quic;

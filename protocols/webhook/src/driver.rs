@@ -1,4 +1,5 @@
-//! Subscribes webhooks and posts to them: nothing else here awaits.
+//! Subscribes webhooks of EventMesh clients and posts to them; those of the configuration are in `driver/named.rs`. Nothing
+//! else here awaits.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -15,8 +16,6 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::RETRY_AFTER;
-use reqwest::redirect::Policy;
 use tokio::net::lookup_host;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -25,6 +24,12 @@ use crate::Options;
 use crate::hooks::{Hook, Key, Registry, Write};
 use crate::push::{self, CONTENT_TYPE, HEADERS, Push, Secret, Verdict};
 use crate::target::{self, BadUrl, Target};
+
+mod named;
+mod poster;
+mod standing;
+
+pub use named::spawn_hook;
 
 /// All webhooks. Cloning shares them.
 #[derive(Clone)]
@@ -95,16 +100,14 @@ impl Hooks {
         drain: watch::Receiver<bool>,
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), Reject> {
         let resolver = Arc::new(Checked { loopback: options.loopback });
-        let builder = reqwest::Client::builder()
-            .redirect(Policy::none())
-            .no_proxy()
-            .dns_resolver(resolver)
-            .connect_timeout(CONNECT)
-            .timeout(Duration::from_millis(u64::from(options.timeout_ms.max(1))));
+        let builder = poster::builder(options.timeout_ms).dns_resolver(resolver);
         let failed =
             |error: reqwest::Error| Reject::new(RejectKind::Unavailable, format!("webhooks: {error}"));
         let (new, news) = mpsc::channel(64);
-        let (client, secret) = (builder.build().map_err(failed)?, secret(&options)?);
+        let client = builder.build().map_err(failed)?;
+        let secret = Some(&options.secret_file).filter(|file| !file.as_os_str().is_empty());
+        let wrong = |why| Reject::new(RejectKind::Unavailable, format!("webhook.secret_file {why}"));
+        let secret = secret.map(|file| poster::secret(file).map_err(wrong)).transpose()?;
         let (registry, origin) = (Mutex::default(), common.webhook_origin.clone());
         let own = [(push::REQUEST_ORIGIN, &*origin)];
         let headers = HEADERS.iter().copied().chain(common.headers()).chain(own);
@@ -399,20 +402,21 @@ async fn deliver(shared: &Shared, group: &str, hook: &Arc<Hook>, delivery: Deliv
     let part = eventmesh::level(group);
     let buried =
         match dead_letter(&shared.options.dead_letters, &part, event, "no webhook of the group took it") {
-            Some(letter) => bury(shared, letter, &mut over).await,
+            Some(letter) => {
+                let who = Principal::anonymous("$webhook/dead");
+                bury(shared.hub.as_ref(), &who, letter, &mut over).await
+            }
             None => true,
         };
     delivery.number.filter(|_| buried)
 }
 
-/// Publishes a dead letter; whether it is kept, or can never be. It is tried until `over`.
-async fn bury(shared: &Shared, letter: Event, over: &mut watch::Receiver<bool>) -> bool {
-    let who = Principal::anonymous("$webhook/dead");
+/// Publishes a dead letter for `who`; whether it is kept, or can never be. It is tried until `over`.
+async fn bury(hub: &dyn Hub, who: &Principal, letter: Event, over: &mut watch::Receiver<bool>) -> bool {
     loop {
         let publish =
             Publish { event: letter.clone(), guarantee: Guarantee::AtLeastOnce, retain: false, id: None };
-        let patience = Duration::from_millis(u64::from(shared.options.timeout_ms.max(1)));
-        let outcome = shared.hub.publish(&who, vec![publish]).outcome_before(sleep(patience)).await;
+        let outcome = hub.publish(who, vec![publish]).outcome_before(sleep(BURIAL)).await;
         let Err(reject) = outcome.and_then(Outcome::whole) else { return true };
         match reject.kind {
             RejectKind::Malformed | RejectKind::Unproved | RejectKind::Denied => {
@@ -424,32 +428,17 @@ async fn bury(shared: &Shared, letter: Event, over: &mut watch::Receiver<bool>) 
         tokio::select! {
             biased;
             () = turned(over) => return false,
-            () = sleep(Duration::from_millis(u64::from(shared.options.retry_ms.max(1)))) => {}
+            () = sleep(BURIAL_PAUSE) => {}
         }
     }
-}
-
-/// The secret that posts are signed with, if there is one.
-fn secret(options: &Options) -> Result<Option<Secret>, Reject> {
-    let file = &options.secret_file;
-    if file.as_os_str().is_empty() {
-        return Ok(None);
-    }
-    let wrong = |why: String| {
-        Reject::new(RejectKind::Unavailable, format!("webhook.secret_file {}: {why}", file.display()))
-    };
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
-    Secret::parse(&text).map(Some).map_err(|error| wrong(error.to_string()))
 }
 
 /// Asks a webhook whether it wants to get events (CloudEvents webhooks §4). One that does not answer is taken to: EventMesh's
 /// webhooks need not know of this.
 async fn consents(client: &reqwest::Client, target: &Target, origin: &str) -> bool {
-    let asking = client.request(reqwest::Method::OPTIONS, target.url().clone());
-    let asking = asking.header(push::REQUEST_ORIGIN, origin).timeout(CONNECT).send();
-    let Ok(answer) = asking.await else { return true };
-    let allowed = answer.headers().get_all(push::ALLOWED_ORIGIN);
-    push::consents(allowed.iter().map(|value| value.to_str().unwrap_or_default()), origin)
+    let asking = client.request(reqwest::Method::OPTIONS, target.url().clone()).timeout(poster::CONNECT);
+    let consent = poster::ask(asking, origin).await.map(|answer| answer.consents);
+    consent.ok().flatten().unwrap_or(true)
 }
 
 /// Posts once. `stamp`: that of the event.
@@ -468,33 +457,23 @@ async fn post(shared: &Shared, hook: &Hook, push: Push, stamp: u64) -> Verdict {
         }
     }
     if let Some(secret) = &shared.secret {
-        for (name, value) in secret.sign(&format!("msg_{stamp:016x}"), now_ms() / 1000, &body) {
+        for (name, value) in secret.sign(stamp, now_ms() / 1000, &body) {
             request = request.header(name, value);
         }
     }
-    let mut answer = match request.body(body).send().await {
-        Ok(answer) => answer,
-        Err(error) => {
-            tracing::debug!(error = %error.without_url(), "a webhook did not answer");
-            return Verdict::Again(None);
+    match poster::post(request.body(body)).await {
+        Ok(answer) => Verdict::of(answer.status, answer.retry_after.as_deref(), &answer.body),
+        Err(reason) => {
+            tracing::debug!(reason, "a webhook did not answer");
+            Verdict::Again(None)
         }
-    };
-    let retry_after =
-        answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let mut body = Vec::new();
-    while let Ok(Some(piece)) = answer.chunk().await {
-        if body.len() + piece.len() > ANSWER_MAX {
-            break;
-        }
-        body.extend_from_slice(&piece);
     }
-    Verdict::of(answer.status().as_u16(), retry_after.as_deref(), &body)
 }
 
 /// Whether all addresses of `target` may be posted to.
 async fn resolves(target: &Target, loopback: bool) -> Result<(), BadUrl> {
     let unknown = || BadUrl::Unknown(target.host().to_owned());
-    let found = timeout(CONNECT, lookup_host((target.host(), target.port()))).await;
+    let found = timeout(poster::CONNECT, lookup_host((target.host(), target.port()))).await;
     let mut any = false;
     for address in found.map_err(|_| unknown())?.map_err(|_| unknown())? {
         target::check(address.ip(), loopback)?;
@@ -544,16 +523,15 @@ fn now_ms() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How long a name may take to be found, and a connection to be made.
-const CONNECT: Duration = Duration::from_secs(5);
 /// How often silent clients are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
 /// Clients that subscribed one webhook: each is remembered.
 const CLIENTS_MAX: usize = 256;
 /// What one look takes from a mailbox.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Of an answer, what is looked at.
-const ANSWER_MAX: usize = 64 << 10;
+/// How long the core may take to keep a dead letter, and how long it is left alone if it does not.
+const BURIAL: Duration = Duration::from_secs(15);
+const BURIAL_PAUSE: Duration = Duration::from_secs(1);
 /// The longest that a webhook can put an event off.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 /// How long posts under way may take when a webhook is over.

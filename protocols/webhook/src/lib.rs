@@ -1,19 +1,25 @@
-//! Delivers events to the webhooks that clients subscribed, for EventMesh's gRPC and HTTP protocols.
+//! Delivers events to webhooks: those that the configuration names, and those that clients subscribed, for EventMesh's gRPC and
+//! HTTP protocols.
 //!
+//! * [`spawn_hook`] posts CloudEvents to one of the configuration ([`HookOptions`]), which is a durable session.
 //! * [`target`] says which addresses may be posted to: Weft must not be a way into its own machine.
 //! * [`push`] has the form that is posted, and reads what the webhook answers.
 //! * [`Hooks`] keeps who subscribed what, and delivers.
 //!
-//! A webhook is a session of the core for as long as somebody subscribes it, and a member of its group like any other. At
+//! A webhook of a client is a session of the core for as long as somebody subscribes it, and a member of its group like any other. At
 //! most [`Options::in_flight`] events are on their way to one; the others wait in the session's queue. An event that
 //! a webhook does not take is posted again, to the next webhook of the group, and given up, as a dead letter that is
 //! counted, after the last try.
 
+mod binding;
 mod driver;
 mod hooks;
+mod named;
 mod options;
 pub mod push;
 pub mod target;
 
-pub use driver::{Hooks, Refused, Wanted};
+pub use binding::Mode;
+pub use driver::{Hooks, Refused, Wanted, spawn_hook};
+pub use named::{HookMistake, HookOptions};
 pub use options::Options;

@@ -56,15 +56,13 @@ pub const REQUEST_ORIGIN: &str = "webhook-request-origin";
 /// Header of a webhook's answer to OPTIONS: who may post (CloudEvents webhooks §4.2.1).
 pub const ALLOWED_ORIGIN: &str = "webhook-allowed-origin";
 
-/// Whether a webhook whose answer to OPTIONS has these [`ALLOWED_ORIGIN`]s lets `origin` post to it. One that says nothing does:
-/// so it is with EventMesh, whose webhooks need not know of OPTIONS.
-pub fn consents<'a>(mut allowed: impl Iterator<Item = &'a str>, origin: &str) -> bool {
-    let mut any = false;
-    let found = allowed.any(|origins| {
-        any = true;
-        origins.split(',').any(|one| one.trim() == "*" || one.trim().eq_ignore_ascii_case(origin))
-    });
-    found || !any
+/// Header there: how many posts a minute it takes, or `*` (CloudEvents webhooks §4.2.2).
+pub const ALLOWED_RATE: &str = "webhook-allowed-rate";
+
+/// Whether a webhook whose answer to OPTIONS has these [`ALLOWED_ORIGIN`]s lets `origin` post to it; `None`: it says nothing of it.
+pub fn consents<'a>(allowed: impl Iterator<Item = &'a str>, origin: &str) -> Option<bool> {
+    let named = |one: &str| one.trim() == "*" || one.trim().eq_ignore_ascii_case(origin);
+    allowed.map(|origins| origins.split(',').any(named)).reduce(|one, other| one || other)
 }
 
 /// What Weft signs its posts with, so that a webhook can tell them from others': the three headers of Standard Webhooks.
@@ -105,15 +103,19 @@ impl Secret {
         }
     }
 
-    /// The three headers for a post of `body` at `seconds` since 1970.
-    pub fn sign(&self, id: &str, seconds: u64, body: &[u8]) -> [(&'static str, String); 3] {
+    /// The three headers for a post of `body`, the event with this stamp, at `seconds` since 1970.
+    pub fn sign(&self, stamp: u64, seconds: u64, body: &[u8]) -> [(&'static str, String); 3] {
+        self.sign_as(format!("msg_{stamp:016x}"), seconds, body)
+    }
+
+    fn sign_as(&self, id: String, seconds: u64, body: &[u8]) -> [(&'static str, String); 3] {
         let seconds = seconds.to_string();
         let mut sum = hmac::Context::with_key(&self.0);
         for part in [id.as_bytes(), b".", seconds.as_bytes(), b".", body] {
             sum.update(part);
         }
         let signature = format!("v1,{}", STANDARD.encode(sum.sign()));
-        [("webhook-id", id.to_owned()), ("webhook-timestamp", seconds), ("webhook-signature", signature)]
+        [("webhook-id", id), ("webhook-timestamp", seconds), ("webhook-signature", signature)]
     }
 }
 
@@ -184,13 +186,13 @@ mod tests {
     #[test]
     fn a_webhook_that_names_others_only_does_not_consent() {
         for (allowed, want) in [
-            (&[][..], true),
-            (&["*"], true),
-            (&["eventmesh.DEFAULT"], true),
-            (&["a.example, EVENTMESH.default"], true),
-            (&["a.example", "*"], true),
-            (&["a.example"], false),
-            (&[""], false),
+            (&[][..], None),
+            (&["*"], Some(true)),
+            (&["eventmesh.DEFAULT"], Some(true)),
+            (&["a.example, EVENTMESH.default"], Some(true)),
+            (&["a.example", "*"], Some(true)),
+            (&["a.example"], Some(false)),
+            (&[""], Some(false)),
         ] {
             assert_eq!(consents(allowed.iter().copied(), "eventmesh.DEFAULT"), want, "{allowed:?}");
         }
@@ -200,8 +202,11 @@ mod tests {
     fn a_signature_is_that_of_standard_webhooks() {
         // The example of the specification's libraries.
         let secret = Secret::parse(" whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
-        let [id, seconds, signature] =
-            secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
+        let [id, seconds, signature] = secret.sign_as(
+            "msg_p5jXN8AQM9LWM0D4loKWxJek".to_owned(),
+            1_614_265_330,
+            br#"{"test": 2432232314}"#,
+        );
         assert_eq!(id, ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek".to_owned()));
         assert_eq!(seconds, ("webhook-timestamp", "1614265330".to_owned()));
         assert_eq!(signature.1, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");

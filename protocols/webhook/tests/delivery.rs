@@ -246,11 +246,10 @@ async fn posts_are_signed_so_that_webhooks_know_them() {
     };
     let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
     for post in hook.got() {
-        let (id, seconds) =
-            (header(&post, "webhook-id"), header(&post, "webhook-timestamp").parse().unwrap());
+        let seconds = header(&post, "webhook-timestamp").parse().unwrap();
         let body = post.split("\r\n\r\n").nth(1).unwrap();
-        let [.., (_, signature)] = secret.sign(&id, seconds, body.as_bytes());
-        assert_eq!(header(&post, "webhook-signature"), signature);
+        let [(_, id), _, (_, signature)] = secret.sign(1, seconds, body.as_bytes());
+        assert_eq!((header(&post, "webhook-id"), header(&post, "webhook-signature")), (id, signature));
     }
     let ids: Vec<String> = hook.got().iter().map(|post| header(post, "webhook-id")).collect();
     assert_eq!(ids[0], ids[1], "the same event");

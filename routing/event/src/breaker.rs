@@ -58,6 +58,11 @@ impl Breaker {
         first
     }
 
+    /// Whether it is left alone.
+    pub fn is_open(&self) -> bool {
+        self.state().until.is_some()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -75,14 +80,14 @@ mod tests {
         assert!(!breaker.failed(now) && breaker.may_ask(now).is_ok());
         assert!(!breaker.answered(), "it was not open");
         assert!(!breaker.failed(now));
-        assert!(breaker.failed(now));
+        assert!(breaker.failed(now) && breaker.is_open());
         assert_eq!(breaker.may_ask(now + Duration::from_secs(2)), Err(Duration::from_secs(3)));
         let later = now + pause;
         assert!(breaker.may_ask(later).is_ok());
         assert_eq!(breaker.may_ask(later), Err(pause), "only one");
         assert!(!breaker.failed(later) && breaker.may_ask(later).is_err());
         assert!(breaker.may_ask(later + pause).is_ok());
-        assert!(breaker.answered());
+        assert!(breaker.answered() && !breaker.is_open());
         assert!(breaker.may_ask(later).is_ok() && breaker.may_ask(later).is_ok());
     }
 }

@@ -25,8 +25,8 @@ def publish(mode, url, attributes, data=None, data_base64=None):
         return {"status": answer.status}
 
 
-def read(content_type, body):
-    message = http.HTTPMessage(headers={"content-type": content_type}, body=body.encode())
+def read(body, content_type=None, headers=None):
+    message = http.HTTPMessage(headers=headers or {"content-type": content_type}, body=body.encode())
     event = http.from_http(message, JSONFormat())
     attributes = {name: text(value) for name, value in event.get_attributes().items()}
     data = event.get_data()

@@ -1,0 +1,432 @@
+//! Posts to the webhooks that the configuration names: each is a durable session, acked when the webhook took an event.
+
+use std::future::poll_fn;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use event::hub::{Attach, Closed, Delivery, Hub, Link, RetainedWanted, Room, Subscribe, SubscribeOptions};
+use event::{Breaker, Bucket, Event, Guarantee, Health, Principal, Rate, Reject, Select, dead_letter};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::{Certificate, Method};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::poster::{self, Answer};
+use super::standing::Standing;
+use super::{bury, close, now_ms, turned};
+use crate::binding::{Post, Verdict};
+use crate::named::HookOptions;
+use crate::push::{REQUEST_ORIGIN, Secret};
+use crate::target::Target;
+
+/// Starts the webhook `name`: the session `$hook/NAME`, and the part `hook/NAME` of `health`. Ends when `drain` turns true and
+/// what is just being posted is answered.
+///
+/// # Errors
+/// A setting or a file cannot be used: says which, and why.
+pub fn spawn_hook(
+    name: &str,
+    options: &HookOptions,
+    hub: Arc<dyn Hub>,
+    health: &Health,
+    drain: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>, String> {
+    let named = Named::new(name, options, hub, health)?;
+    Ok(tokio::spawn(async move { named.run(drain).await }))
+}
+
+struct Named {
+    name: String,
+    who: Principal,
+    hub: Arc<dyn Hub>,
+    options: HookOptions,
+    select: Option<Select>,
+    target: Target,
+    client: reqwest::Client,
+    secret: Option<Secret>,
+    standing: Standing,
+    breaker: Breaker,
+    /// Nothing is posted before: the webhook said so.
+    not_before: Mutex<Option<Instant>>,
+    /// What it allows in a minute, if it was asked.
+    rate: OnceLock<Bucket>,
+    /// Told when the breaker closes.
+    closes: watch::Sender<()>,
+}
+
+/// What became of a delivery.
+enum Fate {
+    /// It is done: ack this number, and so many bytes are free.
+    Done(Option<u64>, usize),
+    /// Weft stops.
+    Left,
+    /// The webhook wants nothing any more.
+    Gone,
+}
+
+/// Why a session is not served any more.
+enum End {
+    Stopping,
+    Lost(Closed),
+    Gone,
+}
+
+impl Named {
+    fn new(name: &str, options: &HookOptions, hub: Arc<dyn Hub>, health: &Health) -> Result<Self, String> {
+        options.check().map_err(|(key, reason)| format!("{key}: {reason}"))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("weft/", env!("CARGO_PKG_VERSION"))));
+        if let Some(file) = &options.token_file {
+            headers.insert(AUTHORIZATION, token(file).map_err(|reason| format!("token_file {reason}"))?);
+        }
+        let mut builder = poster::builder(options.timeout_ms).default_headers(headers);
+        if let Some(file) = &options.ca_file {
+            let trusted = authorities(file).map_err(|reason| format!("ca_file {reason}"))?;
+            builder = builder.tls_certs_only(trusted);
+        }
+        let secret = options.secret_file.as_ref().map(|file| poster::secret(file)).transpose();
+        let session = format!("$hook/{name}");
+        Ok(Self {
+            name: name.to_owned(),
+            who: Principal::anonymous(&*session),
+            hub,
+            select: options.select()?,
+            target: Target::parse(&options.url, true).map_err(|error| format!("url: {error}"))?,
+            client: builder.build().map_err(|error| error.to_string())?,
+            secret: secret.map_err(|reason| format!("secret_file {reason}"))?,
+            standing: Standing::new(name, health),
+            breaker: Breaker::new(options.failures_max.max(1).into(), millis(options.pause_ms)),
+            not_before: Mutex::default(),
+            rate: OnceLock::new(),
+            closes: watch::Sender::default(),
+            options: options.clone(),
+        })
+    }
+
+    /// Posts until `drain` turns true. Not cancel-safe: events that are out go again.
+    async fn run(&self, mut drain: watch::Receiver<bool>) {
+        let mut to_ask = self.options.origin.as_deref();
+        loop {
+            let attached = tokio::select! {
+                biased;
+                () = turned(&mut drain) => return,
+                attached = self.attach() => attached,
+            };
+            // From here on it is owed what is published, whether it may be posted already or not.
+            let link = match attached {
+                Ok(link) => link,
+                Err(reject) => {
+                    self.standing.down(format!("its session cannot be had: {reject}"));
+                    pause(&mut drain).await;
+                    continue;
+                }
+            };
+            if let Some(origin) = to_ask {
+                tokio::select! {
+                    biased;
+                    () = turned(&mut drain) => return close(Some(link)),
+                    () = self.consent(origin) => to_ask = None,
+                }
+            }
+            if !self.breaker.is_open() {
+                self.standing.up();
+            }
+            match self.serve(link, &mut drain).await {
+                End::Stopping | End::Lost(Closed::Stopping) => return,
+                End::Gone => {
+                    self.standing.down(GONE);
+                    return turned(&mut drain).await;
+                }
+                End::Lost(why @ (Closed::TakenOver | Closed::Ended | Closed::QueueFull)) => {
+                    tracing::warn!(hook = self.name, ?why, "a webhook has lost its session");
+                    pause(&mut drain).await;
+                }
+            }
+        }
+    }
+
+    /// Asks until the webhook lets us post. Cancel-safe.
+    async fn consent(&self, origin: &str) {
+        self.standing.down("it has not said yet whether we may post");
+        for times in 1.. {
+            let asking = self.client.request(Method::OPTIONS, self.target.url().clone());
+            let reason = match poster::ask(asking, origin).await {
+                Ok(consent) if consent.consents == Some(true) => {
+                    // A rate is for a minute, so a post costs sixty.
+                    let rate = consent.per_minute.and_then(Rate::per_second);
+                    let bucket = |rate: Rate| Bucket::new(rate, Instant::now().into_std());
+                    let known =
+                        rate.map(|rate| self.rate.set(bucket(Rate { burst: rate.burst.max(POST), ..rate })));
+                    return known.transpose().map(drop).unwrap_or(());
+                }
+                Ok(_) => format!("it answers OPTIONS without a WebHook-Allowed-Origin for {origin}"),
+                Err(reason) => format!("it does not answer OPTIONS: {reason}"),
+            };
+            self.standing.down(reason);
+            sleep(self.options.pause(times, chance())).await;
+        }
+    }
+
+    async fn attach(&self) -> Result<Box<dyn Link>, Reject> {
+        let request =
+            Attach { keep: Duration::MAX, protocol: "webhook", keep_all: true, ..Attach::default() };
+        let mut link = self.hub.attach(self.who.clone(), request).await?.link;
+        let options = SubscribeOptions {
+            no_local: true,
+            retained: RetainedWanted::Never,
+            ..SubscribeOptions::new(Guarantee::AtLeastOnce)
+        };
+        let subscribe = |topic: &event::TopicFilter| Subscribe {
+            select: self.select.clone(),
+            ..Subscribe::new(topic.clone(), options)
+        };
+        for granted in link.subscribe(self.options.topics.iter().map(subscribe).collect()).await? {
+            granted?;
+        }
+        Ok(link)
+    }
+
+    /// Posts what comes. Not cancel-safe: events that are out go again.
+    async fn serve(&self, mut link: Box<dyn Link>, drain: &mut watch::Receiver<bool>) -> End {
+        let mut posts = FuturesUnordered::new();
+        let mut taken: Vec<Delivery> = Vec::new();
+        let (most, most_bytes) =
+            (usize::from(self.options.in_flight.max(1)), self.options.in_flight_bytes.as_usize());
+        let mut held = 0_usize;
+        let over = drain.clone();
+        let end = loop {
+            let numbered = u16::try_from(most.saturating_sub(posts.len())).unwrap_or(u16::MAX);
+            let room = Room { numbered, bytes: most_bytes.saturating_sub(held) };
+            let has_room = numbered > 0 && (held == 0 || room.bytes > 0);
+            tokio::select! {
+                biased;
+                () = turned(drain) => break End::Stopping,
+                Some(fate) = posts.next(), if !posts.is_empty() => match fate {
+                    Fate::Done(number, bytes) => {
+                        held = held.saturating_sub(bytes);
+                        link.ack(number.as_slice());
+                    }
+                    Fate::Left => {}
+                    Fate::Gone => break End::Gone,
+                },
+                open = poll_fn(|cx| link.poll_deliveries(cx, room, &mut taken)), if has_room => {
+                    for delivery in taken.drain(..) {
+                        held += delivery.event.weight();
+                        posts.push(self.deliver(delivery, over.clone()));
+                    }
+                    if let Err(closed) = open {
+                        break End::Lost(closed);
+                    }
+                }
+            }
+        };
+        if matches!(end, End::Stopping) {
+            // What waits to be posted gives up at once; what is just being posted is heard out.
+            let last = async {
+                while let Some(fate) = posts.next().await {
+                    if let Fate::Done(number, _) = fate {
+                        link.ack(number.as_slice());
+                    }
+                }
+            };
+            timeout(millis(self.options.timeout_ms).min(LAST_WORD), last).await.unwrap_or(());
+        }
+        close(Some(link));
+        end
+    }
+
+    /// Posts one event until it is taken, or a dead letter of it is kept.
+    async fn deliver(&self, delivery: Delivery, mut over: watch::Receiver<bool>) -> Fate {
+        let Delivery { event, number, position, .. } = delivery;
+        let done = Fate::Done(number, event.weight());
+        if !self.options.topics.iter().any(|topic| topic.matches(event.topic())) {
+            // A topic that was taken out of the configuration.
+            return done;
+        }
+        let post = self.options.mode.write(&event, position);
+        let (mut times, mut failed) = (0_u32, None::<(Instant, String)>);
+        let mut closes = self.closes.subscribe();
+        loop {
+            if event.is_expired(now_ms()) {
+                self.count("expired");
+                return done;
+            }
+            let left = failed.as_ref().map(|(since, _)| self.time_left(*since));
+            if let Some((_, reason)) = failed.as_ref().filter(|_| left == Some(Duration::ZERO)) {
+                return if self.bury(&event, reason, &mut over).await { done } else { Fate::Left };
+            }
+            closes.mark_unchanged();
+            if let Err(wait) = self.may_post() {
+                tokio::select! {
+                    biased;
+                    () = turned(&mut over) => return Fate::Left,
+                    // Its sender is ours.
+                    Ok(()) = closes.changed() => {}
+                    () = sleep(wait.min(left.unwrap_or(wait))) => {}
+                }
+                continue;
+            }
+            let reason = match self.post(&post, event.parts().stamp).await {
+                Ok((Verdict::Done, _)) => {
+                    self.count("delivered");
+                    return done;
+                }
+                Ok((Verdict::Gone, _)) => return Fate::Gone,
+                Ok((Verdict::Refused, status)) => {
+                    let reason = format!("the webhook answered {status}");
+                    return if self.bury(&event, &reason, &mut over).await { done } else { Fate::Left };
+                }
+                Ok((Verdict::Again(_), status)) => format!("the webhook answered {status}"),
+                Err(reason) => format!("the webhook did not answer: {reason}"),
+            };
+            self.count("again");
+            times = times.saturating_add(1);
+            let since = failed.map_or_else(Instant::now, |(since, _)| since);
+            let pause = self.options.pause(times, chance()).min(self.time_left(since));
+            failed = Some((since, reason));
+            tokio::select! {
+                biased;
+                () = turned(&mut over) => return Fate::Left,
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Whether one event may be posted now; else how long to wait before asking again.
+    fn may_post(&self) -> Result<(), Duration> {
+        let now = Instant::now();
+        let until = self.not_before.lock().map(|until| until.saturating_duration_since(now));
+        let debt = self.rate.get().map(|rate| rate.wait(now.into_std()));
+        let wait = until.unwrap_or_default().max(debt.unwrap_or_default());
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        self.breaker.may_ask(now.into_std())?;
+        if let Some(rate) = self.rate.get() {
+            rate.charge(POST, now.into_std());
+        }
+        Ok(())
+    }
+
+    /// Posts once; what the answer means, and its status.
+    async fn post(&self, post: &Post, stamp: u64) -> Result<(Verdict, u16), String> {
+        let mut request = self.client.post(self.target.url().clone()).headers(post.headers.clone());
+        if let Some(origin) = &self.options.origin {
+            request = request.header(REQUEST_ORIGIN, origin);
+        }
+        if let Some(secret) = &self.secret {
+            for (name, value) in secret.sign(stamp, now_ms() / 1000, &post.body) {
+                request = request.header(name, value);
+            }
+        }
+        let answer = poster::post(request.body(post.body.clone())).await;
+        let judged = answer.map(|Answer { status, retry_after, .. }| {
+            (Verdict::of(status, retry_after.as_deref(), SystemTime::now()), status)
+        });
+        let now = Instant::now();
+        if let Ok((Verdict::Again(Some(wait)), _)) = &judged {
+            *self.not_before.lock() = Some(now + (*wait).min(RETRY_AFTER_MAX));
+        }
+        match &judged {
+            Ok((Verdict::Again(_), 500..)) => self.failed(now, "it answers with errors"),
+            Err(reason) => self.failed(now, reason),
+            // It works, whatever it thinks of this event.
+            Ok(_) => {
+                if self.breaker.answered() {
+                    self.standing.up();
+                    self.closes.send_replace(());
+                }
+            }
+        }
+        judged
+    }
+
+    fn failed(&self, now: Instant, reason: &str) {
+        if self.breaker.failed(now.into_std()) {
+            self.standing.down(format!("{} posts in a row failed: {reason}", self.options.failures_max));
+        }
+    }
+
+    /// How long an event is still posted that failed first at `since`.
+    fn time_left(&self, since: Instant) -> Duration {
+        match self.options.give_up_s {
+            0 => Duration::MAX,
+            seconds => Duration::from_secs(seconds.into()).saturating_sub(since.elapsed()),
+        }
+    }
+
+    /// Makes a dead letter; whether it is kept, or can never be.
+    async fn bury(&self, event: &Event, reason: &str, over: &mut watch::Receiver<bool>) -> bool {
+        tracing::warn!(hook = self.name, topic = %event.topic(), reason, "a webhook does not take an event");
+        let letter = dead_letter(&self.options.dead_letters, &self.name, event, reason);
+        let buried = match letter {
+            Some(letter) => bury(self.hub.as_ref(), &self.who, letter, over).await,
+            None => true,
+        };
+        if buried {
+            self.count("dead");
+        }
+        buried
+    }
+
+    fn count(&self, outcome: &'static str) {
+        metrics::counter!("weft_hook_events_total", "hook" => self.name.clone(), "outcome" => outcome)
+            .increment(1);
+    }
+}
+
+/// The header that shows the token in `file`.
+fn token(file: &Path) -> Result<HeaderValue, String> {
+    let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", file.display());
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
+    let mut value = match text.trim() {
+        "" => return Err(wrong(&"it is empty")),
+        token => HeaderValue::try_from(format!("Bearer {token}")).map_err(|error| wrong(&error))?,
+    };
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn authorities(file: &Path) -> Result<Vec<Certificate>, String> {
+    let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", file.display());
+    let pem = std::fs::read(file).map_err(|error| wrong(&error))?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(all) if all.is_empty() => Err(wrong(&"no certificate in it")),
+        Ok(all) => Ok(all),
+        Err(error) => Err(wrong(&error)),
+    }
+}
+
+/// Waits before the next try to get the session, unless Weft stops.
+async fn pause(drain: &mut watch::Receiver<bool>) {
+    timeout(SESSION_PAUSE, turned(drain)).await.unwrap_or(());
+}
+
+/// A number that others do not have.
+fn chance() -> u32 {
+    let mut bytes = [0; 4];
+    // Without it all wait the longest time, which is no harm.
+    aws_lc_rs::rand::fill(&mut bytes).unwrap_or(());
+    u32::from_ne_bytes(bytes)
+}
+
+fn millis(ms: u32) -> Duration {
+    Duration::from_millis(ms.max(1).into())
+}
+
+/// What `/ready` says of one that is no more.
+const GONE: &str =
+    "it answered 410 Gone: nothing is posted until the next start; take it out of the configuration";
+/// What a post costs of a rate for a minute.
+const POST: u64 = 60;
+/// The longest that a webhook can put us off.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// Between two tries to get the session.
+const SESSION_PAUSE: Duration = Duration::from_secs(1);
+/// How long posts under way may take when Weft stops. What is not acked then goes again after the next start.
+const LAST_WORD: Duration = Duration::from_secs(5);

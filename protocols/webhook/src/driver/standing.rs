@@ -1,0 +1,53 @@
+//! How a named webhook is, for `/ready` and `/metrics`.
+
+use event::Health;
+use metrics::{Gauge, gauge};
+use parking_lot::Mutex;
+
+/// What is shown of one webhook.
+pub(super) struct Standing {
+    name: String,
+    part: String,
+    health: Health,
+    up: Gauge,
+    /// Why it is down, as it was said last; `None` in `Some`: it is up.
+    said: Mutex<Option<Option<String>>>,
+}
+
+impl Standing {
+    /// Down until it has its session: what is published before that, it never gets.
+    pub(super) fn new(name: &str, health: &Health) -> Self {
+        let up = gauge!("weft_hook_up", "hook" => name.to_owned());
+        let (name, part) = (name.to_owned(), format!("hook/{name}"));
+        up.set(0.0);
+        health.down(&part, "no session yet");
+        Self { name, part, health: health.clone(), up, said: Mutex::default() }
+    }
+
+    /// It takes events, as far as is known.
+    pub(super) fn up(&self) {
+        if self.says(None) {
+            tracing::info!(hook = self.name, "a webhook takes events");
+            self.up.set(1.0);
+            self.health.up(&self.part);
+        }
+    }
+
+    /// It does not, because of `reason`.
+    pub(super) fn down(&self, reason: impl Into<String>) {
+        let reason = reason.into();
+        if self.says(Some(reason.clone())) {
+            tracing::warn!(hook = self.name, reason, "a webhook takes no events");
+            self.up.set(0.0);
+            self.health.down(&self.part, reason);
+        }
+    }
+
+    /// Whether that is news.
+    fn says(&self, what: Option<String>) -> bool {
+        let mut said = self.said.lock();
+        let news = said.as_ref() != Some(&what);
+        *said = Some(what);
+        news
+    }
+}
