@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use event::Guarantee::{AtLeastOnce, ExactlyOnce};
+use event::Guarantee::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 use event::hub::{Attached, Close, Hub as _, Outcome, Receipt, SubscribeOptions};
 use event::testing::MemoryStore;
-use event::{ByteLimit, Origin, Principal, RejectKind, TopicFilter};
+use event::{ByteLimit, Event, Origin, Principal, RejectKind, TopicFilter};
 use routing::{Core, Options, RouteOptions};
 use support::*;
 use tokio::sync::watch;
@@ -192,6 +192,22 @@ async fn a_store_that_does_not_wait_any_more_takes_back_what_no_member_has() {
     assert_eq!(texts(std::slice::from_ref(&z)), ["z"]);
     ack(&mut one, &z);
     receipt.await.whole().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_not_to_be_acknowledged_is_done_when_it_is_sent_or_over() {
+    for (name, keep) in [("ends", Duration::ZERO), ("stays", FOREVER)] {
+        let core = start_with(&MemoryStore::new(), options()).await;
+        let mut one = attach(&core, name, keep).await;
+        subscribe(&mut *one.link, JOBS, SubscribeOptions::new(AtMostOnce)).await;
+        let mut late = event("jobs/a", "late").parts().clone();
+        (late.received_ms, late.expires_ms) = (1, 2);
+        let batch = [event("jobs/a", "in time"), Event::new(late)].map(|event| publish(event, AtLeastOnce));
+        let receipt = core.feed(&filter(JOBS), batch.to_vec()).receipt().await;
+        assert_eq!(texts(&take(&mut *one.link, 1).await), ["in time"]);
+        nothing(&mut *one.link).await;
+        receipt.await.whole().unwrap();
+    }
 }
 
 /// With a checkpoint before the crash, and without one.
