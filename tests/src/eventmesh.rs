@@ -109,14 +109,21 @@ impl Peer {
         self.next_within(Duration::from_secs(20)).await.expect("a frame within 20 s")
     }
 
-    /// The next frame; `None`: none came in time. Cancel-safe.
+    /// The next frame; `None`: none came in time. Panics at the end of the connection. Cancel-safe.
     pub async fn next_within(&mut self, limit: Duration) -> Option<Frame> {
+        let frame = tokio::time::timeout(limit, self.next_or_end()).await.ok()?;
+        Some(frame.expect("a frame, not the end of the connection"))
+    }
+
+    /// The next frame; `None`: the connection ended. Cancel-safe.
+    pub async fn next_or_end(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = self.take() {
                 return Some(frame);
             }
-            let read = tokio::time::timeout(limit, self.stream.read_buf(&mut self.input)).await.ok()?;
-            assert!(read.unwrap() > 0, "the connection ended");
+            if self.stream.read_buf(&mut self.input).await.ok()? == 0 {
+                return None;
+            }
         }
     }
 

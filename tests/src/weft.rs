@@ -202,6 +202,12 @@ impl Weft {
         (!values.is_empty()).then(|| values.iter().sum())
     }
 
+    /// The value of one series, named as `/metrics` names it; `None` if it is not there.
+    pub async fn series(&self, name: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics").await?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?.parse().ok()
+    }
+
     /// Waits until `/ready` answers `status` with a body that holds `text`; how long that took.
     pub async fn until_ready_says(&self, status: u16, text: &str, limit: Duration) -> Duration {
         let start = Instant::now();

@@ -42,7 +42,7 @@ async fn two_wefts_share_a_cluster_and_one_is_killed() {
         writer.ready().await;
     }
     eventually(Duration::from_secs(30), "both have some of the queues", || async {
-        (queues(&one).await? >= 2 && queues(&two).await? >= 2).then_some(())
+        (queues(&one).await? >= 2.0 && queues(&two).await? >= 2.0).then_some(())
     })
     .await;
     let before = stored.arrivals("on-b");
@@ -94,10 +94,8 @@ async fn node(rocketmq: &RocketMq, name: &str) -> Weft {
 }
 
 /// Queues that the bridge of a Weft consumes.
-async fn queues(weft: &Weft) -> Option<u32> {
-    let (_, text) = weft.get("/metrics").await?;
-    let series = "weft_rocketmq_consumed_queues{part=\"rocketmq/up\"} ";
-    text.lines().find_map(|line| line.strip_prefix(series))?.parse().ok()
+async fn queues(weft: &Weft) -> Option<f64> {
+    weft.series("weft_rocketmq_consumed_queues{part=\"rocketmq/up\"}").await
 }
 
 fn subscribe(weft: &Weft, client: &str, filter: &str, above: usize, ledger: &Ledger) -> Actor {

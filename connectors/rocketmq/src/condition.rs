@@ -1,7 +1,7 @@
 //! How a part is, for `/ready`: whether its brokers answer, and whether a topic is in trouble.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use event::Health;
 use event::store::Up;
@@ -10,6 +10,12 @@ use tracing::{info, warn};
 
 /// The state of one bridge or store; writes it on the board whenever it changes.
 pub(crate) struct Condition {
+    board: Arc<Board>,
+    /// What the names of its troubles begin with, if it is that of one group of the part.
+    of: Option<String>,
+}
+
+struct Board {
     part: String,
     health: Health,
     /// 1 while it works.
@@ -34,33 +40,59 @@ impl Condition {
         health.down(&part, "not connected yet");
         let up = gauge!("weft_rocketmq_link_up", "part" => part.clone());
         up.set(0.0);
-        let condition = Self { part, health, up, store, state: Mutex::default() };
-        condition.say(false);
-        condition
+        let board = Board { part, health, up, store, state: Mutex::default() };
+        board.say(false);
+        Self { board: Arc::new(board), of: None }
+    }
+
+    /// For a group that is consumed for the same part: its troubles are the part's, as long as it lives. Whether brokers answer
+    /// is left to the part itself.
+    pub(crate) fn of_group(&self, group: &str) -> Self {
+        Self { board: Arc::clone(&self.board), of: Some(format!("group {group}: ")) }
     }
 
     /// All brokers answer.
     pub(crate) fn reached(&self) {
-        self.change(|state| state.reach = Some(None));
+        if self.of.is_none() {
+            self.board.change(|state| state.reach = Some(None));
+        }
     }
 
     /// Brokers or name servers do not answer.
     pub(crate) fn unreached(&self, reason: impl Into<String>) {
-        let reason = reason.into();
-        self.change(|state| state.reach = Some(Some(reason)));
+        if self.of.is_none() {
+            let reason = reason.into();
+            self.board.change(|state| state.reach = Some(Some(reason)));
+        }
     }
 
     /// Brokers answer, but `what` (a topic, a queue) does not work.
     pub(crate) fn trouble(&self, what: &str, reason: impl Into<String>) {
         let reason = reason.into();
-        self.change(|state| drop(state.trouble.insert(what.to_owned(), reason)));
+        let what = self.name(what);
+        self.board.change(|state| drop(state.trouble.insert(what, reason)));
     }
 
     /// `what` works.
     pub(crate) fn no_trouble(&self, what: &str) {
-        self.change(|state| drop(state.trouble.remove(what)));
+        let what = self.name(what);
+        self.board.change(|state| drop(state.trouble.remove(&what)));
     }
 
+    fn name(&self, what: &str) -> String {
+        format!("{}{what}", self.of.as_deref().unwrap_or_default())
+    }
+}
+
+impl Drop for Condition {
+    fn drop(&mut self) {
+        if let Some(of) = &self.of {
+            self.board.change(|state| state.trouble.retain(|what, _| !what.starts_with(of)));
+        }
+    }
+}
+
+impl Board {
     /// Before `/ready` says so: who reads there that it works finds that it does.
     fn say(&self, up: bool) {
         self.up.set(f64::from(u8::from(up)));
@@ -113,6 +145,14 @@ mod tests {
         assert_eq!(shown().as_deref(), Some("refused"));
         condition.reached();
         condition.no_trouble("T");
+        assert_eq!(shown(), None);
+        let group = condition.of_group("g");
+        group.unreached("that is for the part to say");
+        assert_eq!(shown(), None);
+        group.trouble("T", "no permission");
+        condition.no_trouble("T");
+        assert_eq!(shown().as_deref(), Some("group g: T: no permission"));
+        drop(group);
         assert_eq!(shown(), None);
     }
 }

@@ -5,6 +5,7 @@ mod bridge;
 mod client;
 mod connection;
 mod consumer;
+mod groups;
 mod live;
 mod popper;
 mod queue;
@@ -28,6 +29,7 @@ use tokio::task::JoinHandle;
 use self::bridge::{Outlet, Way};
 use self::client::{Client, Identity, locked};
 use self::consumer::{Consumer, Manner, Rule};
+use self::groups::Groups;
 use self::replier::Replier;
 use self::requester::Requester;
 use self::store::Intake;
@@ -100,19 +102,13 @@ pub fn spawn_bridge(
         Ok((cluster.wrap(&rule.topic), becomes))
     });
     let rules = rules.collect::<Result<BTreeMap<_, _>, OptionsError>>()?;
-    let manner = Manner {
-        own: false,
-        alone: bridge.broadcast,
-        pop: bridge.pop,
-        ordered: bridge.ordered,
-        retries: bridge.retries,
-    };
     let consumer = Consumer {
         client: Arc::clone(&client),
         hub,
         who,
         rules,
-        manner,
+        manner: manner(bridge),
+        group: None,
         replier,
         pulled: watch::Sender::new(0),
         refusals: AtomicU32::new(0),
@@ -145,8 +141,9 @@ async fn run_bridge(outlet: &Outlet, consumer: &Consumer, drain: watch::Receiver
 }
 
 /// Starts the cluster `name`, which has brokers of this kind, as the store of routes: sends what comes from `appends`, and
-/// publishes what its group brings back. The part `{kind}/{name}/store` of `health` says how it is. It works until `drain` turns true; then it
-/// sends what is in line, commits, and its task ends.
+/// publishes what its group brings back; if the cluster has a `node`, it feeds shared subscriptions by groups that they have at
+/// all nodes. The part `{kind}/{name}/store` of `health` says how it is. It works until `drain` turns true; then it sends what
+/// is in line, commits, and its task ends.
 ///
 /// A receipt says yes when a broker answered SEND_OK for every event of its batch.
 pub fn spawn_store(
@@ -176,7 +173,15 @@ pub fn spawn_store(
     let client = Arc::new(Client::new(kind, cluster.clone(), identity, condition)?);
     let intake = Intake { client: Arc::clone(&client), appends, topic: Arc::from(&*topic) };
     let session = format!("$store/{}/{name}", kind.name());
-    let who = Principal { origin: Origin::Store, ..Principal::anonymous(&*session) };
+    let shares = cluster.shares_groups(kind);
+    let origin = if shares { Origin::Node } else { Origin::Store };
+    let who = Principal { origin, ..Principal::anonymous(&*session) };
+    let groups = shares.then(|| Groups {
+        name: name.to_owned(),
+        client: Arc::clone(&client),
+        hub: Arc::clone(&hub),
+        who: who.clone(),
+    });
     let rules = [(topic, Rule { topic: store.topic.as_str().into(), to: Template::origin() })].into();
     let manner = Manner { own: true, alone: true, pop: false, ordered: false, retries: RETRIES };
     let consumer = Consumer {
@@ -185,13 +190,28 @@ pub fn spawn_store(
         who,
         rules,
         manner,
+        group: None,
         replier: None,
         pulled: watch::Sender::new(0),
         refusals: AtomicU32::new(0),
     };
     Ok(tokio::spawn(async move {
-        Box::pin(work(&client, intake.run(drain.clone()), consumer.run(drain.clone()))).await;
+        let shared = async {
+            if let Some(groups) = groups {
+                groups.run(drain.clone()).await;
+            }
+        };
+        let inward = async {
+            tokio::join!(consumer.run(drain.clone()), shared);
+        };
+        Box::pin(work(&client, intake.run(drain.clone()), inward)).await;
     }))
+}
+
+/// How a bridge consumes.
+fn manner(bridge: &BridgeOptions) -> Manner {
+    let BridgeOptions { broadcast: alone, pop, ordered, retries, .. } = *bridge;
+    Manner { own: false, alone, pop, ordered, retries }
 }
 
 /// Who consumes anything gets again what its group gave back.

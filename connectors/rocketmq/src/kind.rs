@@ -65,6 +65,15 @@ impl Kind {
         }
     }
 
+    /// Whether shared subscriptions are consumer groups there, over all nodes.
+    pub(crate) fn feeds_groups(self) -> bool {
+        match self {
+            Self::RocketMq => true,
+            // A topic there has as many queues as consumers, which each group would change.
+            Self::Defibus => false,
+        }
+    }
+
     /// Whether each event that names a topic for its reply goes out as a request. RocketMQ's rules say so themselves.
     pub(crate) fn asks_always(self) -> bool {
         match self {

@@ -39,6 +39,7 @@ mod reset;
 mod route;
 mod rpc;
 mod share;
+mod shared;
 mod sign;
 mod start;
 mod subscription;

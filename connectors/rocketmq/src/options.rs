@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, Pattern, is_topic_char};
 use crate::namespace::wrap;
+use crate::shared::{DIGITS, consumer_group};
 use crate::template::Template;
 use crate::{Kind, OptionsError, Start};
 
@@ -54,7 +55,8 @@ pub struct ClusterOptions {
     /// Bytes of events that wait here to be sent; beyond it nothing is taken over. Default "8 MiB"; at least "64 KiB".
     #[schemars(with = "String")]
     pub waiting_max: ByteLimit,
-    /// Bytes of messages that were pulled and are not kept here yet, for each bridge or store; beyond it nothing is pulled.
+    /// Bytes of messages that were pulled and are not kept here yet, for each bridge, store, and shared subscription that a
+    /// store feeds (there: not acknowledged yet); beyond it nothing is pulled.
     /// Default "16 MiB"; at least "1 MiB". Pulls that are out by then may bring 256 KiB, or one message, for each queue.
     #[schemars(with = "String")]
     pub pulled_max: ByteLimit,
@@ -112,6 +114,11 @@ pub struct StoreOptions {
     /// "2026-11-24T08:00:00Z". Default "first". With "last", events of the first moments may be missed.
     #[schemars(with = "String")]
     pub start: Start,
+    /// Shared subscriptions (`$share/GROUP/FILTER`, groups of EventMesh) that this node may have members of at a time. Default 100;
+    /// 1..=10000. Of no use without `node`. Each is a consumer group, with a connection to each broker, and reads all of `topic`.
+    /// What is more gets no events of the store, and `/ready` says so.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub groups_max: u32,
     /// Milliseconds an event may wait for RocketMQ; then its publisher is told that the store is unavailable. Default
     /// 10000; 1000..=600000. Too short: a restart of a broker is seen by publishers.
     #[schemars(range(min = 1000, max = 600000))]
@@ -213,7 +220,8 @@ pub struct InRule {
 }
 
 pub(crate) const TOPIC_MAX: usize = 127;
-const GROUP_MAX: usize = 120;
+/// A group's retry topic has `%RETRY%` in front, and at most 127 letters.
+pub(crate) const GROUP_MAX: usize = 120;
 const NODE_MAX: usize = 32;
 /// How often RocketMQ's own consumers get a message again.
 pub(crate) const RETRIES: u16 = 16;
@@ -252,6 +260,7 @@ impl Default for StoreOptions {
             topic: "Weft".to_owned(),
             group: "weft-store".to_owned(),
             start: Start::First,
+            groups_max: 100,
             deadline_ms: 10_000,
         }
     }
@@ -315,12 +324,26 @@ impl ClusterOptions {
         }
         in_range("store.deadline_ms", self.store.deadline_ms.into(), 1000, 600_000, "1000..=600000")?;
         check_name("store.topic", &self.wrap(&self.store.topic), TOPIC_MAX)?;
-        check_name("store.group", &self.wrap(&self.of_node(&self.store.group)), GROUP_MAX)
+        in_range("store.groups_max", self.store.groups_max.into(), 1, 10_000, "1..=10000")?;
+        let group = self.wrap(&self.of_node(&self.store.group));
+        let most = if self.shares_groups(kind) { GROUP_MAX - DIGITS } else { GROUP_MAX };
+        check_name("store.group", &group, most)
+    }
+
+    /// Whether shared subscriptions are balanced over all nodes of the cluster.
+    pub(crate) fn shares_groups(&self, kind: Kind) -> bool {
+        kind.feeds_groups() && self.node.is_some()
     }
 
     /// What brokers call a topic or group.
     pub(crate) fn wrap(&self, name: &str) -> String {
         wrap(self.namespace.as_deref(), name)
+    }
+
+    /// The group by which nodes share what a shared subscription gets.
+    pub(crate) fn shared(&self, filter: &TopicFilter) -> String {
+        let most = GROUP_MAX.saturating_sub(self.wrap("").len());
+        self.wrap(&consumer_group(&self.store.group, filter, most))
     }
 
     /// The group by which this node gets everything.
@@ -443,6 +466,16 @@ mod tests {
         let good = ClusterOptions::default;
         assert!(good().check(Kind::RocketMq).is_ok());
         let store = |topic: &str| StoreOptions { topic: topic.into(), ..StoreOptions::default() };
+        let groups = |groups_max| {
+            let store = StoreOptions { groups_max, ..StoreOptions::default() };
+            ClusterOptions { store, ..good() }
+        };
+        let base = |node: Option<&str>, length| {
+            let store = StoreOptions { group: "g".repeat(length), ..StoreOptions::default() };
+            ClusterOptions { store, node: node.map(Into::into), ..good() }
+        };
+        assert!(base(None, GROUP_MAX).check(Kind::RocketMq).is_ok());
+        assert!(base(Some("a"), GROUP_MAX - DIGITS - 2).check(Kind::RocketMq).is_ok());
         for (options, part) in [
             (ClusterOptions { name_servers: vec![], ..good() }, "name_servers is empty"),
             (ClusterOptions { name_servers: vec!["localhost".into()], ..good() }, "\"host:port\""),
@@ -454,6 +487,11 @@ mod tests {
             (ClusterOptions { idc: Some("GZ".into()), ..good() }, "[defibus.NAME]"),
             (ClusterOptions { reply_ms: 1, ..good() }, "100..=600000"),
             (ClusterOptions { pulled_max: ByteLimit::kib(1), ..good() }, "1 MiB"),
+            (groups(0), "store.groups_max is 0; it has to be 1..=10000"),
+            (groups(10_001), "1..=10000"),
+            (base(None, GROUP_MAX + 1), "store.group"),
+            // The groups of shared subscriptions have digits behind it.
+            (base(Some("a"), GROUP_MAX - DIGITS - 1), "store.group"),
         ] {
             let error = options.check(Kind::RocketMq).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

@@ -369,6 +369,55 @@ async fn a_store_takes_every_queue_and_tells_of_others_in_its_group() {
 }
 
 #[tokio::test]
+async fn a_shared_subscription_consumes_while_it_has_members_and_commits_what_they_acknowledged() {
+    let broker = FakeBroker::start().await;
+    let cluster = ClusterOptions { node: Some("a".into()), ..cluster(&broker) };
+    let (_store, running) = Running::store(&cluster);
+    broker.store("1");
+    running.until_published(1).await;
+    running.hub.answer(testing::Answer::Late);
+    let group = TopicFilter::parse("$share/workers/#").unwrap();
+    running.hub.set_groups([group.clone()].into());
+    let fed = |call: &&Call| matches!(call, Call::Publish { client, .. } if client == group.as_str());
+    let until_fed = |count| running.until(move |calls| calls.iter().filter(fed).count() >= count);
+    until_fed(1).await;
+    // Its place is known before anything is acknowledged, and pulls go on.
+    broker.until_committed_by("workers", 0).await;
+    broker.store("2");
+    until_fed(2).await;
+    assert!(broker.committed_by("workers").iter().all(|offset| *offset == 0));
+    running.hub.release_late();
+    broker.until_committed_by("workers", 2).await;
+
+    // What members have by then does not move the offset that somebody set.
+    broker.store("3");
+    until_fed(3).await;
+    broker.set_offset("workers", 1);
+    until_fed(4).await;
+    broker.until_committed_by("workers", 1).await;
+    running.hub.set_groups([].into());
+    broker.until_asked(request::UNREGISTER_CLIENT).await;
+}
+
+#[tokio::test]
+async fn shared_subscriptions_beyond_the_limit_are_told_of() {
+    let broker = FakeBroker::start().await;
+    let mut cluster = ClusterOptions { node: Some("a".into()), ..cluster(&broker) };
+    cluster.store.groups_max = 1;
+    let (_store, running) = Running::store(&cluster);
+    let groups = |names: &[&str]| {
+        let filters = names.iter().map(|name| TopicFilter::parse(format!("$share/{name}/#")).unwrap());
+        running.hub.set_groups(filters.collect());
+    };
+    groups(&["first", "second"]);
+    running.until_health(|reason| reason.is_some_and(|reason| reason.contains("groups_max"))).await;
+    assert!(broker.committed_by("second").is_empty());
+    groups(&["second"]);
+    running.until_health(|reason| reason.is_none()).await;
+    broker.until_committed_by("second", 0).await;
+}
+
+#[tokio::test]
 async fn a_queue_is_consumed_in_order_under_its_lock_only() {
     let broker = FakeBroker::start().await;
     broker.lock_queues(true);

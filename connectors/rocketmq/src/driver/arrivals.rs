@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use defibus::Asked;
-use event::hub::{Outcome, Publish};
+use event::hub::{Admission, Outcome, Publish};
 use event::{Event, Guarantee, Reject, RejectKind};
 use remoting::StoredMessage;
 use remoting::code::response;
@@ -86,7 +86,7 @@ impl Consumer {
         let mut pause = FIRST_PAUSE;
         while !batch.is_empty() {
             let events: Vec<Publish> = batch.iter().map(|arrived| arrived.publish.clone()).collect();
-            let outcome = self.hub.publish(&self.who, events).receipt().await.await;
+            let outcome = self.offer(events).receipt().await.await;
             let Sorted { kept, again, back, slow } =
                 if ordered { self.sort_in_order(batch, &outcome) } else { sort(batch, &outcome) };
             self.client.counters.received.increment(kept);
@@ -121,6 +121,14 @@ impl Consumer {
             }
         }
         Some(put_off)
+    }
+
+    /// Gives events to all subscribers, or to the group that is fed.
+    fn offer(&self, events: Vec<Publish>) -> Admission {
+        match &self.group {
+            None => self.hub.publish(&self.who, events),
+            Some(group) => self.hub.feed(group, events),
+        }
     }
 
     /// The events that messages are, and the messages that are none.

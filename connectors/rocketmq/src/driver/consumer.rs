@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytestring::ByteString;
-use event::Principal;
 use event::hub::Hub;
+use event::{Principal, TopicFilter};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
@@ -31,6 +31,8 @@ pub(super) struct Consumer {
     /// What becomes of messages, by their topics as brokers call them.
     pub(super) rules: BTreeMap<String, Rule>,
     pub(super) manner: Manner,
+    /// The shared subscription that gets all of it; none: all subscribers.
+    pub(super) group: Option<TopicFilter>,
     /// Where requests from DeFiBus wait for their answer.
     pub(super) replier: Option<Replier>,
     /// Bytes that were pulled and are not kept yet, of all queues.
@@ -77,11 +79,19 @@ const REFUSALS: u32 = 2;
 impl Consumer {
     /// Consumes the queues that are ours until `drain` turns true.
     pub(super) async fn run(&self, mut drain: watch::Receiver<bool>) {
+        if self.group.is_some() {
+            tokio::select! {
+                biased;
+                () = drained(&mut drain) => return,
+                () = self.mark_start() => {}
+            }
+        }
         let (ours, mut wanted) = watch::channel(BTreeSet::new());
         let mut balance = pin!(self.balance(&ours));
         let mut held: BTreeMap<Key, watch::Sender<bool>> = BTreeMap::new();
         let mut queues = FuturesUnordered::new();
         loop {
+            let before = held.len();
             tokio::select! {
                 biased;
                 () = drained(&mut drain) => break,
@@ -100,13 +110,14 @@ impl Consumer {
                     stop
                 });
             }
-            self.client.counters.queues.set(held.len() as f64);
+            // Several groups may be counted together.
+            self.client.counters.queues.increment(held.len() as f64 - before as f64);
         }
         for stop in held.values() {
             stop.send_replace(true);
         }
         while queues.next().await.is_some() {}
-        self.client.counters.queues.set(0.0);
+        self.client.counters.queues.decrement(held.len() as f64);
     }
 
     /// Keeps `ours` at the queues that are this member's. Never ends.
@@ -125,7 +136,12 @@ impl Consumer {
             ours.send_if_modified(|before| {
                 let changed = *before != now;
                 if changed {
-                    info!(part = self.client.identity.part, queues = now.len(), "has queues to consume");
+                    info!(
+                        part = self.client.identity.part,
+                        group = self.client.identity.group,
+                        queues = now.len(),
+                        "has queues to consume"
+                    );
                     *before = now;
                 }
                 changed

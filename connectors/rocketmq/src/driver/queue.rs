@@ -1,5 +1,7 @@
 //! One queue: pulled, published, and committed with the next pull when the hub has kept what came.
 
+mod window;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +38,7 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How far one queue is consumed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Cursor {
     /// The offset to pull next.
     next: Option<i64>,
@@ -72,53 +74,10 @@ impl Consumer {
     pub(super) async fn consume(&self, key: Key, mut stop: watch::Receiver<bool>) -> Key {
         let Some(subscription) = self.client.identity.inward.get(key.0) else { return key };
         let topic = &*subscription.topic;
-        let trouble = format!("queue {} of {topic} at {}", key.2, key.1);
-        let (mut cursor, mut lease) = (Cursor::default(), Lease::default());
-        let mut failures = 0_u32;
-        let reset = Reset {
-            group: self.client.identity.group.clone(),
-            topic: topic.to_owned(),
-            broker: key.1.to_string(),
-            queue: key.2,
+        let mut cursor = match self.group {
+            Some(_) => self.consume_window(&key, subscription, &mut stop).await,
+            None => self.consume_in_turn(&key, subscription, &mut stop).await,
         };
-        loop {
-            if let Some(offset) = self.client.signals.take_offset(&reset) {
-                info!(topic, queue = key.2, offset, "somebody set the offset of the group");
-                cursor = Cursor { next: Some(offset), kept: Some(offset), ..Cursor::default() };
-            }
-            let turn = async {
-                if self.manner.pop {
-                    self.pop_turn(&key, subscription, &mut stop).await
-                } else {
-                    self.turn(&key, subscription, &mut cursor, &mut lease, &mut stop).await
-                }
-            };
-            let error = match turn.await {
-                Ok(Turn::Done) => {
-                    failures = 0;
-                    self.client.condition.no_trouble(&trouble);
-                    continue;
-                }
-                Ok(Turn::Stopped) => break,
-                Err(error) => error,
-            };
-            debug!(topic, queue = key.2, %error, "pull failed");
-            cursor.from = 0;
-            // A broker that has just started may not know us yet.
-            if matches!(error, CallError::Code { .. } | CallError::BadAnswer { .. }) && failures >= 3 {
-                self.client.condition.trouble(&trouble, error.to_string());
-            }
-            if !matches!(error, CallError::Locked(_)) {
-                self.client.doubt_route(topic);
-            }
-            let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LAST_PAUSE);
-            failures += 1;
-            tokio::select! {
-                () = drained(&mut stop) => {}
-                () = self.client.recovered.notified() => {}
-                () = sleep(pause) => {}
-            }
-        }
         let leave = async {
             self.commit(&key, topic, &mut cursor).await;
             if self.is_ordered(topic) {
@@ -127,8 +86,77 @@ impl Consumer {
             }
         };
         timeout(LOOK, leave).await.unwrap_or(());
-        self.client.condition.no_trouble(&trouble);
+        self.client.condition.no_trouble(&trouble(&key, topic));
         key
+    }
+
+    /// Pulls when all that came before is kept, until `stop` turns true. Gives how far it came.
+    async fn consume_in_turn(
+        &self,
+        key: &Key,
+        subscription: &Subscription,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Cursor {
+        let topic = &*subscription.topic;
+        let (mut cursor, mut lease) = (Cursor::default(), Lease::default());
+        let mut failures = 0;
+        loop {
+            if let Some(set) = self.cursor_set(key, topic) {
+                cursor = set;
+            }
+            let turn = async {
+                if self.manner.pop {
+                    self.pop_turn(key, subscription, stop).await
+                } else {
+                    self.turn(key, subscription, &mut cursor, &mut lease, stop).await
+                }
+            };
+            match turn.await {
+                Ok(Turn::Done) => {
+                    failures = 0;
+                    self.client.condition.no_trouble(&trouble(key, topic));
+                }
+                Ok(Turn::Stopped) => return cursor,
+                Err(error) => {
+                    cursor.from = 0;
+                    tokio::select! {
+                        () = drained(stop) => {}
+                        () = self.pause_after(&error, key, topic, failures) => {}
+                    }
+                    failures += 1;
+                }
+            }
+        }
+    }
+
+    /// Where somebody set the offset of the group, if that is news.
+    fn cursor_set(&self, key: &Key, topic: &str) -> Option<Cursor> {
+        let reset = Reset {
+            group: self.client.identity.group.clone(),
+            topic: topic.to_owned(),
+            broker: key.1.to_string(),
+            queue: key.2,
+        };
+        let offset = self.client.signals.take_offset(&reset)?;
+        info!(topic, queue = key.2, offset, "somebody set the offset of the group");
+        Some(Cursor { next: Some(offset), kept: Some(offset), ..Cursor::default() })
+    }
+
+    /// Tells of a pull that failed, the last of `failures` and one more, and waits a while.
+    async fn pause_after(&self, error: &CallError, key: &Key, topic: &str, failures: u32) {
+        debug!(topic, queue = key.2, %error, "pull failed");
+        // A broker that has just started may not know us yet.
+        if matches!(error, CallError::Code { .. } | CallError::BadAnswer { .. }) && failures >= 3 {
+            self.client.condition.trouble(&trouble(key, topic), error.to_string());
+        }
+        if !matches!(error, CallError::Locked(_)) {
+            self.client.doubt_route(topic);
+        }
+        let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LAST_PAUSE);
+        tokio::select! {
+            () = self.client.recovered.notified() => {}
+            () = sleep(pause) => {}
+        }
     }
 
     /// One pull, and what it brought kept.
@@ -270,12 +298,19 @@ impl Consumer {
         let answer = self.client.ask(addr, request::committed(place), self.client.limit()).await?;
         let first = place.topic.starts_with(RETRY);
         let start = if first { Start::First } else { self.client.identity.start };
-        let answer = match answer.code {
-            response::SUCCESS => answer,
-            response::QUERY_NOT_FOUND => self.client.ask_well(addr, request::start(place, start)).await?,
+        let (answer, is_new) = match answer.code {
+            response::SUCCESS => (answer, false),
+            response::QUERY_NOT_FOUND => {
+                (self.client.ask_well(addr, request::start(place, start)).await?, true)
+            }
             _ => return Err(code_error(addr, &answer)),
         };
-        answer.number("offset").ok_or_else(|| bad(place.queue, "no offset"))
+        let offset = answer.number("offset").ok_or_else(|| bad(place.queue, "no offset"))?;
+        if is_new && self.group.is_some() {
+            // Whoever has the queue next goes on from here.
+            self.client.ask_well(addr, request::commit(place, offset)).await?;
+        }
+        Ok(offset)
     }
 
     /// Whether all that a queue holds came behind what was seen of it: its topic was deleted, and made again.
@@ -413,6 +448,11 @@ fn inflated(mut message: StoredMessage) -> StoredMessage {
         message.sys_flag &= !COMPRESSED;
     }
     message
+}
+
+/// The name of what is wrong with a queue.
+fn trouble(key: &Key, topic: &str) -> String {
+    format!("queue {} of {topic} at {}", key.2, key.1)
 }
 
 pub(super) fn bad(queue: &Queue, reason: impl Into<String>) -> CallError {

@@ -1,6 +1,6 @@
 //! A name server and broker on one port of loopback that answers as the test says.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -49,7 +49,13 @@ struct State {
     /// What the queues hold, as stored messages.
     queues: [Vec<Bytes>; QUEUES],
     released: u64,
-    /// Clients that sent a heartbeat, and others that the test put into the group.
+    /// Those that were committed without a pull, with the group.
+    committed: Vec<(String, i64)>,
+    /// Where the next pull of a group whose name has this in it is sent, instead of an answer.
+    moved: Option<(String, i64)>,
+    /// Clients that sent a heartbeat, with their groups.
+    clients: BTreeMap<String, Vec<String>>,
+    /// Others that the test put into every group.
     members: BTreeSet<String>,
     /// Messages that were given back: offset and delay level.
     returned: Vec<(i64, i64)>,
@@ -186,6 +192,23 @@ impl FakeBroker {
         self.lock().commits.clone()
     }
 
+    /// Waits until a group whose name has `part` in it committed `offset`.
+    pub(crate) async fn until_committed_by(&self, part: &str, offset: i64) {
+        let is_it = |(group, committed): &(String, i64)| group.contains(part) && *committed == offset;
+        self.until(|state| state.committed.iter().any(is_it).then_some(())).await;
+    }
+
+    /// Sets the offset of a group whose name has `part` in it, as somebody at the broker may.
+    pub(crate) fn set_offset(&self, part: &str, offset: i64) {
+        self.lock().moved = Some((part.to_owned(), offset));
+    }
+
+    /// Offsets that groups with `part` in their names committed.
+    pub(crate) fn committed_by(&self, part: &str) -> Vec<i64> {
+        let state = self.lock();
+        state.committed.iter().filter(|(group, _)| group.contains(part)).map(|(_, offset)| *offset).collect()
+    }
+
     async fn until<T>(&self, find: impl Fn(&State) -> Option<T>) -> T {
         let mut changes = self.changed.subscribe();
         let waiting = async {
@@ -300,19 +323,30 @@ async fn answer(
             }
         }
         request::UPDATE_CONSUMER_OFFSET => {
-            state.lock().unwrap().commits.push(command.number("commitOffset").unwrap());
+            let offset = command.number("commitOffset").unwrap();
+            let group = command.field("consumerGroup").unwrap().to_string();
+            let mut state = state.lock().unwrap();
+            state.commits.push(offset);
+            state.committed.push((group, offset));
             Some(with(0))
         }
         request::HEART_BEAT => {
             let body: serde_json::Value = serde_json::from_slice(&command.body).unwrap();
-            state.lock().unwrap().members.insert(body["clientID"].as_str().unwrap().to_owned());
+            let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+            let groups = body["consumerDataSet"].as_array().unwrap().iter();
+            let groups = groups.map(|group| text(&group["groupName"])).collect();
+            state.lock().unwrap().clients.insert(text(&body["clientID"]), groups);
             Some(with(0))
         }
         request::GET_CONSUMER_LIST_BY_GROUP if state.lock().unwrap().silent => {
             Some(with(response::NO_PERMISSION))
         }
         request::GET_CONSUMER_LIST_BY_GROUP => {
-            let members: Vec<String> = state.lock().unwrap().members.iter().cloned().collect();
+            let group = command.field("consumerGroup").unwrap().to_string();
+            let state = state.lock().unwrap();
+            let clients = state.clients.iter().filter(|(_, groups)| groups.contains(&group));
+            let members = clients.map(|(client, _)| client.clone());
+            let members: Vec<String> = members.chain(state.members.iter().cloned()).collect();
             let body = serde_json::json!({ "consumerIdList": members });
             Some(with(0).with_body(body.to_string().into()))
         }
@@ -330,7 +364,7 @@ async fn answer(
         }
         request::PULL_MESSAGE => Some(pull(command, state, changed).await),
         request::QUERY_CONSUMER_OFFSET => Some(with(response::QUERY_NOT_FOUND)),
-        request::GET_MIN_OFFSET => Some(with(0).with("offset", "0")),
+        request::GET_MIN_OFFSET | request::SEARCH_OFFSET_BY_TIMESTAMP => Some(with(0).with("offset", "0")),
         _ => Some(with(0)),
     }
 }
@@ -341,6 +375,11 @@ async fn pull(command: &Command, state: &Mutex<State>, changed: &watch::Sender<u
     let retries = command.field("topic").unwrap().starts_with("%RETRY%");
     if command.number("sysFlag").unwrap() & 1 == 1 && !retries {
         state.lock().unwrap().commits.push(command.number("commitOffset").unwrap());
+    }
+    let group = command.field("consumerGroup").unwrap();
+    let moved = state.lock().unwrap().moved.take_if(|(part, _)| !retries && group.contains(&**part));
+    if let Some((_, offset)) = moved {
+        return Command::answer(command, response::PULL_OFFSET_MOVED).with_number("nextBeginOffset", offset);
     }
     let mut changes = changed.subscribe();
     let there = async {
