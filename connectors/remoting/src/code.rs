@@ -50,6 +50,8 @@ pub mod request {
     pub const POP_MESSAGE: i32 = 200_050;
     /// Says that a message that was popped is done.
     pub const ACK_MESSAGE: i32 = 200_051;
+    /// Says it of several; brokers know it since 5.1.
+    pub const BATCH_ACK_MESSAGE: i32 = 200_151;
     /// Says when a message that was popped comes again.
     pub const CHANGE_MESSAGE_INVISIBLETIME: i32 = 200_053;
 }

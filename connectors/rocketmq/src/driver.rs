@@ -183,7 +183,7 @@ pub fn spawn_store(
         who: who.clone(),
     });
     let rules = [(topic, Rule { topic: store.topic.as_str().into(), to: Template::origin() })].into();
-    let manner = Manner { own: true, alone: true, pop: false, ordered: false, retries: RETRIES };
+    let manner = Manner { own: true, alone: true, pop: None, ordered: false, retries: RETRIES };
     let consumer = Consumer {
         client: Arc::clone(&client),
         hub,
@@ -210,7 +210,8 @@ pub fn spawn_store(
 
 /// How a bridge consumes.
 fn manner(bridge: &BridgeOptions) -> Manner {
-    let BridgeOptions { broadcast: alone, pop, ordered, retries, .. } = *bridge;
+    let BridgeOptions { broadcast: alone, pop, invisible_s, ordered, retries, .. } = *bridge;
+    let pop = pop.then(|| Duration::from_secs(invisible_s.into()));
     Manner { own: false, alone, pop, ordered, retries }
 }
 

@@ -143,8 +143,12 @@ pub struct BridgeOptions {
     pub ordered: bool,
     /// Whether messages of `in` are popped (5.x): brokers hand each to one member of the group and forget it when it is kept here,
     /// without sharing out queues, so there may be more members than queues. Default false. Messages of a queue may overtake each
-    /// other; what is not kept here after a minute comes again. All members of a group have to pop. Not with `ordered`.
+    /// other. All members of a group have to pop. Not with `ordered`.
     pub pop: bool,
+    /// Seconds for which no other member gets what was popped here. Default 60; 10..=43200. Of no use without `pop`. What is still
+    /// on its way after half of them is prolonged; what a member has when it is killed comes again behind them.
+    #[schemars(range(min = 10, max = 43_200))]
+    pub invisible_s: u32,
     /// Where a group begins that is new: "first", "last", or a time such as "2026-11-24T08:00:00Z". Default "first". A
     /// broker of 4.9 always begins with the first message of a topic that is still young.
     #[schemars(with = "String")]
@@ -274,6 +278,7 @@ impl Default for BridgeOptions {
             broadcast: false,
             ordered: false,
             pop: false,
+            invisible_s: 60,
             start: Start::First,
             retries: RETRIES,
             rate: 0,
@@ -366,6 +371,7 @@ impl BridgeOptions {
         }
         check_name("group", &cluster.wrap(&self.group(name, cluster)), GROUP_MAX)?;
         in_range("retries", self.retries.into(), 0, 100, "0..=100")?;
+        in_range("invisible_s", self.invisible_s.into(), 10, 43_200, "10..=43200")?;
         in_range("live_share", self.live_share.into(), 0, 90, "0..=90")?;
         for rule in &self.out {
             let address = rule.address(cluster)?;
@@ -523,6 +529,7 @@ mod tests {
             (BridgeOptions { broadcast: true, ..good() }, "b", "node"),
             (BridgeOptions { pop: true, ordered: true, ..good() }, "b", "pop does not go"),
             (BridgeOptions { pop: true, start: Start::At(1), ..good() }, "b", "pop does not go"),
+            (BridgeOptions { invisible_s: 9, ..good() }, "b", "10..=43200"),
             (BridgeOptions { retries: 101, ..good() }, "b", "0..=100"),
             (BridgeOptions { live_share: 91, ..good() }, "b", "0..=90"),
             (bridge("a/#", "T-{1", "a"), "b", "out.topic"),

@@ -24,7 +24,7 @@ use crate::error::CallError;
 use crate::request::{self, Returned};
 use crate::subscription::{RETRY, Subscription, Wanted};
 use crate::trace::{Consumed, Subject};
-use crate::{Kind, pop, rpc};
+use crate::{Kind, rpc};
 
 /// A message on its way into the hub.
 struct Arrived {
@@ -63,24 +63,22 @@ struct Sorted {
 const NOT_FOUND_MOST: u32 = 5;
 
 impl Consumer {
-    /// Publishes messages and returns when each is kept here, or given back: the offsets of those that were popped and come again.
-    /// `None`: `stop` turned true before that.
+    /// Publishes messages and returns when each is kept here, or given back; false: `stop` turned true before that.
     pub(super) async fn publish(
         &self,
         pulled: Pulled,
         subscription: &Subscription,
         ordered: bool,
         stop: &mut watch::Receiver<bool>,
-    ) -> Option<BTreeSet<i64>> {
+    ) -> bool {
         let addr = Arc::clone(&pulled.addr);
-        let mut put_off = BTreeSet::new();
         let came = self.client.tracer.is_some().then(|| Came::of(&pulled));
         let mut refused = BTreeSet::new();
         let (mut batch, dead) = self.arrived(pulled, subscription);
         for message in dead {
             refused.insert(message.id.clone());
             if !self.give_back(&addr, &message, true, stop).await {
-                return None;
+                return false;
             }
         }
         let mut pause = FIRST_PAUSE;
@@ -94,18 +92,15 @@ impl Consumer {
                 refused.insert(message.id.clone());
                 let worn_out = message.times >= i32::from(self.manner.retries);
                 let dead = dead || (worn_out && message.receipt.is_some());
-                if !dead && message.receipt.is_some() {
-                    put_off.insert(message.offset);
-                }
                 if !self.give_back(&addr, &message, dead, stop).await {
-                    return None;
+                    return false;
                 }
             }
             batch = again;
             if !batch.is_empty() {
                 let wait = if slow { LAST_PAUSE } else { pause };
                 if timeout(wait, drained(stop)).await.is_ok() {
-                    return None;
+                    return false;
                 }
                 pause = (pause * 2).min(LAST_PAUSE);
             }
@@ -120,7 +115,7 @@ impl Consumer {
                 tracer.tell(consumed.of(&subject));
             }
         }
-        Some(put_off)
+        true
     }
 
     /// Gives events to all subscribers, or to the group that is fed.
@@ -151,7 +146,7 @@ impl Consumer {
                 id: value(&message, "UNIQ_KEY").unwrap_or_default(),
                 topic: message.topic.clone(),
                 times: message.reconsume_times,
-                receipt: pulled.popped.as_ref().and_then(|popped| popped.receipt(&message)),
+                receipt: pulled.receipts.get(&message.physical_offset).cloned(),
             };
             // What a group gave back came from one of its topics.
             let from = value(&message, "RETRY_TOPIC").filter(|_| again);
@@ -276,9 +271,7 @@ impl Consumer {
         loop {
             let group = &self.client.identity.group;
             let command = match &message.receipt {
-                Some(receipt) if !dead => {
-                    pop::put_off(group, &message.topic, receipt, put_off_ms(message.times))
-                }
+                Some(receipt) if !dead => receipt.put_off(group, &message.topic, put_off_ms(message.times)),
                 Some(_) | None => request::give_back(group, message, self.manner.retries, dead),
             };
             let Err(error) = self.client.ask_well(addr, command).await else {

@@ -56,8 +56,8 @@ pub(super) struct Manner {
     pub(super) own: bool,
     /// All queues are ours: nobody else should be in the group.
     pub(super) alone: bool,
-    /// Messages are popped, from any queue: nothing is shared out.
-    pub(super) pop: bool,
+    /// Messages are popped, from any queue, and are invisible to others for so long: nothing is shared out.
+    pub(super) pop: Option<Duration>,
     /// Queues are consumed under locks.
     pub(super) ordered: bool,
     /// How often what is refused here comes again.
@@ -129,7 +129,7 @@ impl Consumer {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let due = asked.is_none_or(|at| at.elapsed() >= ASK) || self.lacks_some(&members);
-            if due && !self.manner.pop {
+            if due && self.manner.pop.is_none() {
                 asked = self.ask_for_members(&mut members).await.then(Instant::now);
             }
             let now = self.ours(&members);
@@ -222,7 +222,7 @@ impl Consumer {
         let mut ours = BTreeSet::new();
         for (place, (subscription, members)) in self.client.identity.inward.iter().zip(members).enumerate() {
             let Some(route) = self.client.known_route(&subscription.topic) else { continue };
-            if self.manner.pop {
+            if self.manner.pop.is_some() {
                 for queue in &route.readable {
                     ours.extend((0..POPS).map(|n| (place, Arc::clone(&queue.broker), n)));
                 }

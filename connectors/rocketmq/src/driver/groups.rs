@@ -119,7 +119,7 @@ impl Groups {
             hub: Arc::clone(&self.hub),
             who: self.who.clone(),
             rules: [(topic, to)].into(),
-            manner: Manner { own: true, alone: false, pop: false, ordered: false, retries: RETRIES },
+            manner: Manner { own: true, alone: false, pop: None, ordered: false, retries: RETRIES },
             group: Some(filter.clone()),
             replier: None,
             pulled: watch::Sender::new(0),

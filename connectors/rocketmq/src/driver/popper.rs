@@ -4,10 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use remoting::Command;
 use remoting::code::response;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::client::{Identity, code_error, now_ms};
@@ -15,26 +18,25 @@ use super::consumer::{Consumer, Key};
 use super::drained;
 use super::queue::{Pulled, Turn, bad, decode};
 use crate::error::CallError;
-use crate::pop::{self, Popped, Receipt};
+use crate::pop::{self, Receipt};
 use crate::subscription::Subscription;
 
-/// For how long nobody else gets what is popped.
-const INVISIBLE_MS: i64 = 60_000;
 /// How long a broker waits for messages if there are none, and how long its answer may take.
 const POLL_MS: i64 = 15_000;
 const POP_LIMIT: Duration = Duration::from_secs(25);
 
 impl Consumer {
-    /// One pop, and what it brought kept and acked.
+    /// One pop, and what it brought kept and acked. Nobody else gets it for `invisible`, and longer while it is on its way.
     pub(super) async fn pop_turn(
         &self,
+        invisible: Duration,
         key: &Key,
         subscription: &Subscription,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Turn, CallError> {
         let pop = async {
             self.room().await;
-            self.pop(key, subscription).await
+            self.pop(invisible, key, subscription).await
         };
         let pulled = tokio::select! {
             biased;
@@ -43,31 +45,44 @@ impl Consumer {
         };
         let Some(pulled) = pulled else { return Ok(Turn::Done) };
         let _held = self.hold(&pulled.messages);
-        let receipts: Vec<(i64, Receipt)> = pulled
-            .messages
-            .iter()
-            .filter_map(|message| Some((message.physical_offset, pulled.popped.as_ref()?.receipt(message)?)))
-            .collect();
-        let addr = Arc::clone(&pulled.addr);
-        let Some(again) = self.publish(pulled, subscription, false, stop).await else {
-            return Ok(Turn::Stopped);
+        let receipts: Vec<Receipt> = pulled.receipts.values().cloned().collect();
+        let (addr, topic) = (Arc::clone(&pulled.addr), &*subscription.topic);
+        let settled = Notify::new();
+        let publish = async {
+            let whole = self.publish(pulled, subscription, false, stop).await;
+            settled.notify_one();
+            whole
         };
-        let done = receipts.iter().filter(|(offset, _)| !again.contains(offset));
-        let acks: FuturesUnordered<_> =
-            done.map(|(_, receipt)| self.ack(&addr, &subscription.topic, receipt)).collect();
-        acks.for_each(|()| std::future::ready(())).await;
+        let prolong = async {
+            // What is being prolonged has two rights until the answer is here: it is waited for.
+            while !is_settled_within(&settled, invisible / 2).await {
+                let all: FuturesUnordered<_> =
+                    receipts.iter().map(|receipt| self.prolong(&addr, topic, receipt, invisible)).collect();
+                all.for_each(std::future::ready).await;
+            }
+        };
+        let (whole, ()) = tokio::join!(publish, prolong);
+        if !whole {
+            return Ok(Turn::Stopped);
+        }
+        self.ack(&addr, topic, &receipts).await;
         Ok(Turn::Done)
     }
 
     /// `None`: there was nothing.
-    async fn pop(&self, key: &Key, subscription: &Subscription) -> Result<Option<Pulled>, CallError> {
+    async fn pop(
+        &self,
+        invisible: Duration,
+        key: &Key,
+        subscription: &Subscription,
+    ) -> Result<Option<Pulled>, CallError> {
         let topic = &*subscription.topic;
         let route = self.client.route(topic).await?;
         let queue = route.readable.iter().find(|queue| queue.broker == key.1);
         let queue = queue.ok_or_else(|| CallError::NoQueue(topic.to_owned()))?;
         let Identity { group, start, .. } = &self.client.identity;
         let who = (&**group, topic, &*key.1);
-        let times = (INVISIBLE_MS, POLL_MS, now_ms());
+        let times = (millis(invisible), POLL_MS, now_ms());
         let command = pop::pop(who, (*start, &subscription.wanted), times);
         let answer = self.client.ask(&queue.addr, command, POP_LIMIT).await?;
         match answer.code {
@@ -75,16 +90,43 @@ impl Consumer {
             response::POLLING_TIMEOUT | response::PULL_NOT_FOUND => return Ok(None),
             _ => return Err(code_error(&queue.addr, &answer)),
         }
-        let popped = Popped::of(&answer, &key.1).ok_or_else(|| bad(queue, "no receipts"))?;
+        let head = Command { body: Bytes::new(), ..answer.clone() };
         let messages = decode(answer).await.map_err(|error| bad(queue, error))?;
+        let receipts = pop::receipts(&head, &key.1, &messages).ok_or_else(|| bad(queue, "no receipts"))?;
         let cluster = route.cluster(&key.1).cloned();
-        Ok(Some(Pulled { messages, addr: Arc::clone(&queue.addr), cluster, popped: Some(popped) }))
+        Ok(Some(Pulled { messages, addr: Arc::clone(&queue.addr), cluster, receipts }))
     }
 
-    async fn ack(&self, addr: &Arc<str>, topic: &str, receipt: &Receipt) {
-        let command = pop::ack(&self.client.identity.group, topic, receipt);
-        if let Err(error) = self.client.ask_well(addr, command).await {
-            debug!(topic, %error, "a message is not acked: it will come again");
+    async fn prolong(&self, addr: &Arc<str>, topic: &str, receipt: &Receipt, invisible: Duration) {
+        let group = &self.client.identity.group;
+        let Some(command) = receipt.prolong(group, topic, millis(invisible)) else { return };
+        match self.client.ask_well(addr, command).await {
+            Ok(answer) => receipt.prolonged(&answer),
+            Err(error) => debug!(topic, %error, "a message is not prolonged: it may come again"),
         }
     }
+
+    async fn ack(&self, addr: &Arc<str>, topic: &str, receipts: &[Receipt]) {
+        let group = &self.client.identity.group;
+        let Some(command) = pop::acks(group, topic, receipts) else { return };
+        match self.client.ask_well(addr, command).await {
+            Ok(_) => {}
+            Err(CallError::Code { code: response::REQUEST_CODE_NOT_SUPPORTED, .. }) => {
+                let each = receipts.iter().filter_map(|receipt| receipt.ack(group, topic));
+                let each: FuturesUnordered<_> =
+                    each.map(|command| self.client.ask_well(addr, command)).collect();
+                drop(each.collect::<Vec<_>>().await);
+            }
+            Err(error) => debug!(topic, %error, "messages are not acked: they will come again"),
+        }
+    }
+}
+
+/// Whether it was told within `time`.
+async fn is_settled_within(settled: &Notify, time: Duration) -> bool {
+    timeout(time, settled.notified()).await.is_ok()
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

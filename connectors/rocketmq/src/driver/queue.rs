@@ -2,6 +2,7 @@
 
 mod window;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::drained;
 use crate::error::CallError;
 use crate::inflate::inflate;
 use crate::lease::Lease;
-use crate::pop::Popped;
+use crate::pop::Receipt;
 use crate::request::{self, Place};
 use crate::reset::Reset;
 use crate::route::Queue;
@@ -59,8 +60,8 @@ pub(super) struct Pulled {
     pub(super) addr: Arc<str>,
     /// Its cluster, if it is known.
     pub(super) cluster: Option<Arc<str>>,
-    /// What their receipts need, if they were popped.
-    pub(super) popped: Option<Popped>,
+    /// Their receipts by their physical offsets, if they were popped.
+    pub(super) receipts: BTreeMap<i64, Receipt>,
 }
 
 /// What became of one pull.
@@ -105,10 +106,9 @@ impl Consumer {
                 cursor = set;
             }
             let turn = async {
-                if self.manner.pop {
-                    self.pop_turn(key, subscription, stop).await
-                } else {
-                    self.turn(key, subscription, &mut cursor, &mut lease, stop).await
+                match self.manner.pop {
+                    Some(invisible) => self.pop_turn(invisible, key, subscription, stop).await,
+                    None => self.turn(key, subscription, &mut cursor, &mut lease, stop).await,
                 }
             };
             match turn.await {
@@ -187,7 +187,7 @@ impl Consumer {
             let _held = self.hold(&pulled.messages);
             tokio::select! {
                 biased;
-                done = self.publish(pulled, subscription, ordered, stop) => if done.is_none() {
+                whole = self.publish(pulled, subscription, ordered, stop) => if !whole {
                     return Ok(Turn::Stopped);
                 },
                 () = self.keep_lock(key, topic, lease), if ordered => {
@@ -264,7 +264,7 @@ impl Consumer {
         cursor.from = suggested;
         let route = self.client.known_route(topic);
         let cluster = route.and_then(|route| route.cluster(&key.1).cloned());
-        Ok(Pulled { messages, addr: queue.addr, cluster, popped: None })
+        Ok(Pulled { messages, addr: queue.addr, cluster, receipts: BTreeMap::new() })
     }
 
     /// An answer that came at once stands for a refusal at DeFiBus: another member has the queue, or the broker does not know

@@ -28,29 +28,45 @@ pub(crate) async fn everything(rocketmq: &RocketMq, version: &str) {
     }
 }
 
-/// Two members that pop share what is there without queues of their own; what is refused comes again.
+/// Two members that pop share what is there without queues of their own; what is refused comes again, once; and what takes longer
+/// than it is invisible comes to nobody else.
 async fn what_is_popped_is_done_when_it_is_kept(rocketmq: &RocketMq) {
     let options = || BridgeOptions {
         pop: true,
+        invisible_s: 10,
         group: Some("popping".to_owned()),
         ..inward(&[InRule { tags: Some("go".into()), ..in_rule("Popped", "popped") }])
     };
+    let refusal = |kind| Answer::Refused(Reject::new(kind, "the test says so"));
     let lines: Vec<String> = (0..200).map(|n| n.to_string()).collect();
     rocketmq.send("Popped", &["TAGS=go"], &lines);
     rocketmq.send("Popped", &["TAGS=stay"], &["not wanted".to_owned()]);
     let one = Running::like(rocketmq, "pop-one", options()).await;
-    one.hub.answer_next(Answer::Refused(Reject::new(RejectKind::Denied, "the test says so")));
+    one.hub.answer_next(refusal(RejectKind::Denied));
     let two = Running::like(rocketmq, "pop-two", options()).await;
     let all: BTreeSet<String> = lines.iter().cloned().collect();
     until("both have all", || one.bodies().union(&two.bodies()).count() == all.len()).await;
-    // The hub knows of what it refused, too: that comes once more.
-    let published = || one.hub.published().len() + two.hub.published().len();
-    until("what was refused came again", || published() > all.len()).await;
-    assert!(one.bodies().union(&two.bodies()).all(|body| all.contains(body)));
-    one.stop().await;
+    // The hub knows of the batch that it refused, too: that comes once more.
+    let calls = one.hub.calls();
+    let first =
+        calls.iter().find_map(|call| if let Call::Publish { batch, .. } = call { Some(batch) } else { None });
+    let wanted = all.len() + first.unwrap().len();
+    until("what was refused came again", || one.hub.published().len() + two.hub.published().len() == wanted)
+        .await;
+    let at_two = two.hub.published().len();
     two.stop().await;
-    // All is acked: who pops next gets what is new.
+
+    // The hub is busy for several times as long as it is invisible, some 40 seconds.
+    (0..44).for_each(|_| one.hub.answer_next(refusal(RejectKind::Busy)));
+    rocketmq.send("Popped", &["TAGS=go"], &["slow".to_owned()]);
+    until("the slow one came", || one.bodies().contains("slow")).await;
     let three = Running::like(rocketmq, "pop-three", options()).await;
+    let slow = || one.hub.published().iter().filter(|publish| &**publish.event.data() == b"slow").count();
+    until("the slow one is tried again", || slow() > 22).await;
+    until("the slow one is kept", || slow() > 44).await;
+    assert_eq!(one.hub.published().len() + at_two, wanted + slow(), "nothing else came meanwhile");
+    one.stop().await;
+    // All is acked: who pops next gets what is new.
     rocketmq.send("Popped", &["TAGS=go"], &["new".to_owned()]);
     until("the new one came", || three.bodies().contains("new")).await;
     assert_eq!(three.bodies(), BTreeSet::from(["new".to_owned()]));

@@ -112,7 +112,7 @@ impl Consumer {
         mut stop: watch::Receiver<bool>,
     ) -> Option<i64> {
         let _held = self.hold(&pulled.messages);
-        self.publish(pulled, subscription, false, &mut stop).await.map(|_| end)
+        self.publish(pulled, subscription, false, &mut stop).await.then_some(end)
     }
 
     /// Writes down where a new group begins, in all queues there are: whoever gets them goes on from there.
