@@ -136,6 +136,8 @@ async fn what_it_refuses_is_a_dead_letter_and_holds_up_nothing() {
         assert_eq!(seen(&target.next().await).1, data);
     }
     counted(&weft, "delivered", 1).await;
+    let (_, ledger) = weft.get("/admin/ledger").await.unwrap();
+    assert!(ledger.contains(r#""dead_lettered":1"#), "{ledger}");
 }
 
 #[tokio::test]

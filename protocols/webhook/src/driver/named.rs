@@ -63,6 +63,8 @@ struct Named {
 enum Fate {
     /// It is done: ack this number, and so many bytes are free.
     Done(Option<u64>, usize),
+    /// As that, by way of a dead letter.
+    Dead(Option<u64>, usize),
     /// Weft stops.
     Left,
     /// The webhook wants nothing any more.
@@ -211,6 +213,10 @@ impl Named {
                         held = held.saturating_sub(bytes);
                         link.ack(number.as_slice());
                     }
+                    Fate::Dead(number, bytes) => {
+                        held = held.saturating_sub(bytes);
+                        link.dead_lettered(number.as_slice());
+                    }
                     Fate::Left => {}
                     Fate::Gone => break End::Gone,
                 },
@@ -229,8 +235,10 @@ impl Named {
             // What waits to be posted gives up at once; what is just being posted is heard out.
             let last = async {
                 while let Some(fate) = posts.next().await {
-                    if let Fate::Done(number, _) = fate {
-                        link.ack(number.as_slice());
+                    match fate {
+                        Fate::Done(number, _) => link.ack(number.as_slice()),
+                        Fate::Dead(number, _) => link.dead_lettered(number.as_slice()),
+                        Fate::Left | Fate::Gone => {}
                     }
                 }
             };
@@ -244,6 +252,10 @@ impl Named {
     async fn deliver(&self, delivery: Delivery, mut over: watch::Receiver<bool>) -> Fate {
         let Delivery { event, number, position, .. } = delivery;
         let done = Fate::Done(number, event.weight());
+        let dead = match self.options.dead_letters.is_empty() {
+            true => Fate::Done(number, event.weight()),
+            false => Fate::Dead(number, event.weight()),
+        };
         if !self.options.topics.iter().any(|topic| topic.matches(event.topic())) {
             // A topic that was taken out of the configuration.
             return done;
@@ -258,7 +270,7 @@ impl Named {
             }
             let left = failed.as_ref().map(|(since, _)| self.time_left(*since));
             if let Some((_, reason)) = failed.as_ref().filter(|_| left == Some(Duration::ZERO)) {
-                return if self.bury(&event, reason, &mut over).await { done } else { Fate::Left };
+                return if self.bury(&event, reason, &mut over).await { dead } else { Fate::Left };
             }
             closes.mark_unchanged();
             if let Err(wait) = self.may_post() {
@@ -279,7 +291,7 @@ impl Named {
                 Ok((Verdict::Gone, _)) => return Fate::Gone,
                 Ok((Verdict::Refused, status)) => {
                     let reason = format!("the webhook answered {status}");
-                    return if self.bury(&event, &reason, &mut over).await { done } else { Fate::Left };
+                    return if self.bury(&event, &reason, &mut over).await { dead } else { Fate::Left };
                 }
                 Ok((Verdict::Again(_), status)) => format!("the webhook answered {status}"),
                 Err(reason) => format!("the webhook did not answer: {reason}"),
