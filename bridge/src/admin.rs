@@ -1,6 +1,7 @@
 //! `/live`, `/ready` and `/metrics`, on the HTTP listener from the first moment on; the protocols join when they can.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use access::Access;
 use axum::Router;
@@ -9,7 +10,8 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::get;
 use event::access::{Asking, Credentials, Gate};
-use event::{ClientId, Health, Principal, Reject, RejectKind, Source};
+use event::audit::Wanted;
+use event::{Audit, ClientId, Health, Principal, Reject, RejectKind, Source};
 use http::request::Parts;
 use http::{StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -37,7 +39,8 @@ struct Inner {
     access: Access,
     health: Health,
     metrics: PrometheusHandle,
-    protocols: OnceLock<Router>,
+    /// With who lets administrators in from then on.
+    protocols: OnceLock<(Router, Doorman)>,
     drain: watch::Receiver<bool>,
 }
 
@@ -52,8 +55,8 @@ impl Front {
     }
 
     /// Weft has started: requests that are not for the admin pages go to `protocols`.
-    pub(crate) fn open(&self, protocols: Router) {
-        self.0.protocols.set(protocols.fallback(nothing)).unwrap_or(());
+    pub(crate) fn open(&self, protocols: Router, doorman: Doorman) {
+        self.0.protocols.set((protocols.fallback(nothing), doorman)).unwrap_or(());
     }
 
     /// All that the HTTP listener serves.
@@ -65,6 +68,11 @@ impl Front {
             .route("/metrics", get(metrics))
             .fallback(protocols)
             .with_state(self.clone())
+    }
+
+    fn doorman(&self) -> Doorman {
+        let early = || Doorman { gate: Arc::new(self.0.access.clone()), audit: Audit::default() };
+        self.0.protocols.get().map_or_else(early, |(_, doorman)| doorman.clone())
     }
 
     fn readiness(&self) -> (StatusCode, Value) {
@@ -93,7 +101,7 @@ async fn ready(State(front): State<Front>) -> Response {
 async fn metrics(State(front): State<Front>, request: Request) -> Response {
     let (head, _) = request.into_parts();
     if front.0.access.metrics() == access::Metrics::Admin
-        && let Err(refusal) = administrator(&front.0.access, &head).await
+        && let Err(refusal) = front.doorman().administrator(&head).await
     {
         return refusal;
     }
@@ -101,38 +109,49 @@ async fn metrics(State(front): State<Front>, request: Request) -> Response {
     answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 
-/// Who asks for a page of the administrators, or the refusal. Cancel-safe.
-pub(crate) async fn administrator(gate: &dyn Gate, head: &Parts) -> Result<Principal, Response> {
-    let refuse = |reject: Reject| match reject.kind {
-        RejectKind::Unproved | RejectKind::Malformed => {
-            let mut response = problem(StatusCode::UNAUTHORIZED, "unproved", &reject.reason);
-            for challenge in [r#"Basic realm="weft", charset="UTF-8""#, r#"Bearer realm="weft""#] {
-                let challenge = header::HeaderValue::from_static(challenge);
-                response.headers_mut().append(header::WWW_AUTHENTICATE, challenge);
+/// Who lets administrators in.
+#[derive(Clone)]
+pub(crate) struct Doorman {
+    pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) audit: Audit,
+}
+
+impl Doorman {
+    /// Who asks for a page of the administrators, or the refusal. Cancel-safe.
+    pub(crate) async fn administrator(&self, head: &Parts) -> Result<Principal, Response> {
+        let refuse = |reject: Reject| match reject.kind {
+            RejectKind::Unproved | RejectKind::Malformed => {
+                let mut response = problem(StatusCode::UNAUTHORIZED, "unproved", &reject.reason);
+                for challenge in [r#"Basic realm="weft", charset="UTF-8""#, r#"Bearer realm="weft""#] {
+                    let challenge = header::HeaderValue::from_static(challenge);
+                    response.headers_mut().append(header::WWW_AUTHENTICATE, challenge);
+                }
+                response
             }
-            response
+            RejectKind::Denied => problem(StatusCode::FORBIDDEN, "denied", &reject.reason),
+            RejectKind::Busy => problem(StatusCode::TOO_MANY_REQUESTS, "busy", &reject.reason),
+            RejectKind::Unavailable | RejectKind::Closed => {
+                problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &reject.reason)
+            }
+        };
+        let authorization = head.headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
+        let credentials = Credentials::of_request(authorization, None).map_err(refuse)?;
+        let source = head.extensions.get::<Source>().cloned();
+        let source = source.ok_or_else(|| refuse(Reject::new(RejectKind::Denied, "of unknown origin")))?;
+        let asking = Asking { client: ClientId::from("$admin"), source, credentials };
+        let who = self.gate.admit(asking).await.map_err(refuse)?;
+        if who.rights.may_administer() {
+            return Ok(who);
         }
-        RejectKind::Denied => problem(StatusCode::FORBIDDEN, "denied", &reject.reason),
-        RejectKind::Busy => problem(StatusCode::TOO_MANY_REQUESTS, "busy", &reject.reason),
-        RejectKind::Unavailable | RejectKind::Closed => {
-            problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &reject.reason)
-        }
-    };
-    let authorization = head.headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
-    let credentials = Credentials::of_request(authorization, None).map_err(refuse)?;
-    let source = head.extensions.get::<Source>().cloned();
-    let source = source.ok_or_else(|| refuse(Reject::new(RejectKind::Denied, "of unknown origin")))?;
-    let asking = Asking { client: ClientId::from("$admin"), source, credentials };
-    let who = gate.admit(asking).await.map_err(refuse)?;
-    match who.rights.may_administer() {
-        true => Ok(who),
-        false => Err(refuse(Reject::new(RejectKind::Denied, "this page is for administrators"))),
+        let reject = Reject::new(RejectKind::Denied, "this page is for administrators");
+        self.audit.refused(&who, Wanted::Administer, Some(head.uri.path()), &reject, Instant::now());
+        Err(refuse(reject))
     }
 }
 
 async fn protocols(State(front): State<Front>, request: Request) -> Response {
     match front.0.protocols.get() {
-        Some(router) => router.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
+        Some((router, _)) => router.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
         None => problem(StatusCode::SERVICE_UNAVAILABLE, "closed", "weft is starting"),
     }
 }

@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::admin::Front;
+use crate::admin::{Doorman, Front};
+use crate::audited::audited;
 use crate::connect::{self, Connectors};
 use crate::listen::{self, Http, Listening, Mqtt, Protocol, Stop};
 use crate::metered::speaking;
@@ -80,7 +81,7 @@ impl Bridge {
         let reload = Reload::new(sources, config.clone(), Arc::clone(&core), stores, health.clone());
         parts.spawn(Arc::clone(&reload).watch(drained.clone()));
         let speak_mqtt = Arc::new(config.mqtt.options);
-        let gate: Arc<dyn Gate> = Arc::new(access);
+        let gate: Arc<dyn Gate> = audited(Arc::new(access), core.audit());
         let upgrades = Upgrades {
             gate: Arc::clone(&gate),
             hub: Arc::clone(&hub),
@@ -91,8 +92,9 @@ impl Bridge {
         let by_http = speaking(Arc::clone(&gate), event::Protocol::Http);
         let events = http_front::router(by_http, Arc::clone(&hub), options, drained.clone());
         let admin: Arc<dyn Admin> = Arc::clone(&core) as Arc<dyn Admin>;
-        let operate = operate::router(Arc::clone(&gate), admin, reload);
-        front.open(events.merge(upgrade::router(upgrades)).merge(operate));
+        let doorman = Doorman { gate: Arc::clone(&gate), audit: core.audit() };
+        let operate = operate::router(doorman.clone(), admin, reload);
+        front.open(events.merge(upgrade::router(upgrades)).merge(operate), doorman);
         let by_mqtt = speaking(Arc::clone(&gate), event::Protocol::Mqtt);
         let speak_mqtt = Protocol::Mqtt(Mqtt { gate: by_mqtt, hub: Arc::clone(&hub), options: speak_mqtt });
         listen::serve(&mut bound, config::Protocol::Mqtt, &speak_mqtt, &stop, &mut parts);

@@ -131,6 +131,11 @@ pub const METRICS: &[Metric] = &[
         "outcome",
         "Transactions that ended: commit, rollback, given_up (nobody decided: rolled back)",
     ),
+    counter(
+        "weft_core_audit_events_total",
+        "outcome",
+        "Audit events: told, left out as there were too many, lost as the log did not take them",
+    ),
     gauge("weft_core_sessions", "", "Sessions, connected or not"),
     gauge("weft_core_sessions_away", "", "Sessions without a connection"),
     counter("weft_core_sessions_expired_total", "", "Sessions that ended because their client did not come back in time"),

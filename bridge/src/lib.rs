@@ -4,6 +4,7 @@
 
 mod admin;
 mod args;
+mod audited;
 mod bridge;
 pub mod catalog;
 mod cert;

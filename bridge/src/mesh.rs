@@ -16,6 +16,7 @@ use eventmesh::{Clients, Requester, TopicList};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::task::JoinSet;
 
+use crate::admin::Doorman;
 use crate::listen::{self, Bound, Grpc, Http, Listening, Protocol, Stop};
 use crate::metered::speaking;
 use crate::origins::of_pages;
@@ -82,7 +83,7 @@ pub(crate) async fn start(
         common: Arc::clone(&common),
     });
     let for_operators = pages::router(pages::Board {
-        gate: Arc::clone(&gate),
+        doorman: Doorman { gate: Arc::clone(&gate), audit: hub.audit() },
         hub: Arc::clone(&hub),
         clients: clients.clone(),
         topics,

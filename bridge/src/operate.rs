@@ -10,14 +10,13 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
 use base64::Engine as _;
-use event::access::Gate;
 use event::admin::{Admin, Ending, LedgerView, RetainedView, SessionView, SubscriptionView};
 use event::{ClientId, Guarantee, RejectKind, TopicFilter, TopicName};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::admin::{administrator, found, problem};
+use crate::admin::{Doorman, found, problem};
 use crate::reload::Reload;
 
 /// Sessions and retained events of one page, if the request does not say.
@@ -28,7 +27,7 @@ const PAGE_MAX: usize = 1000;
 type Core = Arc<dyn Admin>;
 
 /// The pages, for administrators only, with those of `reload`.
-pub(crate) fn router(gate: Arc<dyn Gate>, core: Core, reload: Arc<Reload>) -> Router {
+pub(crate) fn router(doorman: Doorman, core: Core, reload: Arc<Reload>) -> Router {
     Router::new()
         .route("/admin/sessions", get(sessions))
         .route("/admin/sessions/{client}", get(session).delete(end))
@@ -37,12 +36,12 @@ pub(crate) fn router(gate: Arc<dyn Gate>, core: Core, reload: Arc<Reload>) -> Ro
         .route("/admin/retained", get(retained).delete(forget))
         .with_state(core)
         .merge(reload.router())
-        .layer(from_fn_with_state(gate, guard))
+        .layer(from_fn_with_state(doorman, guard))
 }
 
-async fn guard(State(gate): State<Arc<dyn Gate>>, request: Request, next: Next) -> Response {
+async fn guard(State(doorman): State<Doorman>, request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
-    match administrator(&*gate, &head).await {
+    match doorman.administrator(&head).await {
         Ok(_) => next.run(Request::from_parts(head, body)).await,
         Err(refusal) => refusal,
     }

@@ -2,7 +2,7 @@
 //! changed is named, and holds from the next start on.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use axum::extract::State;
@@ -10,6 +10,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use config::{Config, Sources};
 use event::Health;
+use event::audit::{self, Notice};
 use event::hub::Hub;
 use event::store::Store;
 use http::StatusCode;
@@ -69,10 +70,13 @@ impl Reload {
         });
         let outcome = match result {
             Ok(config) => {
+                let mut changed = differing(&running, &config);
                 running.routes.clone_from(&config.routes);
                 let taken =
                     Taken { routes: config.routes.len(), after_restart: differing(&running, &config) };
                 self.health.up(PART);
+                changed.retain(|key| !taken.after_restart.contains(key));
+                self.tell(None, changed, taken.after_restart.clone());
                 tracing::info!(routes = taken.routes, "configuration read again");
                 if !taken.after_restart.is_empty() {
                     let keys = taken.after_restart.join(", ");
@@ -83,12 +87,20 @@ impl Reload {
             Err(reason) => {
                 tracing::error!(%reason, "configuration not taken; the routes of before still hold");
                 self.health.down(PART, format!("{reason}; the routes of before still hold"));
+                self.tell(Some(audit::cut(&reason)), Vec::new(), Vec::new());
                 Err(reason)
             }
         };
         let result = if outcome.is_ok() { "taken" } else { "broken" };
         metrics::counter!("weft_config_reloads_total", "result" => result).increment(1);
         outcome
+    }
+
+    /// Tells those who watch over Weft; `reason`: why nothing changed.
+    fn tell(&self, reason: Option<String>, changed: Vec<String>, after_restart: Vec<String>) {
+        let taken = reason.is_none();
+        let notice = || Notice::Config { taken, reason, changed, after_restart };
+        self.core.audit().tell(audit::Kind::Config, Instant::now(), notice);
     }
 
     /// Opens the cluster `name` of `config` as a store.

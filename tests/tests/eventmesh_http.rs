@@ -396,6 +396,13 @@ async fn what_no_webhook_takes_is_a_dead_letter() {
     let letter = dead.message().await.unwrap().unwrap();
     assert_eq!((&*letter.topic, &*letter.payload), ("$dead/g/jobs", &b"heavy"[..]));
     assert!(letter.properties.contains(&pair("uniqueid", "unique-1")), "{letter:?}");
+    let mut audit = device(&mesh.weft, "auditor", "$replay/all/$weft/audit/dead-letter").await;
+    let told: Value = serde_json::from_slice(&audit.message().await.unwrap().unwrap().payload).unwrap();
+    let letter = json!({
+        "topic": "jobs", "letter": "$dead/g/jobs", "id": told["id"], "source": told["source"],
+        "reason": "no webhook of the group took it", "left_out": 0
+    });
+    assert_eq!(told, letter);
     web.publish("jobs", "light", &[]).await;
     assert_eq!(hook.next().await.content(), "light", "the webhook goes on");
 }

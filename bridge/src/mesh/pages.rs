@@ -12,7 +12,6 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{any, get};
 use bytes::Bytes;
-use event::access::Gate;
 use event::hub::{Hub, Outcome, Publish};
 use event::{Guarantee, Principal, RejectKind};
 use eventmesh::{Arrival, Clients, Payload, TopicList};
@@ -22,12 +21,12 @@ use tokio::time::sleep;
 
 use super::clients::{self, Asked};
 use super::figures::Figures;
-use crate::admin::{administrator, answer, found, problem};
+use crate::admin::{Doorman, answer, found, problem};
 
 /// What the pages show.
 #[derive(Clone)]
 pub(super) struct Board {
-    pub(super) gate: Arc<dyn Gate>,
+    pub(super) doorman: Doorman,
     pub(super) hub: Arc<dyn Hub>,
     pub(super) clients: Clients,
     pub(super) topics: TopicList,
@@ -50,12 +49,12 @@ pub(super) fn router(board: Board) -> Router {
         .route("/eventMesh/recommend", get(no_recommendation))
         .fallback(nothing)
         .with_state(board.clone())
-        .layer(from_fn_with_state(board.gate, guard))
+        .layer(from_fn_with_state(board.doorman, guard))
 }
 
-async fn guard(State(gate): State<Arc<dyn Gate>>, request: Request, next: Next) -> Response {
+async fn guard(State(doorman): State<Doorman>, request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
-    match administrator(&*gate, &head).await {
+    match doorman.administrator(&head).await {
         Ok(who) => {
             head.extensions.insert(Arc::new(who));
             next.run(Request::from_parts(head, body)).await

@@ -400,24 +400,33 @@ async fn deliver(shared: &Shared, group: &str, hook: &Arc<Hook>, delivery: Deliv
     count("dead");
     tracing::debug!(group, "a webhook did not take an event");
     let part = eventmesh::level(group);
-    let buried =
-        match dead_letter(&shared.options.dead_letters, &part, event, "no webhook of the group took it") {
-            Some(letter) => {
-                let who = Principal::anonymous("$webhook/dead");
-                bury(shared.hub.as_ref(), &who, letter, &mut over).await
-            }
-            None => true,
-        };
+    let reason = "no webhook of the group took it";
+    let buried = match dead_letter(&shared.options.dead_letters, &part, event, reason) {
+        Some(letter) => {
+            let who = Principal::anonymous("$webhook/dead");
+            bury(shared.hub.as_ref(), &who, (event, reason), letter, &mut over).await
+        }
+        None => true,
+    };
     delivery.number.filter(|_| buried)
 }
 
 /// Publishes a dead letter for `who`; whether it is kept, or can never be. It is tried until `over`.
-async fn bury(hub: &dyn Hub, who: &Principal, letter: Event, over: &mut watch::Receiver<bool>) -> bool {
+async fn bury(
+    hub: &dyn Hub,
+    who: &Principal,
+    (event, reason): (&Event, &str),
+    letter: Event,
+    over: &mut watch::Receiver<bool>,
+) -> bool {
     loop {
         let publish =
             Publish { event: letter.clone(), guarantee: Guarantee::AtLeastOnce, retain: false, id: None };
         let outcome = hub.publish(who, vec![publish]).outcome_before(sleep(BURIAL)).await;
-        let Err(reject) = outcome.and_then(Outcome::whole) else { return true };
+        let Err(reject) = outcome.and_then(Outcome::whole) else {
+            hub.audit().buried(event, &letter, reason, std::time::Instant::now());
+            return true;
+        };
         match reject.kind {
             RejectKind::Malformed | RejectKind::Unproved | RejectKind::Denied => {
                 tracing::warn!(%reject, "a dead letter of a webhook is lost");

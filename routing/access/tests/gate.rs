@@ -125,6 +125,20 @@ async fn without_proof_only_this_machine_comes_in_by_a_listener_of_its_own() {
 }
 
 #[tokio::test]
+async fn without_rules_only_administrators_see_audit_events() {
+    let bench = Bench::new(|folder| Options {
+        password_file: write(folder, "users", &users(&[("alice", "a")])),
+        ..Options::default()
+    });
+    let audit = TopicFilter::parse("$weft/audit/#").unwrap();
+    let alice = bench.password("alice", "a").await.unwrap();
+    assert!(!alice.rights.may_subscribe(&audit));
+    assert!(alice.rights.may_subscribe(&TopicFilter::parse("$weft/transactions/#").unwrap()));
+    let here = bench.ask("c", from("127.0.0.1:1000", "local"), Credentials::None).await.unwrap();
+    assert!(here.rights.may_subscribe(&audit));
+}
+
+#[tokio::test]
 async fn a_changed_file_is_followed_by_those_who_are_in() {
     let rules = "[[rule]]\nallow = 'all'\ntopic = 'a/#'\n";
     let bench = Bench::new(|folder| Options {

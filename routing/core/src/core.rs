@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use event::admin::ConnectionView;
+use event::audit::Wanted;
 use event::hub::{Admission, Attach, Attached, Closed, Hub, Publish, Stamps, Will};
 use event::store::{Append, Committed, Entry, Feed, Position, Store};
-use event::{Durability, Pending, Principal, Reject, RejectKind, TopicFilter};
+use event::{Audit, Durability, Pending, Principal, Reject, RejectKind, TopicFilter};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -94,8 +95,10 @@ impl Core {
         let table = compile(routes, &names)?;
         let saved = store.load_checkpoint().await?;
         let replay_turns = Turns::new(usize::try_from(options.replay.running).unwrap_or(usize::MAX));
+        let (audit, notices) = Audit::new(options.audit_per_second, Instant::now());
         let mut shared = Shared {
             options,
+            audit,
             store,
             remotes: ArcSwap::from_pointee(remotes.into_iter().map(Remote::new).collect()),
             table: ArcSwap::from_pointee(table),
@@ -151,7 +154,7 @@ impl Core {
         let dispatcher = Dispatcher::new(Arc::clone(&shared), Told::default());
         let tasks = vec![
             tokio::spawn(dispatch::run(dispatcher, feed, from)),
-            tokio::spawn(keeper::run(Arc::clone(&shared))),
+            tokio::spawn(keeper::run(Arc::clone(&shared), notices)),
         ];
         let core = Self { shared, tasks: Mutex::new(tasks) };
         if *core.shared.dispatched.lock() < told_up_to {
@@ -382,6 +385,10 @@ impl Hub for Core {
     fn feed(&self, group: &TopicFilter, batch: Vec<Publish>) -> Admission {
         feed::feed(&self.shared, group, batch)
     }
+
+    fn audit(&self) -> Audit {
+        self.shared.audit.clone()
+    }
 }
 
 impl Core {
@@ -394,10 +401,11 @@ impl Core {
             let topic = will.publish.event.topic();
             topic.is_reserved() || !who.rights.may_publish(topic)
         };
-        match request.will.as_ref().is_some_and(forbidden) {
-            true => Err(denied("not allowed to publish to the topic of the will")),
-            false => Ok(()),
-        }
+        let Some(will) = request.will.as_ref().filter(|will| forbidden(will)) else { return Ok(()) };
+        let reject = denied("not allowed to publish to the topic of the will");
+        let topic = will.publish.event.topic().as_str();
+        self.shared.audit.refused(who, Wanted::Publish, Some(topic), &reject, Instant::now());
+        Err(reject)
     }
 
     /// Takes a session from the connection that has it, and deals with that connection's will.

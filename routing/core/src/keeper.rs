@@ -1,11 +1,14 @@
-//! What happens by the clock: wills and delayed events that are due, sessions that are over, gauges.
+//! What happens by the clock: wills and delayed events that are due, sessions that are over, gauges; and audit events.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use event::audit::Told;
 use metrics::{counter, gauge};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::audit;
 use crate::held;
 use crate::intake::Fate;
 use crate::ledger::End;
@@ -14,7 +17,7 @@ use crate::shared::{Shared, now_ms};
 use crate::wills;
 
 /// Works until Weft stops. Cancel-safe but for wills that are being published.
-pub(crate) async fn run(shared: Arc<Shared>) {
+pub(crate) async fn run(shared: Arc<Shared>, mut audit: mpsc::Receiver<Told>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut publishing = JoinSet::new();
@@ -23,6 +26,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             biased;
             () = wills::wait(&shared) => wills::publish_due(&shared).await,
             () = held::wait(&shared) => held::publish_due(&shared, &mut publishing).await,
+            Some(told) = audit.recv(), if publishing.len() < audit::WAITING => {
+                audit::publish(&shared, &told, &mut publishing);
+            }
             Some(_) = publishing.join_next() => {}
             _ = tick.tick() => {
                 end_sessions(&shared);

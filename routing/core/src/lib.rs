@@ -4,6 +4,7 @@
 //! [`Core`] is the only way in. How events walk through it, and why, is told in ARCHITECTURE.md.
 
 mod admin;
+mod audit;
 mod breaker;
 mod checkpoint;
 mod core;

@@ -35,11 +35,15 @@ pub(crate) struct Metrics {
     pub(crate) repeats: Counter,
     pub(crate) unique: Gauge,
     pub(crate) unique_forgotten: Counter,
+    pub(crate) audit_told: Counter,
+    pub(crate) audit_left_out: Counter,
+    pub(crate) audit_lost: Counter,
     pub(crate) backlog: Gauge,
     pub(crate) memory: Gauge,
 }
 
 const DROPPED: &str = "weft_core_events_dropped_total";
+const AUDIT: &str = "weft_core_audit_events_total";
 const SKIPPED: &str = "weft_core_targets_skipped_total";
 
 impl Metrics {
@@ -76,6 +80,9 @@ impl Metrics {
             repeats: counter!("weft_core_events_repeated_total"),
             unique: gauge!("weft_core_unique_events"),
             unique_forgotten: counter!("weft_core_unique_forgotten_total"),
+            audit_told: counter!(AUDIT, "outcome" => "told"),
+            audit_left_out: counter!(AUDIT, "outcome" => "left_out"),
+            audit_lost: counter!(AUDIT, "outcome" => "lost"),
             backlog: gauge!("weft_core_backlog_events"),
             memory: gauge!("weft_core_memory_bytes"),
         }
@@ -175,6 +182,7 @@ fn describe() {
     describe_counter!("weft_ledger_owed_total", "Deliveries that were to be made, by route");
     describe_counter!("weft_ledger_ended_total", "Deliveries that ended, by route and how");
     describe_gauge!("weft_ledger_queued", "Deliveries that wait or are not acknowledged, by route");
+    describe_counter!(AUDIT, "Audit events that were published, left out as too many, or lost");
     describe_gauge!("weft_core_backlog_events", "Numbered deliveries that wait or are not acknowledged");
     describe_gauge!("weft_core_memory_bytes", "Events held in memory for subscribers");
 }

@@ -65,6 +65,10 @@ pub struct Options {
     pub unique_events: u32,
     /// How often the topics `$SYS/broker/...` are brought up to date, seconds. Default 10; 0: there are none.
     pub sys_interval_s: u32,
+    /// Audit events of each kind (`$weft/audit/config`, `access`, `dead-letter`) in a second, on the average; up to 20 at once.
+    /// Default 1; 0: there are none. More are left out and counted: each takes some 500 bytes of the log, and clients that
+    /// are refused over and over cause many.
+    pub audit_per_second: u32,
     /// How much the log grows between two checkpoints of sessions and retained events. Default "64 MiB". Smaller
     /// starts faster after a crash and writes more.
     #[schemars(with = "String")]
@@ -93,6 +97,7 @@ impl Default for Options {
             breaker: BreakerOptions::default(),
             unique_events: 1_000_000,
             sys_interval_s: 10,
+            audit_per_second: 1,
             checkpoint_bytes: ByteLimit::mib(64),
         }
     }

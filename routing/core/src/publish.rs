@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use event::audit::Wanted;
 use event::hub::{Admission, Outcome, Publish, Receipt};
 use event::store::{Append, Entry, Store, WhenFull};
 use event::{Durability, Event, Guarantee, Origin, Principal, Reject, RejectKind};
@@ -120,7 +121,10 @@ impl Publisher {
         for (place, publish) in batch.into_iter().enumerate() {
             let (matched, allowed) = self.matcher.find(shared, &who.rights, publish.event.topic());
             if !allowed && who.origin != Origin::Weft {
-                sorted.refuse(place, denied("not allowed to publish to this topic"));
+                let reject = denied("not allowed to publish to this topic");
+                let topic = publish.event.topic().as_str();
+                shared.audit.refused(who, Wanted::Publish, Some(topic), &reject, std::time::Instant::now());
+                sorted.refuse(place, reject);
                 continue;
             }
             sorted.left = count - place;

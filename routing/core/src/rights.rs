@@ -1,10 +1,12 @@
 //! Rights on the way in: which wishes of a batch are not allowed, and subscriptions that rules, once changed, end.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use event::access::Rights;
+use event::audit::Wanted;
 use event::hub::{Delivery, Granted, Subscribe};
-use event::{Reject, RejectKind, TopicFilter};
+use event::{Principal, Reject, RejectKind, TopicFilter};
 
 use crate::group::other_filter;
 use crate::notes::Change;
@@ -19,7 +21,7 @@ pub(crate) fn denied(what: &'static str) -> Reject {
 /// Takes out of `wanted` what the session cannot have; gives why, with the places it had, rising.
 pub(crate) fn refuse(
     shared: &Shared,
-    rights: &Rights,
+    who: &Principal,
     session: &Session,
     wanted: &mut Vec<Subscribe>,
 ) -> Vec<(usize, Reject)> {
@@ -34,8 +36,11 @@ pub(crate) fn refuse(
         let reject =
             if let Some(reject) = refuse_filter(shared, session, &state.subscriptions, &mut filters, wish) {
                 Some(reject)
-            } else if !rights.may_subscribe(&wish.filter) {
-                Some(denied("not allowed to subscribe to this filter"))
+            } else if !who.rights.may_subscribe(&wish.filter) {
+                let reject = denied("not allowed to subscribe to this filter");
+                let filter = wish.filter.as_str();
+                shared.audit.refused(who, Wanted::Subscribe, Some(filter), &reject, Instant::now());
+                Some(reject)
             } else if wish.replay.is_none() {
                 None
             } else if wish.filter.share().is_some() {

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use event::hub::{Granted, RetainedWanted, Stamps, SubscribeOptions};
 use event::store::{Position, Store};
-use event::{Event, Guarantee, Reject, RejectKind, TopicFilter};
+use event::{Audit, Event, Guarantee, Reject, RejectKind, TopicFilter};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
@@ -75,6 +75,7 @@ pub(crate) const GROUP_KEYS: u64 = 1 << 63;
 /// Locks are taken in the order in which they stand here, and never held over an await.
 pub(crate) struct Shared {
     pub(crate) options: Options,
+    pub(crate) audit: Audit,
     pub(crate) store: Store,
     /// Remote stores, in the order of the route table. They grow at the end only.
     pub(crate) remotes: ArcSwap<Vec<Arc<Remote>>>,

@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use crate::store::Position;
-use crate::{Event, Guarantee, Pending, Principal, Reject, RejectKind, Select, Start, TopicFilter};
+use crate::{Audit, Event, Guarantee, Pending, Principal, Reject, RejectKind, Select, Start, TopicFilter};
 
 /// What a protocol may ask of the core. Implemented by `routing::Core` and `testing::FakeHub`.
 pub trait Hub: Send + Sync {
@@ -43,6 +43,11 @@ pub trait Hub: Send + Sync {
     /// as [`RejectKind::Unavailable`]. Whoever drops it takes back what no member has yet. After a crash nobody here has them:
     /// the store has to bring them again.
     fn feed(&self, group: &TopicFilter, batch: Vec<Publish>) -> Admission;
+
+    /// Where to tell what those who watch over Weft should know; it tells nobody if there is nobody to tell.
+    fn audit(&self) -> Audit {
+        Audit::default()
+    }
 }
 
 /// A connection's hold on its session. Dropped without [`Link::close`], the connection is lost: its will is published.

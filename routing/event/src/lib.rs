@@ -4,12 +4,14 @@
 //! * [`hub`] is what a protocol may ask of the core: attach, publish, subscribe, take deliveries, ack.
 //! * [`replay`] is how a subscription says that it starts in the past.
 //! * [`access`] is who may come in, and what they may do.
+//! * [`audit`] is what is told to those who watch over Weft.
 //! * [`store`] is what the core asks of a connector that keeps events.
 //!
 //! This crate knows no socket, file or clock, no protocol and no store; everything else imports it.
 
 pub mod access;
 pub mod admin;
+pub mod audit;
 mod breaker;
 mod dead_letter;
 pub mod event;
@@ -32,6 +34,7 @@ mod topic;
 pub mod trace;
 
 pub use access::{Rights, Source};
+pub use audit::Audit;
 pub use breaker::Breaker;
 pub use dead_letter::dead_letter;
 pub use event::{Attributes, Event, Meta, Parts, Value};

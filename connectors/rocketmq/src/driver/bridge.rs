@@ -299,9 +299,10 @@ impl Outlet {
         let Some(letter) = dead_letter(place, part, &ticket.1, reason) else {
             return link.ack(work.done(&ticket).as_slice());
         };
-        let (hub, who) = (Arc::clone(&self.hub), self.who.clone());
+        let (hub, who, reason) = (Arc::clone(&self.hub), self.who.clone(), reason.to_owned());
         work.burials.push(Box::pin(async move {
-            keep(hub.as_ref(), &who, letter).await;
+            keep(hub.as_ref(), &who, letter.clone()).await;
+            hub.audit().buried(&ticket.1, &letter, &reason, std::time::Instant::now());
             ticket
         }));
     }

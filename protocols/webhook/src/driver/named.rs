@@ -377,7 +377,7 @@ impl Named {
         tracing::warn!(hook = self.name, topic = %event.topic(), reason, "a webhook does not take an event");
         let letter = dead_letter(&self.options.dead_letters, &self.name, event, reason);
         let buried = match letter {
-            Some(letter) => bury(self.hub.as_ref(), &self.who, letter, over).await,
+            Some(letter) => bury(self.hub.as_ref(), &self.who, (event, reason), letter, over).await,
             None => true,
         };
         if buried {

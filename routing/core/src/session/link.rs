@@ -271,7 +271,7 @@ impl Link for SessionLink {
     }
 
     fn subscribe(&mut self, mut wanted: Vec<Subscribe>) -> Pending<Vec<Result<Granted, Reject>>> {
-        let refused = rights::refuse(&self.shared, &self.who.rights, &self.session, &mut wanted);
+        let refused = rights::refuse(&self.shared, &self.who, &self.session, &mut wanted);
         if wanted.iter().any(|one| one.replay.is_some() || one.select.is_some()) {
             return self.subscribe_from(wanted, refused);
         }
