@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Sub(Subscribe),
     /// Look at the event log of a data folder, repair it, take events out of it and into it
     Log(log::Log),
+    /// Follow an event through the log of a data folder: where it went, and what became of it
+    Trace(log::Trace),
     /// Look at the sessions of a running Weft, and end them
     Sessions(Sessions),
     /// List subscriptions of a running Weft

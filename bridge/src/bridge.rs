@@ -23,6 +23,7 @@ use crate::connect::{self, Connectors};
 use crate::listen::{self, Http, Listening, Mqtt, Protocol, Stop};
 use crate::metered::speaking;
 use crate::reload::Reload;
+use crate::traces::Traces;
 use crate::upgrade::{self, Upgrades};
 use crate::{mesh, operate, sys, telemetry};
 
@@ -92,8 +93,9 @@ impl Bridge {
         let by_http = speaking(Arc::clone(&gate), event::Protocol::Http);
         let events = http_front::router(by_http, Arc::clone(&hub), options, drained.clone());
         let admin: Arc<dyn Admin> = Arc::clone(&core) as Arc<dyn Admin>;
+        let traces = Traces::new(config.data.clone(), config.core.clone());
         let doorman = Doorman { gate: Arc::clone(&gate), audit: core.audit() };
-        let operate = operate::router(doorman.clone(), admin, reload);
+        let operate = operate::router(doorman.clone(), admin, reload, traces);
         front.open(events.merge(upgrade::router(upgrades)).merge(operate), doorman);
         let by_mqtt = speaking(Arc::clone(&gate), event::Protocol::Mqtt);
         let speak_mqtt = Protocol::Mqtt(Mqtt { gate: by_mqtt, hub: Arc::clone(&hub), options: speak_mqtt });

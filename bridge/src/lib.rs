@@ -27,6 +27,7 @@ mod start;
 mod sys;
 mod tasks;
 pub mod telemetry;
+mod traces;
 mod upgrade;
 
 pub use bridge::Bridge;

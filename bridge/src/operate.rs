@@ -1,4 +1,5 @@
-//! `/admin/…`: sessions, subscriptions and retained events, as JSON in pages; the ledger; and routes. Who asks has to be an administrator.
+//! `/admin/…`: sessions, subscriptions and retained events, as JSON in pages; the ledger; routes, and traces. Who asks has
+//! to be an administrator.
 
 #![expect(clippy::result_large_err, reason = "a refusal is the answer itself, and made once for a request")]
 
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::admin::{Doorman, found, problem};
 use crate::reload::Reload;
+use crate::traces::Traces;
 
 /// Sessions and retained events of one page, if the request does not say.
 const PAGE: usize = 100;
@@ -26,8 +28,8 @@ const PAGE_MAX: usize = 1000;
 
 type Core = Arc<dyn Admin>;
 
-/// The pages, for administrators only, with those of `reload`.
-pub(crate) fn router(doorman: Doorman, core: Core, reload: Arc<Reload>) -> Router {
+/// The pages, for administrators only, with those of `reload` and `traces`.
+pub(crate) fn router(doorman: Doorman, core: Core, reload: Arc<Reload>, traces: Traces) -> Router {
     Router::new()
         .route("/admin/sessions", get(sessions))
         .route("/admin/sessions/{client}", get(session).delete(end))
@@ -36,6 +38,7 @@ pub(crate) fn router(doorman: Doorman, core: Core, reload: Arc<Reload>) -> Route
         .route("/admin/retained", get(retained).delete(forget))
         .with_state(core)
         .merge(reload.router())
+        .merge(traces.router())
         .layer(from_fn_with_state(doorman, guard))
 }
 

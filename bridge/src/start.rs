@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use config::{Flag, Loaded, Mistake, Sources};
+use config::{Config, Flag, Loaded, Mistake, Sources};
 use event::Health;
 use transport::TlsError;
 
 use crate::args::{Arguments, Command, Start};
-use crate::log::args::{Folder, Log};
+use crate::log::args::{Folder, Log, Trace};
 use crate::shutdown::StopSignals;
 use crate::{Bridge, cert, client, greeting, listen, look, passwd, process, telemetry};
 
@@ -29,6 +29,7 @@ pub fn command_line() -> ExitCode {
         Some(Command::Cert(wanted)) => cert::make(&wanted),
         Some(Command::Passwd(wanted)) => passwd::run(&wanted),
         Some(Command::Log(wanted)) => log(wanted),
+        Some(Command::Trace(wanted)) => trace(&wanted),
         Some(Command::Sessions(wanted)) => look::sessions(wanted),
         Some(Command::Subscriptions(wanted)) => look::subscriptions(wanted),
         Some(Command::Retained(wanted)) => look::retained(wanted),
@@ -92,9 +93,19 @@ async fn run(loaded: Loaded, sources: Sources) -> anyhow::Result<ExitCode> {
 }
 
 fn log(wanted: Log) -> anyhow::Result<ExitCode> {
-    let Folder { data, config } = wanted.folder;
+    let config = of_folder(&wanted.folder)?;
+    crate::log::run(wanted.command, &config)
+}
+
+fn trace(wanted: &Trace) -> anyhow::Result<ExitCode> {
+    crate::log::trace(wanted, &of_folder(&wanted.folder)?)
+}
+
+/// The configuration of who looks at a data folder.
+fn of_folder(folder: &Folder) -> Result<Config, Mistake> {
+    let Folder { data, config } = folder.clone();
     let start = Start { config, data, ..Start::default() };
-    crate::log::run(wanted.command, &config::load(&sources(start))?.config)
+    Ok(config::load(&sources(start))?.config)
 }
 
 fn check(file: PathBuf) -> anyhow::Result<ExitCode> {

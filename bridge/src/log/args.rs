@@ -24,7 +24,7 @@ they began. repair and import need the folder for themselves.
 Exit codes: 0 fine, 1 something is damaged or was not done, 2 wrong command line or configuration, or no log there.";
 
 /// Where the log is.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Folder {
     /// Folder of the log [default: what the configuration says, else weft-data]
     #[arg(long, global = true, value_name = "DIR")]
@@ -105,6 +105,27 @@ pub(crate) struct Import {
     #[arg(long)]
     pub(crate) strict: bool,
 }
+
+/// Which event to follow.
+#[derive(Debug, Args)]
+#[command(after_help = TRACE)]
+pub(crate) struct Trace {
+    /// Its CloudEvents id; for a plain publish, the one that Weft shows it with
+    pub(crate) id: String,
+    /// Only events of this CloudEvents source
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) source: Option<String>,
+    /// JSON for scripts: one record a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) folder: Folder,
+}
+
+const TRACE: &str = "\
+It only reads the log: it is safe while a Weft runs on the folder, and needs as much memory as a start of Weft.
+
+Exit codes: 0 found, 1 there is no such event, 2 wrong command line or configuration, or no log there.";
 
 /// A place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

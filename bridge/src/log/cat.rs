@@ -65,7 +65,7 @@ fn as_text(record: &Record) -> String {
 }
 
 /// Bytes as text that harms no terminal: what is no printable UTF-8 is escaped, and so is a backslash.
-fn shown(bytes: &[u8], most: usize) -> String {
+pub(super) fn shown(bytes: &[u8], most: usize) -> String {
     let mut text = String::new();
     let cut = bytes.get(..most.min(bytes.len())).unwrap_or(bytes);
     for chunk in cut.utf8_chunks() {

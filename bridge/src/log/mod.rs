@@ -8,9 +8,10 @@ mod cat;
 mod export;
 mod import;
 mod list;
-mod progress;
+pub(crate) mod progress;
 mod repair;
 mod select;
+pub(crate) mod trace;
 mod verify;
 
 use std::io::{BufWriter, Stdout, Write as _};
@@ -33,6 +34,15 @@ pub(crate) fn run(command: Command, config: &Config) -> anyhow::Result<ExitCode>
         Command::Export(wanted) => export::run(dir, &wanted),
         Command::Import(wanted) => import::run(config, &wanted),
     };
+    ended(outcome)
+}
+
+/// Runs `weft trace`.
+pub(crate) fn trace(wanted: &args::Trace, config: &Config) -> anyhow::Result<ExitCode> {
+    ended(trace::run(config, wanted))
+}
+
+fn ended(outcome: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
     match outcome {
         // Whoever read the output has seen enough.
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),

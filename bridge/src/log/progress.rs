@@ -11,7 +11,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 const WIDTH: usize = 30;
 
 /// A bar that is gone when it is dropped.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     what: &'static str,
     next: Option<Instant>,
     shown: bool,
@@ -19,18 +19,18 @@ pub(super) struct Progress {
 
 impl Progress {
     /// A bar for `what`, such as "reading".
-    pub(super) fn new(what: &'static str) -> Self {
+    pub(crate) fn new(what: &'static str) -> Self {
         let next = std::io::stderr().is_terminal().then(|| Instant::now() + MOMENT);
         Self { what, next, shown: false }
     }
 
     /// A bar that is never shown: the terminal is busy with the output.
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self { what: "", next: None, shown: false }
     }
 
     /// So many bytes are done, of `all` if that is known.
-    pub(super) fn at(&mut self, done: u64, all: Option<u64>) {
+    pub(crate) fn at(&mut self, done: u64, all: Option<u64>) {
         let Some(next) = self.next else { return };
         let now = Instant::now();
         if now < next {

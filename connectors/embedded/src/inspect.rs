@@ -157,6 +157,35 @@ impl Log {
         &self.checkpoints
     }
 
+    /// The state that the checkpoint at `position` holds; `None`: it is not whole, or gone by now.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn checkpoint(&self, position: Position) -> Result<Option<Bytes>, OpenError> {
+        match checkpoint::read(&ReadOnly, &self.dir, position) {
+            Ok(found) => Ok(found.map(|checkpoint| checkpoint.state)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(OpenError::io("read", &checkpoint::path(&self.dir, position), error)),
+        }
+    }
+
+    /// The events at these positions, which have to rise; `None` for those that the log does not hold any more.
+    ///
+    /// # Errors
+    /// A segment cannot be read.
+    pub fn events(&self, positions: &[Position]) -> Result<Vec<Option<Event>>, OpenError> {
+        let mut events = Vec::with_capacity(positions.len());
+        let mut walk: Option<Walk<'_>> = None;
+        for position in positions {
+            // One that is not far is read on the way.
+            let near = walk.take().filter(|walk| walk.end <= position.0 && position.0 - walk.end < STRETCH);
+            let mut here = near.unwrap_or_else(|| self.walk(*position));
+            events.push(here.event_at(*position)?);
+            walk = Some(here);
+        }
+        Ok(events)
+    }
+
     /// What makes the marks of this folder its own.
     pub(crate) fn salt(&self) -> Salt {
         self.salt
@@ -244,6 +273,9 @@ fn spare_salt(dir: &Path) -> Option<Salt> {
     lockfile::read(&file).ok().flatten()
 }
 
+/// What is nearer than this is not looked up anew.
+const STRETCH: u64 = 1 << 20;
+
 /// A clock may go back by so much, and an event may wait so long until it is written.
 const SLACK_MS: u64 = 60_000;
 
@@ -270,6 +302,20 @@ struct Open {
 }
 
 impl Walk<'_> {
+    /// Goes on to `position`, for the event of the record there.
+    fn event_at(&mut self, position: Position) -> Result<Option<Event>, OpenError> {
+        while self.end <= position.0
+            && let Some(found) = self.next()
+        {
+            match found? {
+                Found::Record(record) if record.position == position => return Ok(record.event),
+                Found::Record(record) if record.position > position => return Ok(None),
+                Found::Record(_) | Found::Segment(_) | Found::Damage(_) | Found::Tail(_) => {}
+            }
+        }
+        Ok(None)
+    }
+
     /// How far it is, in bytes of the log, and of how many, about.
     pub fn progress(&self) -> (u64, u64) {
         let end = self.log.bases.last().map_or(0, |base| base + self.log.length);

@@ -2,45 +2,34 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use event::admin::ConnectionView;
 use event::audit::Wanted;
 use event::hub::{Admission, Attach, Attached, Closed, Hub, Publish, Stamps, Will};
 use event::store::{Append, Committed, Entry, Feed, Position, Store};
 use event::{Audit, Durability, Pending, Principal, Reject, RejectKind, TopicFilter};
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, mpsc, watch};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::breaker::Remote;
 use crate::checkpoint::Told;
 use crate::dispatch::Dispatcher;
-use crate::feed::{self, Feeds};
-use crate::intake::Intake;
-use crate::metrics::Metrics;
+use crate::feed;
 use crate::notes::Change;
 use crate::publish::{Marks, Publisher};
-use crate::retained::Retained;
 use crate::rights::denied;
-use crate::select::Selections;
 use crate::session::Session;
 use crate::session::link::SessionLink;
-use crate::session::mailbox::Totals;
-use crate::shared::{GROUP_KEYS, Shared, now_ms};
+use crate::shared::{Shared, now_ms};
 use crate::table::{EMBEDDED, RouteTable};
-use crate::trie::Trie;
-use crate::turns::Turns;
 use crate::wills::{self, Standing};
 use crate::{Options, RouteOptions, checkpoint, dispatch, keeper};
 
 /// How much of the log one step of recovery reads.
 const SCAN_BYTES: usize = 1 << 20;
-
-/// Sessions that read what waits for them from the log at the same time.
-const READERS: usize = 4;
 
 /// The core of Weft.
 pub struct Core {
@@ -94,39 +83,8 @@ impl Core {
         let names: Vec<String> = remotes.iter().map(|(name, _)| name.clone()).collect();
         let table = compile(routes, &names)?;
         let saved = store.load_checkpoint().await?;
-        let replay_turns = Turns::new(usize::try_from(options.replay.running).unwrap_or(usize::MAX));
-        let (audit, notices) = Audit::new(options.audit_per_second, Instant::now());
-        let mut shared = Shared {
-            options,
-            audit,
-            store,
-            remotes: ArcSwap::from_pointee(remotes.into_iter().map(Remote::new).collect()),
-            table: ArcSwap::from_pointee(table),
-            dispatched: Mutex::default(),
-            registry: Mutex::default(),
-            trie: RwLock::new(Trie::default()),
-            selections: Selections::default(),
-            feeds: Feeds::default(),
-            groups: Mutex::default(),
-            replays: AtomicUsize::new(0),
-            replay_turns,
-            read_turns: Turns::new(READERS),
-            next_group: AtomicU64::new(GROUP_KEYS),
-            generation: AtomicU64::new(1),
-            retained: RwLock::new(Retained::default()),
-            system: RwLock::default(),
-            totals: Totals::default(),
-            stamps: Stamps::starting_at(now_ms()),
-            wills: Mutex::default(),
-            wills_changed: Notify::new(),
-            held: Mutex::default(),
-            held_changed: Notify::new(),
-            unique: Mutex::default(),
-            ledger: Mutex::default(),
-            intake: Intake::default(),
-            stopping: AtomicBool::new(false),
-            metrics: Metrics::new(),
-        };
+        let remotes = remotes.into_iter().map(Remote::new).collect();
+        let (mut shared, notices) = Shared::new(options, store, table, remotes);
         shared.ledger.lock().name(routes);
         let (mut stamp, mut told) = (0, Told::default());
         if let Some((position, image)) = saved {

@@ -88,6 +88,11 @@ impl Dispatcher {
         up_to
     }
 
+    /// Whether some of the events of a publish are still to come: none of them is dispatched yet.
+    pub(crate) fn is_in_parts(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
     /// Applies records at recovery.
     pub(crate) fn replay(&mut self, records: Vec<Committed>) {
         let shared = Arc::clone(&self.shared);

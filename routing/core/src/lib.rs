@@ -33,6 +33,7 @@ mod system;
 mod table;
 #[cfg(test)]
 mod testing;
+pub mod trace;
 mod trie;
 mod turns;
 mod unique;

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use event::audit::Told;
 use event::hub::{Granted, RetainedWanted, Stamps, SubscribeOptions};
 use event::store::{Position, Store};
 use event::{Audit, Event, Guarantee, Reject, RejectKind, TopicFilter};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::Options;
 use crate::breaker::Remote;
@@ -69,6 +70,9 @@ impl From<Wish> for Asked {
     }
 }
 
+/// Sessions that read what waits for them from the log at the same time.
+const READERS: usize = 4;
+
 /// Groups have keys from here on, sessions below.
 pub(crate) const GROUP_KEYS: u64 = 1 << 63;
 
@@ -120,6 +124,48 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// As it is before anything happened, and where audit events come out.
+    pub(crate) fn new(
+        options: Options,
+        store: Store,
+        table: RouteTable,
+        remotes: Vec<Arc<Remote>>,
+    ) -> (Self, mpsc::Receiver<Told>) {
+        let (audit, notices) = Audit::new(options.audit_per_second, Instant::now());
+        let shared = Self {
+            audit,
+            store,
+            remotes: ArcSwap::from_pointee(remotes),
+            table: ArcSwap::from_pointee(table),
+            dispatched: Mutex::default(),
+            registry: Mutex::default(),
+            trie: RwLock::new(Trie::default()),
+            selections: Selections::default(),
+            feeds: Feeds::default(),
+            groups: Mutex::default(),
+            replays: AtomicUsize::new(0),
+            replay_turns: Turns::new(usize::try_from(options.replay.running).unwrap_or(usize::MAX)),
+            read_turns: Turns::new(READERS),
+            next_group: AtomicU64::new(GROUP_KEYS),
+            generation: AtomicU64::new(1),
+            retained: RwLock::new(Retained::default()),
+            system: RwLock::default(),
+            totals: Totals::default(),
+            stamps: Stamps::starting_at(now_ms()),
+            wills: Mutex::default(),
+            wills_changed: Notify::new(),
+            held: Mutex::default(),
+            held_changed: Notify::new(),
+            unique: Mutex::default(),
+            ledger: Mutex::default(),
+            intake: Intake::default(),
+            stopping: AtomicBool::new(false),
+            metrics: Metrics::new(),
+            options,
+        };
+        (shared, notices)
+    }
+
     /// An event that waits is in the log.
     pub(crate) fn hold(&self, id: u64, standing: held::Standing) {
         let check_at = now_ms().saturating_add(u64::from(self.options.held.check_s) * 1000);

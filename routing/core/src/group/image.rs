@@ -61,7 +61,6 @@ impl Group {
     }
 
     /// What is in no mailbox, or on its way to one.
-    #[cfg(test)]
     pub(crate) fn unassigned(&self) -> Vec<Position> {
         let state = self.state.lock();
         let out = state.out.iter().filter(|(_, out)| !out.given);
