@@ -53,8 +53,11 @@ async fn device(weft: &Weft, name: &str, filter: &str) -> Client {
     device
 }
 
+/// The trace that an event belongs to.
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 /// What a CloudEvent says, as the wire tests compare it.
-const EVENT: &str = r#"{"specversion":"1.0","id":"e-1","source":"/shop","type":"order.placed","subject":"events","time":"2024-05-01T10:00:00.123Z","datacontenttype":"application/json","accext":"v-2","data":{"n":1,"text":"zażółć 🚀"}}"#;
+const EVENT: &str = r#"{"specversion":"1.0","id":"e-1","source":"/shop","type":"order.placed","subject":"events","time":"2024-05-01T10:00:00.123Z","datacontenttype":"application/json","accext":"v-2","traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01","data":{"n":1,"text":"zażółć 🚀"}}"#;
 
 fn event() -> Value {
     serde_json::from_str(EVENT).unwrap()
@@ -197,13 +200,29 @@ async fn a_cloud_event_published_by_http_keeps_every_attribute() {
         };
         assert!(got.properties.contains(&pair(name, value)), "{name} in {got:?}");
     }
-    assert_eq!(got_grpc.text("accext"), Some("v-2"));
+    assert_eq!((got_grpc.text("accext"), got_grpc.text("traceparent")), (Some("v-2"), Some(TRACE)));
     let data: Value = serde_json::from_slice(&got.payload).unwrap();
     assert_eq!(data, event()["data"]);
     assert_eq!(serde_json::from_str::<Value>(got_grpc.data()).unwrap(), event()["data"]);
     assert_eq!(by_tcp.next().await.body, event());
     let post = hook.next().await;
     assert_eq!((post.content(), &*post.headers["code"]), (EVENT, "105"));
+}
+
+/// W3C Trace Context: the trace of a request over HTTP is that of its event, and a message of TCP brings its own.
+#[tokio::test]
+async fn a_trace_goes_on_from_eventmesh_to_mqtt() {
+    let mesh = start().await;
+    let mut there = device(&mesh.weft, "there", "traced").await;
+    let mut web = Web::connect(mesh.http).await;
+    let headers = [("traceparent", TRACE), ("source", "/s"), ("bizseqno", "1")];
+    assert_eq!(web.json("/eventmesh/publish/traced", &headers, &json!({"content": "x"})).await.code(), 0);
+    let mut by_tcp = Peer::hello(mesh.tcp, "p", "pub").await;
+    by_tcp.publish(&tests::eventmesh::message("traced", "x", &[("traceparent", TRACE)])).await;
+    for way in ["a header of HTTP", "a property of TCP"] {
+        let got = there.message().await.unwrap().unwrap();
+        assert!(got.properties.contains(&pair("traceparent", TRACE)), "{way}: {got:?}");
+    }
 }
 
 /// What a CloudEvent in a webhook's `content` says.
@@ -252,11 +271,18 @@ async fn a_webhook_gets_events_of_every_protocol_whole() {
         ("ttl", "4000"),
         ("datacontenttype", "application/json"),
         ("accext", "v-2"),
+        ("traceparent", TRACE),
     ];
     by_grpc.publish(&GrpcEvent::from("1", &attributes, r#"{"n":1}"#)).await;
     let post = hook.next().await;
     let json = content(&post);
-    for (name, value) in [("id", "grpc-1"), ("source", "/grpc"), ("type", "grpc.type"), ("accext", "v-2")] {
+    for (name, value) in [
+        ("id", "grpc-1"),
+        ("source", "/grpc"),
+        ("type", "grpc.type"),
+        ("accext", "v-2"),
+        ("traceparent", TRACE),
+    ] {
         assert_eq!(json[name], value, "{name} in {json}");
     }
     assert_eq!(json["data"], json!({"n": 1}));

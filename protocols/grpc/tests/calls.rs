@@ -29,6 +29,24 @@ async fn an_event_is_acknowledged_when_it_is_kept() {
     assert!(answer.text("responsemessage").unwrap().contains("the disk is gone"));
 }
 
+/// W3C Trace Context §3: the trace of a call is that of its event, if the event has none.
+#[tokio::test(start_paused = true)]
+async fn the_trace_of_a_call_is_that_of_its_event() {
+    let mut site = Site::new(Options::default()).await;
+    let mut client = site.connect().await;
+    let trace = |digit: &str| format!("00-{}-00f067aa0ba902b7-01", digit.repeat(32));
+    let mut own = event("t", "x");
+    own.set("traceparent", Attr::String(trace("b")));
+    for event in [event("t", "x"), own] {
+        let headers = [("traceparent", &*trace("a"))];
+        let answer: CloudEvent = client.unary_with(PUBLISH, &headers, &event).await.unwrap();
+        assert_eq!(code(&answer), "0");
+    }
+    let published = site.hub.published();
+    let traces = published.iter().map(|one| one.event.meta().unwrap().value("traceparent").unwrap());
+    assert_eq!(traces.collect::<Vec<_>>(), [trace("a"), trace("b")]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_way_calls_publish_and_errors_are_a_status() {
     let mut site = Site::new(Options::default()).await;

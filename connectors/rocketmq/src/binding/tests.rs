@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const NOW_MS: u64 = 1_700_000_000_000;
 
 fn parts(data: &'static [u8], meta: Option<Meta>) -> Parts {
@@ -69,6 +70,7 @@ fn cloud_event() -> Attributes {
             ("alpha".into(), Value::Boolean(true)),
             ("contenttype".into(), Value::String("mine".into())),
             ("text".into(), Value::String("é 5%\u{200b}".into())),
+            ("traceparent".into(), Value::String(TRACE.into())),
         ],
     }
 }
@@ -123,6 +125,7 @@ fn other_clients_find_what_they_look_for() {
     assert_eq!(show("CE_id"), Some("a b"));
     assert_eq!(show("CE_contenttype"), Some("text/plain"));
     assert_eq!((show("CE_zeta"), show("CE_alpha")), (Some("-3"), Some("true")));
+    assert_eq!(show("CE_traceparent"), Some(TRACE));
     assert_eq!((show("City"), show("WAIT")), (Some("Rome"), None));
     assert_eq!(show("WEFT_TOPIC"), Some("sensors/1/temp"));
     // "a b" would be two keys.
