@@ -73,6 +73,7 @@ impl Bridge {
         let recovery =
             Core::recover(config.core.clone(), &config.routes, stores.log, stores.feed, stores.remotes);
         let (core, recovered) = recovery.await.context("the log cannot be read back")?;
+        core.set_quotas(&config.quotas);
         let hub: Arc<dyn Hub> = Arc::clone(&core) as Arc<dyn Hub>;
         connectors.start(&config, &hub, &health)?;
 

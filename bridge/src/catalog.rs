@@ -132,6 +132,11 @@ pub const METRICS: &[Metric] = &[
         "Transactions that ended: commit, rollback, given_up (nobody decided: rolled back)",
     ),
     counter(
+        "weft_core_quota_refused_total",
+        "quota, what",
+        "Events, connections, subscriptions and retained events that a quota refused",
+    ),
+    counter(
         "weft_core_audit_events_total",
         "outcome",
         "Audit events: told, left out as there were too many, lost as the log did not take them",

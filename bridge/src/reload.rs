@@ -1,4 +1,4 @@
-//! Reads the configuration again while Weft runs. Routes are replaced as a whole, or not at all; everything else that
+//! Reads the configuration again while Weft runs. Routes and quotas are replaced as a whole, or not at all; everything else that
 //! changed is named, and holds from the next start on.
 
 use std::sync::Arc;
@@ -72,6 +72,8 @@ impl Reload {
             Ok(config) => {
                 let mut changed = differing(&running, &config);
                 running.routes.clone_from(&config.routes);
+                running.quotas.clone_from(&config.quotas);
+                self.core.set_quotas(&config.quotas);
                 let taken =
                     Taken { routes: config.routes.len(), after_restart: differing(&running, &config) };
                 self.health.up(PART);

@@ -22,6 +22,7 @@ pub(crate) fn across(config: &Config, written: &Written) -> Result<(), Mistake> 
     clusters(config, written)?;
     bridges(config, written)?;
     hooks(config, written)?;
+    quotas(config, written)?;
     routes(config, written)
 }
 
@@ -354,6 +355,29 @@ fn rocketmq_mistake(written: &Written, table: &Key, error: &OptionsError) -> Mis
     written.mistake(&key, error.to_string(), "")
 }
 
+fn quotas(config: &Config, written: &Written) -> Result<(), Mistake> {
+    for (name, quota) in &config.quotas {
+        let key = Key::dotted("quota").name(name);
+        if let Err((inner, reason)) = quota.check() {
+            return Err(written.mistake(&key.name(inner), reason, ""));
+        }
+        if !quota.listener.is_empty() {
+            known_listener(config, written, &key, &quota.listener)?;
+        }
+    }
+    Ok(())
+}
+
+/// The key `listener` of the table `key` names one.
+fn known_listener(config: &Config, written: &Written, key: &Key, listener: &str) -> Result<(), Mistake> {
+    let known: Vec<&str> = config.listeners().map(|(name, _)| name).collect();
+    if known.contains(&listener) {
+        return Ok(());
+    }
+    let hint = format!("known: {}", known.join(", "));
+    Err(written.mistake(&key.clone().name("listener"), "there is no such listener", hint))
+}
+
 fn routes(config: &Config, written: &Written) -> Result<(), Mistake> {
     for (index, route) in config.routes.iter().enumerate() {
         let key = Key::dotted("route").index(index);
@@ -366,12 +390,8 @@ fn routes(config: &Config, written: &Written) -> Result<(), Mistake> {
             let at = inner.iter().fold(table.name(name), |key, inner| key.name(inner));
             return Err(written.mistake(&at, reason, ""));
         }
-        if let Some(listener) = &route.listener
-            && !config.listeners().any(|(name, _)| name == listener)
-        {
-            let known: Vec<&str> = config.listeners().map(|(name, _)| name).collect();
-            let hint = format!("known: {}", known.join(", "));
-            return Err(written.mistake(&key.name("listener"), "there is no such listener", hint));
+        if let Some(listener) = &route.listener {
+            known_listener(config, written, &key, listener)?;
         }
         let own = [(key.name("store"), &route.store)];
         let targets = route.to.iter().enumerate();

@@ -37,8 +37,8 @@ pub struct Config {
     /// then is cut off; no acknowledged event is lost by that.
     #[schemars(range(max = 600))]
     pub stop_timeout_s: u32,
-    /// How often the configuration file is looked at for changed routes, seconds. Default 2; 0..=3600; 0: only on SIGHUP and
-    /// `POST /admin/reload`. Routes are replaced as a whole while Weft runs; everything else holds from the next start on.
+    /// How often the configuration file is looked at for changed routes and quotas, seconds. Default 2; 0..=3600; 0: only on SIGHUP and
+    /// `POST /admin/reload`. These are replaced as a whole while Weft runs; everything else holds from the next start on.
     #[schemars(range(max = 3600))]
     pub reload_s: u16,
     /// What Weft says about itself, on standard error.
@@ -70,6 +70,9 @@ pub struct Config {
     /// Further listeners, each under a name of its own.
     #[serde(rename = "listener")]
     pub listeners: BTreeMap<String, ListenerTable>,
+    /// Quotas, each under a name of its own. They are replaced while Weft runs, as routes are.
+    #[serde(rename = "quota")]
+    pub quotas: BTreeMap<String, routing::QuotaOptions>,
     /// RocketMQ clusters, each under a name of its own. Routes and bridges refer to the name.
     pub rocketmq: BTreeMap<String, rocketmq::ClusterOptions>,
     /// DeFiBus clusters, each under a name of its own, which no RocketMQ cluster has. Routes and bridges refer to the name.
@@ -154,6 +157,7 @@ impl Default for Config {
             core: routing::Options::default(),
             store: embedded::Options::default(),
             listeners: BTreeMap::new(),
+            quotas: BTreeMap::new(),
             rocketmq: BTreeMap::new(),
             defibus: BTreeMap::new(),
             routes: Vec::new(),

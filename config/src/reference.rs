@@ -35,6 +35,16 @@ const EXAMPLES: &str = "
     key = '/etc/weft/other.key'
     [listener.plant.quic]
 
+    [quota.plant]
+    user = 'plant-*'
+    each = 'user'
+    topic = 'plant/#'
+    events_per_second = 1000
+    bytes_per_second = '1 MiB'
+    connections = 100
+    subscriptions = 1000
+    retained_events = 1000
+
     [rocketmq.main]
     name_servers = ['127.0.0.1:9876']
     node = 'a'

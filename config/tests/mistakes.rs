@@ -119,6 +119,17 @@ fn two_listeners_need_two_addresses() {
 }
 
 #[test]
+fn a_quota_names_a_listener_and_topics_that_are_there() {
+    let quota = |line: &str| mistake(&format!("[quota.q]\n{line}\n"), &[], &[]);
+    starts(
+        &quota("listener = \"plnt\""),
+        "weft.toml:2: quota.q.listener = \"plnt\": there is no such listener; known: ",
+    );
+    starts(&quota("retained_events = 1"), "weft.toml:2: quota.q.retained_events = 1: say of which topics");
+    starts(&quota("topic = \"$share/g/a\""), "weft.toml:2: quota.q.topic = ");
+}
+
+#[test]
 fn a_route_names_a_store_and_a_filter_that_are_there() {
     let route = |line: &str| mistake(&format!("[[route]]\ntopic = \"a/#\"\n\n[[route]]\n{line}\n"), &[], &[]);
     starts(

@@ -1,6 +1,6 @@
 //! The core: implements [`Hub`], owns the parts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -20,13 +20,14 @@ use crate::dispatch::Dispatcher;
 use crate::feed;
 use crate::notes::Change;
 use crate::publish::{Marks, Publisher};
+use crate::quota::Quotas;
 use crate::rights::denied;
 use crate::session::Session;
 use crate::session::link::SessionLink;
 use crate::shared::{Shared, now_ms};
 use crate::table::{EMBEDDED, RouteTable};
 use crate::wills::{self, Standing};
-use crate::{Options, RouteOptions, checkpoint, dispatch, keeper};
+use crate::{Options, QuotaOptions, RouteOptions, checkpoint, dispatch, keeper};
 
 /// How much of the log one step of recovery reads.
 const SCAN_BYTES: usize = 1 << 20;
@@ -155,6 +156,13 @@ impl Core {
         Ok(())
     }
 
+    /// Replaces the quotas. Those that stay go on with what they counted; connections count for those that were for them when
+    /// they began.
+    pub fn set_quotas(&self, quotas: &BTreeMap<String, QuotaOptions>) {
+        let before = self.shared.quotas.load();
+        self.shared.quotas.store(Arc::new(Quotas::new(quotas, &before, Instant::now())));
+    }
+
     /// Refuses what comes, tells connections that Weft stops, and keeps a checkpoint. The store may be closed after it.
     pub async fn stop(&self) {
         let shared = &self.shared;
@@ -258,6 +266,11 @@ impl Hub for Core {
             let reason = format!("{} sessions, the limit core.sessions", shared.options.sessions);
             return Box::pin(std::future::ready(Err(Reject::new(RejectKind::Busy, reason))));
         }
+        let again = older.as_ref().is_some_and(|older| older.mailbox.lock().attached);
+        let mut held = match shared.quotas.load().of(&who, Instant::now()).connect(again) {
+            Ok(held) => held,
+            Err(reject) => return Box::pin(std::future::ready(Err(reject))),
+        };
         let holder = registry.new_holder();
         let durable = !request.keep.is_zero();
         // One whose time is over may still be here: it is ended once a second.
@@ -287,17 +300,9 @@ impl Hub for Core {
             mailbox.pace.start(Instant::now());
             mailbox.attach(holder, &shared.totals)
         };
-        {
-            let mut state = session.state.lock();
-            state.keep = request.keep;
-            state.detached_ms = None;
-            let (user, peer) = (who.user.clone(), who.peer.clone());
-            let protocol = request.protocol;
-            let view = ConnectionView { user, peer, protocol, since_ms: now_ms() };
-            state.connection = Some(Arc::new(view));
-            state.will = will.as_ref().map(|(id, _)| *id);
-            state.replies.clear();
-        }
+        let (user, peer) = (who.user.clone(), who.peer.clone());
+        let view = ConnectionView { user, peer, protocol: request.protocol, since_ms: now_ms() };
+        held.set_subscriptions(session.begin(request.keep, view, will.as_ref().map(|(id, _)| *id)));
         if present {
             shared.set_here(&session, true);
         }
@@ -314,7 +319,8 @@ impl Hub for Core {
         let change = change.map(|change| Entry { event: None, note: change.encode() });
         let entries: Vec<Entry> = change.into_iter().chain(will.map(|(_, entry)| entry)).collect();
         let receipt = (!entries.is_empty()).then(|| shared.append_entries(entries, Durability::Synced));
-        let mut link = Box::new(SessionLink::new(Arc::clone(shared), Arc::clone(&session), who, holder));
+        let mut link =
+            Box::new(SessionLink::new(Arc::clone(shared), Arc::clone(&session), (who, held), holder));
         Box::pin(async move {
             if let Some(receipt) = receipt {
                 receipt.await.whole()?;

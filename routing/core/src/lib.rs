@@ -23,6 +23,7 @@ mod metrics;
 mod notes;
 mod options;
 mod publish;
+mod quota;
 mod replay;
 mod retained;
 mod rights;
@@ -44,4 +45,5 @@ pub use group::Strategy;
 pub use options::{
     BreakerOptions, FilterOptions, HeldOptions, Options, QueueFull, ReplayOptions, SharedOptions,
 };
+pub use quota::{Each, QuotaOptions};
 pub use table::{EMBEDDED, Missing, RouteFilter, RouteMistake, RouteOptions, TargetOptions};

@@ -17,6 +17,7 @@ use crate::intake::{self, Fate, Tally};
 use crate::ledger::RouteId;
 use crate::matching::{Matched, Matcher};
 use crate::notes::{EventNote, Part};
+use crate::quota::{Allotted, Quotas};
 use crate::rights::denied;
 use crate::session::Session;
 use crate::session::mailbox::Item;
@@ -28,6 +29,9 @@ use crate::unique::{self, Claim, Claims, Name, Once};
 #[derive(Debug, Default)]
 pub(crate) struct Publisher {
     matcher: Matcher,
+    /// What quotas have for it, and the quotas of which that was looked up.
+    allotted: Allotted,
+    quotas: Option<Arc<Quotas>>,
 }
 
 /// Who else has to remember an event.
@@ -99,6 +103,7 @@ impl Publisher {
         shared.metrics.in_bytes.increment(bytes as u64);
         let marks = Marks { apart: who.origin == Origin::Node, ..marks };
         self.matcher.follow(&who.rights);
+        self.follow_quotas(shared, who);
         let mut sorted = self.sort(shared, who, marks, batch);
         let (behind, claims) = (std::mem::take(&mut sorted.behind), std::mem::take(&mut sorted.claims));
         let tally = std::mem::take(&mut sorted.tally);
@@ -106,6 +111,37 @@ impl Publisher {
         let admission = if claims.is_empty() { admission } else { unique::settle(shared, claims, admission) };
         let admission = intake::counted(shared, tally, admission);
         if behind.is_empty() { admission } else { wait_for_readers(shared, behind, admission) }
+    }
+
+    /// Looks quotas up again if they are others. Most Wefts have none.
+    fn follow_quotas(&mut self, shared: &Shared, who: &Principal) {
+        let quotas = shared.quotas.load();
+        if !self.quotas.as_ref().is_some_and(|known| Arc::ptr_eq(known, &quotas)) {
+            self.allotted = quotas.of(who, std::time::Instant::now());
+            self.quotas = Some(Arc::clone(&quotas));
+        }
+    }
+
+    /// Whether rights and quotas let an event come in.
+    fn may_publish(
+        &self,
+        shared: &Shared,
+        who: &Principal,
+        marks: Marks<'_>,
+        event: &Event,
+        allowed: bool,
+    ) -> Result<(), Reject> {
+        if !allowed && who.origin != Origin::Weft {
+            let reject = denied("not allowed to publish to this topic");
+            let topic = event.topic().as_str();
+            shared.audit.refused(who, Wanted::Publish, Some(topic), &reject, std::time::Instant::now());
+            return Err(reject);
+        }
+        // A will was counted when it was left here, and what waited when it came.
+        match self.allotted.is_empty() || marks.will.is_some() {
+            true => Ok(()),
+            false => self.allotted.publish(event, std::time::Instant::now()),
+        }
     }
 
     fn sort(
@@ -120,10 +156,7 @@ impl Publisher {
         let listener = who.peer.as_ref().map(|(_, listener)| &**listener);
         for (place, publish) in batch.into_iter().enumerate() {
             let (matched, allowed) = self.matcher.find(shared, &who.rights, publish.event.topic());
-            if !allowed && who.origin != Origin::Weft {
-                let reject = denied("not allowed to publish to this topic");
-                let topic = publish.event.topic().as_str();
-                shared.audit.refused(who, Wanted::Publish, Some(topic), &reject, std::time::Instant::now());
+            if let Err(reject) = self.may_publish(shared, who, marks, &publish.event, allowed) {
                 sorted.refuse(place, reject);
                 continue;
             }
@@ -159,7 +192,7 @@ impl Publisher {
             };
             if let Some(route) = one {
                 sorted.tally.push(route.id, fate);
-                match may_retain(shared, &publish) {
+                match may_retain(shared, &self.allotted, &publish) {
                     Ok(()) => sorted.add(shared, matched, place, publish, marks, route),
                     Err(reject) => sorted.refused.push((place, reject)),
                 }
@@ -171,7 +204,7 @@ impl Publisher {
                 Came { listener, protocol: who.protocol, clears },
                 &shared.metrics,
             );
-            let made = legs.and_then(|made| legs_may_retain(shared, &publish, made));
+            let made = legs.and_then(|made| legs_may_retain(shared, &self.allotted, &publish, made));
             let new = made.and_then(|made| {
                 let marks = sorted.claim(shared, place, &publish, marks, made.unique_s)?;
                 Ok(marks.map(|marks| (marks, made.legs)))
@@ -219,18 +252,27 @@ impl Publisher {
 }
 
 /// Whether there is room for a publish that is to be retained.
-fn may_retain(shared: &Shared, publish: &Publish) -> Result<(), Reject> {
-    if !publish.retain || shared.has_room_to_retain(&publish.event) {
+fn may_retain(shared: &Shared, allotted: &Allotted, publish: &Publish) -> Result<(), Reject> {
+    if !publish.retain {
+        return Ok(());
+    }
+    allotted.retain(&publish.event, &shared.retained)?;
+    if shared.has_room_to_retain(&publish.event) {
         return Ok(());
     }
     let reason = "the limit of retained events is reached; raise core.retained_events or core.retained_bytes";
     Err(Reject::new(RejectKind::Busy, reason))
 }
 
-fn legs_may_retain(shared: &Shared, publish: &Publish, made: Made) -> Result<Made, Reject> {
+fn legs_may_retain(
+    shared: &Shared,
+    allotted: &Allotted,
+    publish: &Publish,
+    made: Made,
+) -> Result<Made, Reject> {
     if publish.retain {
         for leg in &made.legs {
-            may_retain(shared, &Publish { event: leg.event.clone(), ..publish.clone() })?;
+            may_retain(shared, allotted, &Publish { event: leg.event.clone(), ..publish.clone() })?;
         }
     }
     Ok(made)

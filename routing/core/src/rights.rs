@@ -10,6 +10,7 @@ use event::{Principal, Reject, RejectKind, TopicFilter};
 
 use crate::group::other_filter;
 use crate::notes::Change;
+use crate::quota::Held;
 use crate::session::{Session, Subscriptions};
 use crate::shared::Shared;
 
@@ -21,7 +22,7 @@ pub(crate) fn denied(what: &'static str) -> Reject {
 /// Takes out of `wanted` what the session cannot have; gives why, with the places it had, rising.
 pub(crate) fn refuse(
     shared: &Shared,
-    who: &Principal,
+    (who, held): (&Principal, &mut Held),
     session: &Session,
     wanted: &mut Vec<Subscribe>,
 ) -> Vec<(usize, Reject)> {
@@ -32,6 +33,7 @@ pub(crate) fn refuse(
         usize::try_from(shared.options.replay.unfinished).unwrap_or(usize::MAX).saturating_sub(unfinished);
     let state = session.state.lock();
     let mut filters = state.subscriptions.selective();
+    held.set_subscriptions(state.subscriptions.len());
     wanted.retain(|wish| {
         let reject =
             if let Some(reject) = refuse_filter(shared, session, &state.subscriptions, &mut filters, wish) {
@@ -40,6 +42,10 @@ pub(crate) fn refuse(
                 let reject = denied("not allowed to subscribe to this filter");
                 let filter = wish.filter.as_str();
                 shared.audit.refused(who, Wanted::Subscribe, Some(filter), &reject, Instant::now());
+                Some(reject)
+            } else if !state.subscriptions.contains(&wish.filter)
+                && let Err(reject) = held.subscribe()
+            {
                 Some(reject)
             } else if wish.replay.is_none() {
                 None

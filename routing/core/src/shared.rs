@@ -22,6 +22,7 @@ use crate::intake::Intake;
 use crate::ledger::{Ledger, RouteId};
 use crate::metrics::Metrics;
 use crate::notes::Wish;
+use crate::quota::Quotas;
 use crate::replay::Replay;
 use crate::retained::{Kept, Retained};
 use crate::select::{Selection, Selections};
@@ -80,6 +81,7 @@ pub(crate) const GROUP_KEYS: u64 = 1 << 63;
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) audit: Audit,
+    pub(crate) quotas: ArcSwap<Quotas>,
     pub(crate) store: Store,
     /// Remote stores, in the order of the route table. They grow at the end only.
     pub(crate) remotes: ArcSwap<Vec<Arc<Remote>>>,
@@ -134,6 +136,7 @@ impl Shared {
         let (audit, notices) = Audit::new(options.audit_per_second, Instant::now());
         let shared = Self {
             audit,
+            quotas: ArcSwap::default(),
             store,
             remotes: ArcSwap::from_pointee(remotes),
             table: ArcSwap::from_pointee(table),

@@ -18,6 +18,7 @@ use crate::keeper;
 use crate::ledger::End;
 use crate::notes::{Change, Wish, ranges};
 use crate::publish::{Marks, Publisher};
+use crate::quota::Held;
 use crate::rights;
 use crate::shared::{Asked, Shared, now_ms};
 use crate::wills;
@@ -30,6 +31,8 @@ pub(crate) struct SessionLink {
     shared: Arc<Shared>,
     session: Arc<Session>,
     who: Principal,
+    /// What it takes of quotas.
+    held: Held,
     /// The number of this connection; the session knows the one that holds it.
     holder: u64,
     publisher: Publisher,
@@ -49,12 +52,18 @@ pub(crate) struct SessionLink {
 }
 
 impl SessionLink {
-    pub(crate) fn new(shared: Arc<Shared>, session: Arc<Session>, who: Principal, holder: u64) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        session: Arc<Session>,
+        (who, held): (Principal, Held),
+        holder: u64,
+    ) -> Self {
         Self {
             revision: who.rights.revision(),
             shared,
             session,
             who,
+            held,
             holder,
             publisher: Publisher::default(),
             loading: None,
@@ -271,7 +280,7 @@ impl Link for SessionLink {
     }
 
     fn subscribe(&mut self, mut wanted: Vec<Subscribe>) -> Pending<Vec<Result<Granted, Reject>>> {
-        let refused = rights::refuse(&self.shared, &self.who, &self.session, &mut wanted);
+        let refused = rights::refuse(&self.shared, (&self.who, &mut self.held), &self.session, &mut wanted);
         if wanted.iter().any(|one| one.replay.is_some() || one.select.is_some()) {
             return self.subscribe_from(wanted, refused);
         }
@@ -293,6 +302,12 @@ impl Link for SessionLink {
     }
 
     fn unsubscribe(&mut self, filters: Vec<TopicFilter>) -> Pending<Vec<bool>> {
+        let left = {
+            let state = self.session.state.lock();
+            let over = filters.iter().filter(|filter| state.subscriptions.contains(filter)).count();
+            state.subscriptions.len() - over
+        };
+        self.held.set_subscriptions(left);
         if !self.session.durable {
             let ended = self.shared.unsubscribe(&self.session, &filters, false);
             return Box::pin(std::future::ready(Ok(ended)));

@@ -91,6 +91,17 @@ impl Session {
         }
     }
 
+    /// A connection holds it from now on, with this will. Gives how many subscriptions there are.
+    pub(crate) fn begin(&self, keep: Duration, view: ConnectionView, will: Option<u64>) -> usize {
+        let mut state = self.state.lock();
+        state.keep = keep;
+        state.detached_ms = None;
+        state.connection = Some(Arc::new(view));
+        state.will = will;
+        state.replies.clear();
+        state.subscriptions.len()
+    }
+
     /// The record with which it begins stands at `position`.
     pub(crate) fn begins(&self, position: Position) {
         self.since.store(position.0, Ordering::Relaxed);
