@@ -170,7 +170,13 @@ async fn each_publish_comes_to_one_end() {
     let batch = vec![retained("plant/2"), publish(event("$SYS/x", "x"), AtLeastOnce)];
     settle(core.publish(&who, batch)).await;
     assert_eq!(publishes(&core, "plant/#"), (4, vec![("kept", 2), ("passed", 1), ("busy", 1)]));
-    assert_eq!(publishes(&core, "(none)"), (1, vec![("denied", 1)]));
+    // An audit event about it may be there as well, by now or later.
+    let denied_and_closed = |core: &Core| {
+        let none = core.ledger().into_iter().find(|view| view.route == "(none)").unwrap();
+        let of = |name: &str| none.fates.iter().find(|(fate, _)| *fate == name).unwrap().1;
+        (of("denied"), of("closed"))
+    };
+    assert_eq!(denied_and_closed(&core), (1, 0));
     // The store says no later.
     store.refuse(Some(Reject::new(RejectKind::Unavailable, "no disk")));
     settle(core.publish(&who, vec![publish(event("shop/orders/1", "x"), AtLeastOnce)])).await;
@@ -182,7 +188,8 @@ async fn each_publish_comes_to_one_end() {
     core.stop().await;
     let refused = settle(core.publish(&who, vec![publish(event("plant/1", "x"), AtLeastOnce)])).await;
     assert!(refused.whole().is_err());
-    assert_eq!(publishes(&core, "(none)").1, [("denied", 1), ("closed", 1)]);
+    let (denied, closed) = denied_and_closed(&core);
+    assert!(denied == 1 && closed >= 1, "{closed}");
     let core = killed(core, &store, options).await;
     assert_eq!(publishes(&core, "plant/#"), (4, vec![("kept", 2), ("passed", 1), ("busy", 1)]));
     assert_eq!(publishes(&core, "orders"), (2, vec![("unanswered", 1), ("unavailable", 1)]));
