@@ -98,9 +98,11 @@ impl Publisher {
             batch.iter().for_each(|_| tally.push(RouteId::NONE, Fate::Closed));
             return intake::counted(shared, tally, refused);
         }
-        shared.metrics.events_in.increment(batch.len() as u64);
-        let bytes: usize = batch.iter().map(|publish| publish.event.data().len()).sum();
-        shared.metrics.in_bytes.increment(bytes as u64);
+        if who.origin != Origin::Weft {
+            shared.metrics.events_in.increment(batch.len() as u64);
+            let bytes: usize = batch.iter().map(|publish| publish.event.data().len()).sum();
+            shared.metrics.in_bytes.increment(bytes as u64);
+        }
         let marks = Marks { apart: who.origin == Origin::Node, ..marks };
         self.matcher.follow(&who.rights);
         self.follow_quotas(shared, who);

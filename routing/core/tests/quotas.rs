@@ -102,7 +102,7 @@ async fn connections_and_subscriptions_have_room_again_when_others_go() {
     subscribe_one(&mut two, "a").await.unwrap();
     busy(subscribe_one(&mut two, "b").await, "few");
     subscribe_one(&mut two, "a").await.unwrap();
-    one.link.unsubscribe(vec![filter("a"), filter("none")]).await.unwrap();
+    one.link.unsubscribe(vec![filter("a"), filter("none"), filter("a")]).await.unwrap();
     subscribe_one(&mut two, "b").await.unwrap();
     busy(subscribe_one(&mut one, "c").await, "few");
 

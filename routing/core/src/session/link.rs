@@ -1,5 +1,6 @@
 //! A connection's hold on its session.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -304,8 +305,10 @@ impl Link for SessionLink {
     fn unsubscribe(&mut self, filters: Vec<TopicFilter>) -> Pending<Vec<bool>> {
         let left = {
             let state = self.session.state.lock();
-            let over = filters.iter().filter(|filter| state.subscriptions.contains(filter)).count();
-            state.subscriptions.len() - over
+            // A filter may be there twice.
+            let over: BTreeSet<&TopicFilter> =
+                filters.iter().filter(|filter| state.subscriptions.contains(filter)).collect();
+            state.subscriptions.len() - over.len()
         };
         self.held.set_subscriptions(left);
         if !self.session.durable {
