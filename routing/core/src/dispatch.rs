@@ -14,7 +14,7 @@ use crate::group::by_group;
 use crate::held;
 use crate::ledger::{End, RouteId};
 use crate::matching::{Matched, Matcher};
-use crate::notes::{self, Assignment, Change, EventNote, Note, Part, Wish};
+use crate::notes::{Assignment, Change, EventNote, Note, Part, Wish};
 use crate::session::mailbox::{Item, Wanted};
 use crate::session::{Reply, Session};
 use crate::shared::{Asked, Shared};
@@ -111,8 +111,7 @@ impl Dispatcher {
 
     fn apply(&mut self, record: Committed, replay: bool) {
         let Committed { position, event, note } = record;
-        let (route, once) = notes::prefixes(&note);
-        let note = Note::decode(&note);
+        let (route, once, note) = Note::read(&note);
         if !matches!(note, Some(Note::Part(..))) {
             self.parts.clear();
         }

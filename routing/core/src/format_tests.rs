@@ -9,7 +9,7 @@ use event::{ClientId, Guarantee, Language, Select, TopicFilter};
 
 use crate::held::Until;
 use crate::ledger::{End, RouteId};
-use crate::notes::{Assignment, Change, EventNote, Note, Part, Wish, prefixes};
+use crate::notes::{Assignment, Change, EventNote, Note, Part, Wish};
 use crate::replay::{ReplayId, Step};
 use crate::unique::Once;
 
@@ -144,7 +144,8 @@ fn notes_are_written_and_read_as_ever() {
         let note = Note::decode(&bytes).unwrap();
         let routed = RouteId(0x0102_0304).mark(bytes);
         assert_eq!(Note::decode(&routed).as_ref(), Some(&note));
-        writeln!(text, "{} {:?} {note:?}", hex(&routed), prefixes(&routed)).unwrap();
+        let (route, once, _) = Note::read(&routed);
+        writeln!(text, "{} {:?} {note:?}", hex(&routed), (route, once)).unwrap();
     }
     let part = Part { place: 0, count: 2 };
     let plain = last.encode();

@@ -329,9 +329,20 @@ impl Change {
 }
 
 impl Note {
-    /// Reads a note, but for what is before it; `None` when it is from a newer version or damaged.
+    /// Reads a note with what stands before it: its route, and its name if its repeats are to be known. The note is `None`
+    /// when it is from a newer version or damaged.
+    pub(crate) fn read(bytes: &[u8]) -> (RouteId, Option<Once>, Option<Self>) {
+        let (route, once, note) = split(bytes);
+        (route, once, Self::bare(note))
+    }
+
+    /// Reads a note, but for what is before it.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        match split(bytes).2.split_first()? {
+        Self::read(bytes).2
+    }
+
+    fn bare(bytes: &[u8]) -> Option<Self> {
+        match bytes.split_first()? {
             (&EVENT, rest) => EventNote::decode(rest).map(Self::Event),
             (&CHANGE, rest) => postcard::from_bytes(rest).ok().map(Self::Change),
             (&PART, mut rest) => {
@@ -346,12 +357,6 @@ impl Note {
             _ => None,
         }
     }
-}
-
-/// What stands before the note of an event: its route, and its name if its repeats are to be known.
-pub(crate) fn prefixes(note: &[u8]) -> (RouteId, Option<Once>) {
-    let (route, once, _) = split(note);
-    (route, once)
 }
 
 fn split(note: &[u8]) -> (RouteId, Option<Once>, &[u8]) {
