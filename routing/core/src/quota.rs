@@ -293,6 +293,11 @@ impl Allotted {
 pub(crate) struct Held(Vec<(Arc<Quota>, Arc<Use>)>, usize);
 
 impl Held {
+    /// No quota is for it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// It has so many subscriptions, whatever the quotas say.
     pub(crate) fn set_subscriptions(&mut self, count: usize) {
         let before = std::mem::replace(&mut self.1, count);

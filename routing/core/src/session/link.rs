@@ -303,14 +303,13 @@ impl Link for SessionLink {
     }
 
     fn unsubscribe(&mut self, filters: Vec<TopicFilter>) -> Pending<Vec<bool>> {
-        let left = {
+        if !self.held.is_empty() {
             let state = self.session.state.lock();
             // A filter may be there twice.
             let over: BTreeSet<&TopicFilter> =
                 filters.iter().filter(|filter| state.subscriptions.contains(filter)).collect();
-            state.subscriptions.len() - over.len()
-        };
-        self.held.set_subscriptions(left);
+            self.held.set_subscriptions(state.subscriptions.len() - over.len());
+        }
         if !self.session.durable {
             let ended = self.shared.unsubscribe(&self.session, &filters, false);
             return Box::pin(std::future::ready(Ok(ended)));
