@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use crate::ledger::RouteId;
 use crate::shared::Shared;
 
-/// How a publish ended. Checkpoints have these by their place: new ones stand at the end.
+/// How a publish ended. Checkpoints have these by their place in [`Fate::ALL`]: new ones stand at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It is kept as its route promises, and its publisher is told so.
@@ -28,12 +28,8 @@ pub(crate) enum Fate {
     Held,
     /// The publisher went away before there was an answer: it may be kept.
     Unanswered,
-    Malformed,
-    Unproved,
-    Denied,
-    Busy,
-    Unavailable,
-    Closed,
+    /// It was refused.
+    Refused(RejectKind),
 }
 
 impl Fate {
@@ -44,12 +40,12 @@ impl Fate {
         Self::Repeated,
         Self::Held,
         Self::Unanswered,
-        Self::Malformed,
-        Self::Unproved,
-        Self::Denied,
-        Self::Busy,
-        Self::Unavailable,
-        Self::Closed,
+        Self::Refused(RejectKind::Malformed),
+        Self::Refused(RejectKind::Unproved),
+        Self::Refused(RejectKind::Denied),
+        Self::Refused(RejectKind::Busy),
+        Self::Refused(RejectKind::Unavailable),
+        Self::Refused(RejectKind::Closed),
     ];
 
     /// As a label of metrics.
@@ -60,24 +56,12 @@ impl Fate {
             Self::Repeated => "repeated",
             Self::Held => "held",
             Self::Unanswered => "unanswered",
-            Self::Malformed => RejectKind::Malformed.as_str(),
-            Self::Unproved => RejectKind::Unproved.as_str(),
-            Self::Denied => RejectKind::Denied.as_str(),
-            Self::Busy => RejectKind::Busy.as_str(),
-            Self::Unavailable => RejectKind::Unavailable.as_str(),
-            Self::Closed => RejectKind::Closed.as_str(),
+            Self::Refused(kind) => kind.as_str(),
         }
     }
 
     fn of(reject: &Reject) -> Self {
-        match reject.kind {
-            RejectKind::Malformed => Self::Malformed,
-            RejectKind::Unproved => Self::Unproved,
-            RejectKind::Denied => Self::Denied,
-            RejectKind::Busy => Self::Busy,
-            RejectKind::Unavailable => Self::Unavailable,
-            RejectKind::Closed => Self::Closed,
-        }
+        Self::Refused(reject.kind)
     }
 }
 
@@ -91,7 +75,7 @@ pub(crate) struct Published {
 
 impl Published {
     pub(crate) fn of(&self, fate: Fate) -> u64 {
-        self.ends.get(fate as usize).copied().unwrap_or(0)
+        Fate::ALL.iter().zip(self.ends).find(|(of, _)| **of == fate).map_or(0, |(_, count)| count)
     }
 
     /// Those of which nobody knows yet.
@@ -100,7 +84,8 @@ impl Published {
     }
 
     fn end(&mut self, fate: Fate, count: u64) {
-        if let Some(ended) = self.ends.get_mut(fate as usize) {
+        let mut ends = Fate::ALL.iter().zip(&mut self.ends);
+        if let Some((_, ended)) = ends.find(|(of, _)| **of == fate) {
             *ended += count;
         }
     }

@@ -53,9 +53,7 @@ impl RouteId {
             .fold(0x811c_9dc5_u32, |digest, byte| (digest ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         Self(digest.max(16))
     }
-}
 
-impl RouteId {
     /// The note of an event that goes this way.
     pub(crate) fn mark(self, note: Bytes) -> Bytes {
         if self == Self::NONE {

@@ -95,7 +95,7 @@ impl Publisher {
         if shared.is_stopping() {
             let refused = Admission::Admitted(Receipt::ready(Outcome::Refused(Reject::closed())));
             let mut tally = Tally::default();
-            batch.iter().for_each(|_| tally.push(RouteId::NONE, Fate::Closed));
+            batch.iter().for_each(|_| tally.push(RouteId::NONE, Fate::Refused(RejectKind::Closed)));
             return intake::counted(shared, tally, refused);
         }
         if who.origin != Origin::Weft {
@@ -310,7 +310,7 @@ impl Marks<'_> {
 impl Sorted {
     /// Refuses a publish that no route has taken.
     fn refuse(&mut self, place: usize, reject: Reject) {
-        self.tally.push(RouteId::NONE, Fate::Denied);
+        self.tally.push(RouteId::NONE, Fate::Refused(reject.kind));
         self.refused.push((place, reject));
     }
 
