@@ -75,12 +75,12 @@ impl Bridge {
         let (core, recovered) = recovery.await.context("the log cannot be read back")?;
         core.set_quotas(&config.quotas);
         let hub: Arc<dyn Hub> = Arc::clone(&core) as Arc<dyn Hub>;
-        connectors.start(&config, &hub, &health)?;
+        connectors.start(&config, &hub, core.as_ref(), &health)?;
 
         let interval = Duration::from_secs(u64::from(config.core.sys_interval_s));
         parts.spawn(sys::publish(Arc::clone(&core), metrics.clone(), interval, drained.clone()));
-        let stores = connectors.running();
-        let reload = Reload::new(sources, config.clone(), Arc::clone(&core), stores, health.clone());
+        let connected = connectors.running();
+        let reload = Reload::new(sources, config.clone(), Arc::clone(&core), connected, health.clone());
         parts.spawn(Arc::clone(&reload).watch(drained.clone()));
         let speak_mqtt = Arc::new(config.mqtt.options);
         let gate: Arc<dyn Gate> = audited(Arc::new(access), core.audit());

@@ -156,7 +156,7 @@ pub const METRICS: &[Metric] = &[
     counter("weft_grpc_events_sent_total", "", "Events written to streams"),
     counter("weft_grpc_streams_opened_total", "", "Streams of subscribers begun"),
     counter("weft_grpc_streams_closed_total", "", "Streams of subscribers ended"),
-    gauge("weft_hook_up", "hook", "1 while a webhook of the configuration takes events, as far as is known and as in /ready; else 0"),
+    gauge("weft_hook_up", "hook", "1 while a webhook of the configuration takes events, as far as is known and as in /ready; else 0; NaN once it was taken out"),
     counter("weft_hook_events_total", "hook, outcome", "Events for it: delivered, posted again, expired, or dead when it refused one or took none in time"),
     counter("weft_http_requests_total", "method, status", "Requests to `/events`, answered"),
     counter("weft_http_events_received_total", "", "Events published over HTTP and kept"),

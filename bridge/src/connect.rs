@@ -1,17 +1,20 @@
 //! Connectors: one match from a table of the configuration to the store or bridge that it means.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use config::Config;
-use event::Health;
+use event::admin::Admin;
 use event::hub::Hub;
 use event::store::{AppendQueue, Feed, Store, store};
+use event::{ClientId, Health, TopicFilter};
 use parking_lot::Mutex;
 use rocketmq::{ClusterOptions, Kind};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
+use webhook::{HookOptions, NamedHooks, Plans, SESSIONS};
 
 /// What runs below the core.
 pub(crate) struct Connectors {
@@ -27,6 +30,8 @@ pub(crate) struct Running {
     /// `None`: they are being ended, and none is started any more.
     tasks: Arc<Mutex<Option<Vec<JoinHandle<()>>>>>,
     drain: watch::Sender<bool>,
+    /// `None`: they are not started yet, or being ended.
+    hooks: Arc<Mutex<Option<NamedHooks>>>,
 }
 
 /// The handles for the core.
@@ -50,17 +55,19 @@ pub(crate) async fn open(config: &Config, health: &Health) -> anyhow::Result<(Co
         remotes.push((name.clone(), handle));
         waiting.push((name.clone(), ends.appends));
     }
-    let running = Running { tasks: Arc::new(Mutex::new(Some(Vec::new()))), drain: watch::Sender::new(false) };
+    let tasks = Arc::new(Mutex::new(Some(Vec::new())));
+    let running = Running { tasks, drain: watch::Sender::new(false), hooks: Arc::default() };
     let connectors = Connectors { log: opened.handle, waiting, running };
     Ok((connectors, Stores { log: opened.store, feed: opened.feed, remotes }))
 }
 
 impl Connectors {
-    /// Starts remote stores, bridges and webhooks.
+    /// Starts remote stores, bridges and webhooks. `admin` knows the sessions that webhooks of an earlier run left.
     pub(crate) fn start(
         &mut self,
         config: &Config,
         hub: &Arc<dyn Hub>,
+        admin: &dyn Admin,
         health: &Health,
     ) -> anyhow::Result<()> {
         for (name, appends) in self.waiting.drain(..) {
@@ -81,11 +88,10 @@ impl Connectors {
             );
             self.running.hold(task.with_context(|| format!("bridge.{name}"))?);
         }
-        for (name, hook) in &config.hooks {
-            let drain = self.running.drain.subscribe();
-            let task = webhook::spawn_hook(name, hook, Arc::clone(hub), health, drain);
-            self.running.hold(task.map_err(|reason| anyhow::anyhow!("hook.{name}: {reason}"))?);
-        }
+        let mut hooks = NamedHooks::new(Arc::clone(hub), health.clone(), left_by_hooks(admin));
+        let plans = hooks.plan(&config.hooks).map_err(anyhow::Error::msg)?;
+        hooks.follow(plans);
+        *self.running.hooks.lock() = Some(hooks);
         Ok(())
     }
 
@@ -98,6 +104,10 @@ impl Connectors {
     /// Not cancel-safe.
     pub(crate) async fn finish(&mut self, deadline: Instant) {
         self.running.drain.send_replace(true);
+        let hooks = self.running.hooks.lock().take();
+        if let Some(hooks) = hooks {
+            hooks.finish(deadline).await;
+        }
         let tasks = self.running.tasks.lock().take();
         for mut task in tasks.into_iter().flatten() {
             match timeout_at(deadline, &mut task).await {
@@ -131,6 +141,18 @@ impl Running {
         Ok(handle)
     }
 
+    /// Looks whether these could be the webhooks from now on; changes nothing. `None`: Weft stops.
+    pub(crate) fn plan_hooks(&self, hooks: &BTreeMap<String, HookOptions>) -> Result<Option<Plans>, String> {
+        self.hooks.lock().as_ref().map(|running| running.plan(hooks)).transpose()
+    }
+
+    /// These are the webhooks from now on. Has to be called within a runtime.
+    pub(crate) fn follow_hooks(&self, plans: Option<Plans>) {
+        if let (Some(running), Some(plans)) = (&mut *self.hooks.lock(), plans) {
+            running.follow(plans);
+        }
+    }
+
     fn start_store(
         &self,
         name: &str,
@@ -153,5 +175,29 @@ impl Running {
     }
 }
 
+/// What the sessions of webhooks that the log knows subscribed, by the names of the webhooks.
+fn left_by_hooks(admin: &dyn Admin) -> BTreeMap<String, Vec<TopicFilter>> {
+    let mut left = BTreeMap::new();
+    let mut after = ClientId::from(SESSIONS);
+    loop {
+        let page = admin.sessions(Some(&after), PAGE);
+        let ours = page.iter().map_while(|session| {
+            let name = session.client.as_str().strip_prefix(SESSIONS)?;
+            Some((name.to_owned(), session.client.clone()))
+        });
+        let before = left.len();
+        for (name, client) in ours {
+            let subscribed = admin.subscriptions(&client).unwrap_or_default();
+            left.insert(name, subscribed.into_iter().map(|subscription| subscription.filter).collect());
+            after = client;
+        }
+        if left.len() < before + PAGE {
+            return left;
+        }
+    }
+}
+
+/// So many sessions are looked at together.
+const PAGE: usize = 256;
 /// Batches that wait for a remote store; bytes are what limits them.
 const REMOTE_BATCHES: u32 = 4096;

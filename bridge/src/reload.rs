@@ -1,5 +1,5 @@
-//! Reads the configuration again while Weft runs. Routes and quotas are replaced as a whole, or not at all; everything else that
-//! changed is named, and holds from the next start on.
+//! Reads the configuration again while Weft runs. Routes, quotas and webhooks are replaced as a whole, or not at all;
+//! everything else that changed is named, and holds from the next start on.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -32,10 +32,10 @@ const PART: &str = "configuration";
 pub(crate) struct Reload {
     sources: Sources,
     core: Arc<Core>,
-    /// Where stores are opened that no route named before.
-    stores: Running,
+    /// Where stores are opened that no route named before, and webhooks are.
+    connected: Running,
     health: Health,
-    /// What holds: as it was at the start, with the routes of now and the clusters opened for them. Held while a change is
+    /// What holds: as it was at the start, with the routes, quotas and webhooks of now and the clusters opened for routes. Held while a change is
     /// made.
     running: Mutex<Config>,
 }
@@ -54,26 +54,29 @@ impl Reload {
         sources: Sources,
         running: Config,
         core: Arc<Core>,
-        stores: Running,
+        connected: Running,
         health: Health,
     ) -> Arc<Self> {
-        Arc::new(Self { sources, core, stores, health, running: Mutex::new(running) })
+        Arc::new(Self { sources, core, connected, health, running: Mutex::new(running) })
     }
 
-    /// Reads the configuration and takes its routes. On an error, which says what is wrong where, nothing changes.
+    /// Reads the configuration and takes its routes, quotas and webhooks. On an error, which says what is wrong where, nothing changes.
     fn now(&self) -> Result<Taken, String> {
         let mut running = self.running.lock();
         let result = config::load(&self.sources).map_err(|mistake| mistake.to_string()).and_then(|loaded| {
             let config = loaded.config;
+            let hooks = self.connected.plan_hooks(&config.hooks)?;
             self.core.set_routes(&config.routes, |name| self.open(name, &config, &mut running))?;
-            Ok(config)
+            Ok((config, hooks))
         });
         let outcome = match result {
-            Ok(config) => {
+            Ok((config, hooks)) => {
                 let mut changed = differing(&running, &config);
                 running.routes.clone_from(&config.routes);
                 running.quotas.clone_from(&config.quotas);
                 self.core.set_quotas(&config.quotas);
+                running.hooks.clone_from(&config.hooks);
+                self.connected.follow_hooks(hooks);
                 let taken =
                     Taken { routes: config.routes.len(), after_restart: differing(&running, &config) };
                 self.health.up(PART);
@@ -87,8 +90,8 @@ impl Reload {
                 Ok(taken)
             }
             Err(reason) => {
-                tracing::error!(%reason, "configuration not taken; the routes of before still hold");
-                self.health.down(PART, format!("{reason}; the routes of before still hold"));
+                tracing::error!(%reason, "configuration not taken; that of before still holds");
+                self.health.down(PART, format!("{reason}; what was before still holds"));
                 self.tell(Some(audit::cut(&reason)), Vec::new(), Vec::new());
                 Err(reason)
             }
@@ -111,7 +114,7 @@ impl Reload {
         let (kind, cluster) =
             found.ok_or_else(|| format!("there is no [rocketmq.{name}] or [defibus.{name}]"))?;
         let hub: Arc<dyn Hub> = Arc::clone(&self.core) as Arc<dyn Hub>;
-        let opened = self.stores.open_store(name, (kind, cluster), &hub, &self.health);
+        let opened = self.connected.open_store(name, (kind, cluster), &hub, &self.health);
         let store = opened.map_err(|error| format!("{error:#}"))?;
         let clusters = match kind {
             Kind::RocketMq => &mut running.rocketmq,

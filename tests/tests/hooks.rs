@@ -281,6 +281,119 @@ async fn over_tls_the_authority_of_the_configuration_is_believed_and_no_other() 
     }
 }
 
+/// One of the name `name` for `topic`; the configuration is read when a test says so.
+fn named(name: &str, url: &str, topic: &str) -> String {
+    format!("[hook.{name}]\nurl = {url:?}\ntopics = [{topic:?}]\nretry_ms = 20\n")
+}
+
+/// Writes the configuration, has it read again, and waits until the webhooks in it hold.
+async fn switch(weft: &Weft, hooks: &str, count: usize) {
+    weft.configure(&format!("reload_s = 0\n{hooks}"));
+    let reloads = weft.metric("weft_config_reloads_total").await.unwrap_or(0.0);
+    weft.signal("HUP").await;
+    eventually(LIMIT, "it is read", async || {
+        (weft.metric("weft_config_reloads_total").await? > reloads).then_some(())
+    })
+    .await;
+    weft.until_ready_says(200, "", LIMIT).await;
+    let (_, page) = weft.get("/ready").await.unwrap();
+    assert_eq!(page.matches("\"hook/").count(), count, "{page}");
+}
+
+/// So many deliveries the ledger has under this name, of all routes.
+async fn booked(weft: &Weft, what: &str) -> u64 {
+    let (_, page) = weft.get("/admin/ledger").await.unwrap();
+    let page: Value = serde_json::from_str(&page).unwrap();
+    page["deliveries"].as_array().unwrap().iter().map(|route| route[what].as_u64().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn webhooks_come_change_and_go_under_load_and_no_event_is_lost_or_doubled() {
+    let (mut one, mut two, mut three) = (Hook::start().await, Hook::start().await, Hook::start().await);
+    let first = named("first", &one.url(), "load/#");
+    let weft = Setup::new().config(format!("reload_s = 0\n{first}")).start().await;
+    let (mut from, mut count) = (publisher(&weft).await, 0);
+    let mut load = async |events: u32| {
+        for _ in 0..events {
+            publish(&mut from, "load/a", &count.to_string()).await;
+            count += 1;
+        }
+    };
+    load(100).await;
+    // One comes beside it.
+    switch(&weft, &(first.clone() + &named("second", &two.url(), "load/#")), 2).await;
+    load(100).await;
+    // One goes elsewhere, while events are on their way to it, and the other is as it was.
+    let moved = named("first", &three.url(), "load/#") + &named("second", &two.url(), "load/#");
+    weft.configure(&format!("reload_s = 0\n{moved}"));
+    weft.signal("HUP").await;
+    load(100).await;
+    switch(&weft, &moved, 2).await;
+    load(100).await;
+    let numbers = async |hook: &mut Hook, count: usize| {
+        let mut numbers = Vec::new();
+        for _ in 0..count {
+            numbers.push(seen(&hook.next().await).1.parse::<u32>().unwrap());
+        }
+        numbers
+    };
+    assert_eq!(numbers(&mut two, 300).await, Vec::from_iter(100..400));
+    let mut of_first = Vec::new();
+    while let Some(post) = one.next_within(Duration::ZERO).await {
+        of_first.push(seen(&post).1.parse::<u32>().unwrap());
+    }
+    let rest = 400 - of_first.len();
+    assert!((100..400).contains(&of_first.len()), "{} before it moved", of_first.len());
+    of_first.extend(numbers(&mut three, rest).await);
+    assert_eq!(of_first, Vec::from_iter(0..400));
+
+    // One is taken out while it does not answer: its session ends with what waits, and the other goes on.
+    three.never_answer();
+    load(10).await;
+    three.next().await;
+    drop(three);
+    switch(&weft, &named("second", &two.url(), "load/#"), 1).await;
+    let ended = async || {
+        let (status, _) = weft.get("/admin/sessions/%24hook%2Ffirst").await?;
+        (status == 404).then_some(())
+    };
+    eventually(LIMIT, "its session has ended", ended).await;
+    load(10).await;
+    assert_eq!(numbers(&mut two, 20).await, Vec::from_iter(400..420));
+    let settled = async || (booked(&weft, "queued").await == 0).then_some(());
+    eventually(LIMIT, "the ledger has settled", settled).await;
+    let book = [booked(&weft, "owed").await, booked(&weft, "acked").await, booked(&weft, "left").await];
+    assert_eq!(book, [730, 720, 10]);
+    assert!(
+        one.next_within(Duration::ZERO).await.is_none() && two.next_within(Duration::ZERO).await.is_none()
+    );
+}
+
+#[tokio::test]
+async fn one_that_was_taken_out_while_weft_was_down_leaves_nothing() {
+    let (mut kept, address) = (Hook::start().await, free_address());
+    let folder = tempfile::tempdir().unwrap();
+    let stays = named("kept", &kept.url(), "a/#");
+    let goes = named("gone", &format!("http://{address}/"), "a/#");
+    let mut weft = Setup::new().data(folder.path()).config(stays + &goes).start().await;
+    let mut from = publisher(&weft).await;
+    publish(&mut from, "a", "1").await;
+    assert_eq!(seen(&kept.next().await).1, "1");
+    weft.kill().await;
+    let weft = Setup::new().data(folder.path()).config(named("kept", &kept.url(), "b")).start().await;
+    let sessions = async || {
+        let (_, page) = weft.get("/admin/sessions").await?;
+        let page: Value = serde_json::from_str(&page).unwrap();
+        let names =
+            page["sessions"].as_array().unwrap().iter().map(|one| one["client"].as_str().unwrap().to_owned());
+        (names.collect::<Vec<_>>() == ["$hook/kept"]).then_some(())
+    };
+    eventually(LIMIT, "its session has ended", sessions).await;
+    // And the one that is there has no topic that it had before.
+    let (_, page) = weft.get("/admin/subscriptions?client=%24hook%2Fkept").await.unwrap();
+    assert!(page.contains(r#""filter":"b""#) && !page.contains("a/#"), "{page}");
+}
+
 #[tokio::test]
 async fn the_sdk_reads_what_is_posted_in_both_modes() {
     if !needs(&[Tool::SdkPython]) {

@@ -66,7 +66,7 @@ async fn a_broken_file_changes_nothing_and_is_named() {
         assert_eq!(status, 422, "{page}");
         assert!(page.contains(what) && page.contains("weft.toml"), "{what} in {page}");
         assert_eq!(topics(&weft).await, ["a/#"]);
-        weft.until_ready_says(503, "the routes of before still hold", LIMIT).await;
+        weft.until_ready_says(503, "what was before still holds", LIMIT).await;
     }
     weft.configure(&(BY_HAND.to_owned() + &route("c", "written")));
     assert_eq!(reload(&weft).await.0, 200);

@@ -26,10 +26,12 @@ use crate::push::{self, CONTENT_TYPE, HEADERS, Push, Secret, Verdict};
 use crate::target::{self, BadUrl, Target};
 
 mod named;
+mod plan;
 mod poster;
+mod set;
 mod standing;
 
-pub use named::spawn_hook;
+pub use set::{NamedHooks, Plans, SESSIONS};
 
 /// All webhooks. Cloning shares them.
 #[derive(Clone)]

@@ -1,7 +1,7 @@
 //! Delivers events to webhooks: those that the configuration names, and those that clients subscribed, for EventMesh's gRPC and
 //! HTTP protocols.
 //!
-//! * [`spawn_hook`] posts CloudEvents to one of the configuration ([`HookOptions`]), which is a durable session.
+//! * [`NamedHooks`] posts CloudEvents to those of the configuration ([`HookOptions`]), each of which is a durable session.
 //! * [`target`] says which addresses may be posted to: Weft must not be a way into its own machine.
 //! * [`push`] has the form that is posted, and reads what the webhook answers.
 //! * [`Hooks`] keeps who subscribed what, and delivers.
@@ -20,6 +20,6 @@ pub mod push;
 pub mod target;
 
 pub use binding::Mode;
-pub use driver::{Hooks, Refused, Wanted, spawn_hook};
+pub use driver::{Hooks, NamedHooks, Plans, Refused, SESSIONS, Wanted};
 pub use named::{HookMistake, HookOptions};
 pub use options::Options;

@@ -57,7 +57,7 @@ pub struct HookOptions {
     #[schemars(range(min = 1, max = 3_600_000))]
     pub retry_max_ms: u32,
     /// For how many seconds an event is posted again, from the first time that it was not taken; then it is a dead letter.
-    /// Default 86400, a day; 0: for ever. A start of Weft begins anew.
+    /// Default 86400, a day; 0: for ever. A start of Weft, or a change of the webhook, begins anew.
     pub give_up_s: u32,
     /// After how many failures in a row the webhook is left alone: no answer, or 5xx. Default 5; 1..=1000. `/ready` says so.
     #[schemars(range(min = 1, max = 1000))]

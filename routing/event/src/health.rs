@@ -18,6 +18,11 @@ impl Health {
         self.set(part, Some(reason.into()));
     }
 
+    /// There is no such part any more.
+    pub fn gone(&self, part: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(part);
+    }
+
     /// Every part with the reason why it does not work, if it does not, by name.
     pub fn parts(&self) -> Vec<(String, Option<String>)> {
         let board = self.0.lock().unwrap_or_else(PoisonError::into_inner);

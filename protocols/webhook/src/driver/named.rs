@@ -1,55 +1,33 @@
 //! Posts to the webhooks that the configuration names: each is a durable session, acked when the webhook took an event.
 
 use std::future::poll_fn;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use event::hub::{Attach, Closed, Delivery, Hub, Link, RetainedWanted, Room, Subscribe, SubscribeOptions};
-use event::{Breaker, Bucket, Event, Guarantee, Health, Principal, Rate, Reject, Select, dead_letter};
+use event::{Breaker, Bucket, Event, Guarantee, Principal, Rate, Reject, TopicFilter, dead_letter};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
-use reqwest::{Certificate, Method};
+use reqwest::Method;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::plan::Plan;
 use super::poster::{self, Answer};
 use super::standing::Standing;
 use super::{bury, close, now_ms, turned};
 use crate::binding::{Post, Verdict};
 use crate::named::HookOptions;
-use crate::push::{REQUEST_ORIGIN, Secret};
-use crate::target::Target;
+use crate::push::REQUEST_ORIGIN;
 
-/// Starts the webhook `name`: the session `$hook/NAME`, and the part `hook/NAME` of `health`. Ends when `drain` turns true and
-/// what is just being posted is answered.
-///
-/// # Errors
-/// A setting or a file cannot be used: says which, and why.
-pub fn spawn_hook(
-    name: &str,
-    options: &HookOptions,
-    hub: Arc<dyn Hub>,
-    health: &Health,
-    drain: watch::Receiver<bool>,
-) -> Result<JoinHandle<()>, String> {
-    let named = Named::new(name, options, hub, health)?;
-    Ok(tokio::spawn(async move { named.run(drain).await }))
-}
-
-struct Named {
+/// One webhook, as long as its plan holds.
+pub(super) struct Named {
     name: String,
     who: Principal,
     hub: Arc<dyn Hub>,
-    options: HookOptions,
-    select: Option<Select>,
-    target: Target,
-    client: reqwest::Client,
-    secret: Option<Secret>,
-    standing: Standing,
+    plan: Arc<Plan>,
+    standing: Arc<Standing>,
     breaker: Breaker,
     /// Nothing is posted before: the webhook said so.
     not_before: Mutex<Option<Instant>>,
@@ -79,45 +57,41 @@ enum End {
 }
 
 impl Named {
-    fn new(name: &str, options: &HookOptions, hub: Arc<dyn Hub>, health: &Health) -> Result<Self, String> {
-        options.check().map_err(|(key, reason)| format!("{key}: {reason}"))?;
-        let mut headers = HeaderMap::new();
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("weft/", env!("CARGO_PKG_VERSION"))));
-        if let Some(file) = &options.token_file {
-            headers.insert(AUTHORIZATION, token(file).map_err(|reason| format!("token_file {reason}"))?);
-        }
-        let mut builder = poster::builder(options.timeout_ms).default_headers(headers);
-        if let Some(file) = &options.ca_file {
-            let trusted = authorities(file).map_err(|reason| format!("ca_file {reason}"))?;
-            builder = builder.tls_certs_only(trusted);
-        }
-        let secret = options.secret_file.as_ref().map(|file| poster::secret(file)).transpose();
-        let session = format!("$hook/{name}");
-        Ok(Self {
+    pub(super) fn new(
+        name: &str,
+        who: Principal,
+        plan: Arc<Plan>,
+        hub: Arc<dyn Hub>,
+        standing: Arc<Standing>,
+    ) -> Self {
+        let options = &plan.options;
+        Self {
             name: name.to_owned(),
-            who: Principal::anonymous(&*session),
+            who,
             hub,
-            select: options.select()?,
-            target: Target::parse(&options.url, true).map_err(|error| format!("url: {error}"))?,
-            client: builder.build().map_err(|error| error.to_string())?,
-            secret: secret.map_err(|reason| format!("secret_file {reason}"))?,
-            standing: Standing::new(name, health),
+            standing,
             breaker: Breaker::new(options.failures_max.max(1).into(), millis(options.pause_ms)),
             not_before: Mutex::default(),
             rate: OnceLock::new(),
             closes: watch::Sender::default(),
-            options: options.clone(),
-        })
+            plan,
+        }
     }
 
-    /// Posts until `drain` turns true. Not cancel-safe: events that are out go again.
-    async fn run(&self, mut drain: watch::Receiver<bool>) {
-        let mut to_ask = self.options.origin.as_deref();
+    fn options(&self) -> &HookOptions {
+        &self.plan.options
+    }
+
+    /// Posts until its plan is over. `subscribed`: what its session may have subscribed so far. Not cancel-safe: events that
+    /// are out go again.
+    pub(super) async fn run(&self, subscribed: &mut Vec<TopicFilter>) {
+        let mut drain = self.plan.over.subscribe();
+        let mut to_ask = self.options().origin.as_deref();
         loop {
             let attached = tokio::select! {
                 biased;
                 () = turned(&mut drain) => return,
-                attached = self.attach() => attached,
+                attached = self.attach(subscribed) => attached,
             };
             // From here on it is owed what is published, whether it may be posted already or not.
             let link = match attached {
@@ -156,7 +130,7 @@ impl Named {
     async fn consent(&self, origin: &str) {
         self.standing.down("it has not said yet whether we may post");
         for times in 1.. {
-            let asking = self.client.request(Method::OPTIONS, self.target.url().clone());
+            let asking = self.plan.client.request(Method::OPTIONS, self.plan.target.url().clone());
             let reason = match poster::ask(asking, origin).await {
                 Ok(consent) if consent.consents == Some(true) => {
                     // A rate is for a minute, so a post costs sixty.
@@ -170,26 +144,34 @@ impl Named {
                 Err(reason) => format!("it does not answer OPTIONS: {reason}"),
             };
             self.standing.down(reason);
-            sleep(self.options.pause(times, chance())).await;
+            sleep(self.options().pause(times, chance())).await;
         }
     }
 
-    async fn attach(&self) -> Result<Box<dyn Link>, Reject> {
-        let request =
-            Attach { keep: Duration::MAX, protocol: "webhook", keep_all: true, ..Attach::default() };
+    /// Takes up the session, with the topics of the plan and no others. Cancel-safe: what `subscribed` names may be subscribed.
+    async fn attach(&self, subscribed: &mut Vec<TopicFilter>) -> Result<Box<dyn Link>, Reject> {
+        let request = Attach { keep: Duration::MAX, protocol: PROTOCOL, keep_all: true, ..Attach::default() };
         let mut link = self.hub.attach(self.who.clone(), request).await?.link;
         let options = SubscribeOptions {
             no_local: true,
             retained: RetainedWanted::Never,
             ..SubscribeOptions::new(Guarantee::AtLeastOnce)
         };
-        let subscribe = |topic: &event::TopicFilter| Subscribe {
-            select: self.select.clone(),
+        let subscribe = |topic: &TopicFilter| Subscribe {
+            select: self.plan.select.clone(),
             ..Subscribe::new(topic.clone(), options)
         };
-        for granted in link.subscribe(self.options.topics.iter().map(subscribe).collect()).await? {
+        let topics = &self.options().topics;
+        subscribed.retain(|topic| !topics.contains(topic));
+        let old = subscribed.clone();
+        subscribed.extend(topics.iter().cloned());
+        for granted in link.subscribe(topics.iter().map(subscribe).collect()).await? {
             granted?;
         }
+        if !old.is_empty() {
+            link.unsubscribe(old).await?;
+        }
+        subscribed.clone_from(topics);
         Ok(link)
     }
 
@@ -198,7 +180,7 @@ impl Named {
         let mut posts = FuturesUnordered::new();
         let mut taken: Vec<Delivery> = Vec::new();
         let (most, most_bytes) =
-            (usize::from(self.options.in_flight.max(1)), self.options.in_flight_bytes.as_usize());
+            (usize::from(self.options().in_flight.max(1)), self.options().in_flight_bytes.as_usize());
         let mut held = 0_usize;
         let over = drain.clone();
         let end = loop {
@@ -232,17 +214,14 @@ impl Named {
             }
         };
         if matches!(end, End::Stopping) {
-            // What waits to be posted gives up at once; what is just being posted is heard out.
-            let last = async {
-                while let Some(fate) = posts.next().await {
-                    match fate {
-                        Fate::Done(number, _) => link.ack(number.as_slice()),
-                        Fate::Dead(number, _) => link.dead_lettered(number.as_slice()),
-                        Fate::Left | Fate::Gone => {}
-                    }
+            // What waits to be posted gives up at once; what is just being posted is heard out, for `timeout_ms` at most.
+            while let Some(fate) = posts.next().await {
+                match fate {
+                    Fate::Done(number, _) => link.ack(number.as_slice()),
+                    Fate::Dead(number, _) => link.dead_lettered(number.as_slice()),
+                    Fate::Left | Fate::Gone => {}
                 }
-            };
-            timeout(millis(self.options.timeout_ms).min(LAST_WORD), last).await.unwrap_or(());
+            }
         }
         close(Some(link));
         end
@@ -252,15 +231,15 @@ impl Named {
     async fn deliver(&self, delivery: Delivery, mut over: watch::Receiver<bool>) -> Fate {
         let Delivery { event, number, position, .. } = delivery;
         let done = Fate::Done(number, event.weight());
-        let dead = match self.options.dead_letters.is_empty() {
+        let dead = match self.options().dead_letters.is_empty() {
             true => Fate::Done(number, event.weight()),
             false => Fate::Dead(number, event.weight()),
         };
-        if !self.options.topics.iter().any(|topic| topic.matches(event.topic())) {
+        if !self.options().topics.iter().any(|topic| topic.matches(event.topic())) {
             // A topic that was taken out of the configuration.
             return done;
         }
-        let post = self.options.mode.write(&event, position);
+        let post = self.options().mode.write(&event, position);
         let (mut times, mut failed) = (0_u32, None::<(Instant, String)>);
         let mut closes = self.closes.subscribe();
         loop {
@@ -299,7 +278,7 @@ impl Named {
             self.count("again");
             times = times.saturating_add(1);
             let since = failed.map_or_else(Instant::now, |(since, _)| since);
-            let pause = self.options.pause(times, chance()).min(self.time_left(since));
+            let pause = self.options().pause(times, chance()).min(self.time_left(since));
             failed = Some((since, reason));
             tokio::select! {
                 biased;
@@ -327,11 +306,11 @@ impl Named {
 
     /// Posts once; what the answer means, and its status.
     async fn post(&self, post: &Post, stamp: u64) -> Result<(Verdict, u16), String> {
-        let mut request = self.client.post(self.target.url().clone()).headers(post.headers.clone());
-        if let Some(origin) = &self.options.origin {
+        let mut request = self.plan.client.post(self.plan.target.url().clone()).headers(post.headers.clone());
+        if let Some(origin) = &self.options().origin {
             request = request.header(REQUEST_ORIGIN, origin);
         }
-        if let Some(secret) = &self.secret {
+        if let Some(secret) = &self.plan.secret {
             for (name, value) in secret.sign(stamp, now_ms() / 1000, &post.body) {
                 request = request.header(name, value);
             }
@@ -360,13 +339,13 @@ impl Named {
 
     fn failed(&self, now: Instant, reason: &str) {
         if self.breaker.failed(now.into_std()) {
-            self.standing.down(format!("{} posts in a row failed: {reason}", self.options.failures_max));
+            self.standing.down(format!("{} posts in a row failed: {reason}", self.options().failures_max));
         }
     }
 
     /// How long an event is still posted that failed first at `since`.
     fn time_left(&self, since: Instant) -> Duration {
-        match self.options.give_up_s {
+        match self.options().give_up_s {
             0 => Duration::MAX,
             seconds => Duration::from_secs(seconds.into()).saturating_sub(since.elapsed()),
         }
@@ -375,7 +354,7 @@ impl Named {
     /// Makes a dead letter; whether it is kept, or can never be.
     async fn bury(&self, event: &Event, reason: &str, over: &mut watch::Receiver<bool>) -> bool {
         tracing::warn!(hook = self.name, topic = %event.topic(), reason, "a webhook does not take an event");
-        let letter = dead_letter(&self.options.dead_letters, &self.name, event, reason);
+        let letter = dead_letter(&self.options().dead_letters, &self.name, event, reason);
         let buried = match letter {
             Some(letter) => bury(self.hub.as_ref(), &self.who, (event, reason), letter, over).await,
             None => true,
@@ -389,28 +368,6 @@ impl Named {
     fn count(&self, outcome: &'static str) {
         metrics::counter!("weft_hook_events_total", "hook" => self.name.clone(), "outcome" => outcome)
             .increment(1);
-    }
-}
-
-/// The header that shows the token in `file`.
-fn token(file: &Path) -> Result<HeaderValue, String> {
-    let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", file.display());
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
-    let mut value = match text.trim() {
-        "" => return Err(wrong(&"it is empty")),
-        token => HeaderValue::try_from(format!("Bearer {token}")).map_err(|error| wrong(&error))?,
-    };
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn authorities(file: &Path) -> Result<Vec<Certificate>, String> {
-    let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", file.display());
-    let pem = std::fs::read(file).map_err(|error| wrong(&error))?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(all) if all.is_empty() => Err(wrong(&"no certificate in it")),
-        Ok(all) => Ok(all),
-        Err(error) => Err(wrong(&error)),
     }
 }
 
@@ -432,13 +389,14 @@ fn millis(ms: u32) -> Duration {
 }
 
 /// What `/ready` says of one that is no more.
-const GONE: &str =
-    "it answered 410 Gone: nothing is posted until the next start; take it out of the configuration";
+const GONE: &str = "it answered 410 Gone: nothing is posted until its settings change or Weft starts; take it out of the configuration";
+/// What operators see that its session speaks.
+pub(super) const PROTOCOL: &str = "webhook";
 /// What a post costs of a rate for a minute.
 const POST: u64 = 60;
 /// The longest that a webhook can put us off.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Between two tries to get the session.
-const SESSION_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const SESSION_PAUSE: Duration = Duration::from_secs(1);
 /// How long posts under way may take when Weft stops. What is not acked then goes again after the next start.
-const LAST_WORD: Duration = Duration::from_secs(5);
+pub(super) const LAST_WORD: Duration = Duration::from_secs(5);

@@ -10,18 +10,30 @@ pub(super) struct Standing {
     part: String,
     health: Health,
     up: Gauge,
-    /// Why it is down, as it was said last; `None` in `Some`: it is up.
+    /// Why it is down, as it was said last; `None` in `Some`: it is up. `None`: there is no such webhook.
     said: Mutex<Option<Option<String>>>,
 }
 
 impl Standing {
-    /// Down until it has its session: what is published before that, it never gets.
+    /// Nothing is said before [`Self::begin`].
     pub(super) fn new(name: &str, health: &Health) -> Self {
         let up = gauge!("weft_hook_up", "hook" => name.to_owned());
         let (name, part) = (name.to_owned(), format!("hook/{name}"));
-        up.set(0.0);
-        health.down(&part, "no session yet");
         Self { name, part, health: health.clone(), up, said: Mutex::default() }
+    }
+
+    /// There is such a webhook from now on. It is down until it has its session: what is published before that, it never gets.
+    pub(super) fn begin(&self, reason: &str) {
+        *self.said.lock() = Some(Some(reason.to_owned()));
+        self.up.set(0.0);
+        self.health.down(&self.part, reason);
+    }
+
+    /// There is no such webhook any more.
+    pub(super) fn end(&self) {
+        *self.said.lock() = None;
+        self.up.set(f64::NAN);
+        self.health.gone(&self.part);
     }
 
     /// It takes events, as far as is known.
@@ -45,9 +57,12 @@ impl Standing {
 
     /// Whether that is news.
     fn says(&self, what: Option<String>) -> bool {
-        let mut said = self.said.lock();
-        let news = said.as_ref() != Some(&what);
-        *said = Some(what);
-        news
+        match &mut *self.said.lock() {
+            Some(said) if *said != what => {
+                *said = what;
+                true
+            }
+            Some(_) | None => false,
+        }
     }
 }
