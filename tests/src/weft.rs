@@ -263,10 +263,11 @@ pub fn program() -> &'static Path {
     })
 }
 
-/// Builds with the same features as `cargo test --workspace`, so that nothing is compiled twice.
+/// The program that `cargo test --workspace` has built for the tests of its command line: nothing is compiled twice.
 fn build() -> PathBuf {
     let mut cargo = StdCommand::new(env!("CARGO"));
-    cargo.args(["build", "--workspace", "--bin", "weft", "--message-format", "json"]).current_dir(root());
+    let tests_of_it = ["test", "--workspace", "--test", "cli", "--no-run", "--message-format", "json"];
+    cargo.args(tests_of_it).current_dir(root());
     let output = cargo.output().expect("cargo runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
