@@ -14,18 +14,47 @@ use tokio::net::TcpStream;
 
 use super::*;
 
-/// Everything here needs one server; each step has topics of its own.
-pub(crate) async fn everything(rocketmq: &RocketMq, version: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_share_the_queues_of_5_3_3() {
+    let Some(rocketmq) = start("5.3.3") else { return };
+    groups_share_queues(&rocketmq).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_share_the_queues_of_4_9_7() {
+    let Some(rocketmq) = start("4.9.7") else { return };
+    groups_share_queues(&rocketmq).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_have_what_they_ask_5_3_3_for() {
+    let Some(rocketmq) = start("5.3.3") else { return };
+    groups_have_what_they_ask_for(&rocketmq, "5.3.3").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_have_what_they_ask_4_9_7_for() {
+    let Some(rocketmq) = start("4.9.7") else { return };
+    groups_have_what_they_ask_for(&rocketmq, "4.9.7").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_popped_from_5_3_3_is_done_when_it_is_kept() {
+    let Some(rocketmq) = start("5.3.3") else { return };
+    what_is_popped_is_done_when_it_is_kept(&rocketmq).await;
+}
+
+async fn groups_share_queues(rocketmq: &RocketMq) {
     java_and_weft_share_a_group(rocketmq).await;
+    a_queue_changes_hands_without_being_in_two(rocketmq).await;
+    nodes_that_broadcast_get_everything(rocketmq).await;
+}
+
+async fn groups_have_what_they_ask_for(rocketmq: &RocketMq, version: &str) {
     what_is_refused_comes_again_and_dies_at_last(rocketmq).await;
     brokers_leave_out_what_a_rule_does_not_want(rocketmq).await;
     a_new_group_begins_where_it_is_told_to(rocketmq, version).await;
-    a_queue_changes_hands_without_being_in_two(rocketmq).await;
-    nodes_that_broadcast_get_everything(rocketmq).await;
     offsets_that_somebody_sets_are_followed(rocketmq).await;
-    if version.starts_with('5') {
-        what_is_popped_is_done_when_it_is_kept(rocketmq).await;
-    }
 }
 
 /// Two members that pop share what is there without queues of their own; what is refused comes again, once; and what takes longer
@@ -87,8 +116,9 @@ async fn offsets_that_somebody_sets_are_followed(rocketmq: &RocketMq) {
         .with("timestamp", "0")
         .with("isForce", "true");
     // Brokers refuse while a queue is not committed.
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
     while ask(&rocketmq.broker(), &command).await != 0 {
-        tokio::task::yield_now().await;
+        tick.tick().await;
     }
     let published = bridge.until_published(16).await;
     let again: BTreeSet<_> = published[8..].iter().map(|publish| publish.event.data().clone()).collect();
