@@ -33,6 +33,9 @@ public final class RmqSend {
         producer.setNamesrvAddr(args[0]);
         producer.setInstanceName("send-" + System.nanoTime());
         producer.setRetryTimesWhenSendFailed(10);
+        // For all tries of a message; and for one question to a name server. A machine may be busy.
+        producer.setSendMsgTimeout(20_000);
+        producer.setMqClientApiTimeout(20_000);
         producer.start();
         BufferedReader lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         MessageQueue queue = null;
