@@ -34,12 +34,7 @@ public final class RmqConsume {
         System.setOut(System.err); // the 4.9 client logs to stdout
         long count = Long.parseLong(args[2]);
         AtomicLong seen = new AtomicLong();
-        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(args[1]);
-        consumer.setNamesrvAddr(args[0]);
-        consumer.setInstanceName("consume-" + System.nanoTime());
-        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
-        for (int i = 3; i < args.length; i++) consumer.subscribe(args[i], "*");
-        consumer.registerMessageListener((MessageListenerOrderly) (messages, context) -> {
+        MessageListenerOrderly listener = (messages, context) -> {
             for (MessageExt message : messages) {
                 String line = line(message);
                 synchronized (seen) {
@@ -50,13 +45,35 @@ public final class RmqConsume {
                 }
             }
             return ConsumeOrderlyStatus.SUCCESS;
-        });
-        consumer.start();
+        };
+        DefaultMQPushConsumer consumer = null;
+        // On a busy machine the client gives up at its first request, after a second or less.
+        for (int tries = 1; consumer == null; tries++) consumer = start(args, listener, tries == 10);
         System.err.println("ready");
         synchronized (seen) {
             while (count == 0 || seen.get() < count) seen.wait();
         }
         consumer.shutdown();
+    }
+
+    /** A consumer that is started; null if it could not be and this was not the last try. */
+    private static DefaultMQPushConsumer start(String[] args, MessageListenerOrderly listener, boolean last)
+        throws Exception {
+        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(args[1]);
+        consumer.setNamesrvAddr(args[0]);
+        consumer.setInstanceName("consume-" + System.nanoTime());
+        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        for (int i = 3; i < args.length; i++) consumer.subscribe(args[i], "*");
+        consumer.registerMessageListener(listener);
+        try {
+            consumer.start();
+            return consumer;
+        } catch (Exception failure) {
+            if (last) throw failure;
+            failure.printStackTrace();
+            consumer.shutdown();
+            return null;
+        }
     }
 
     private static String line(MessageExt message) {
