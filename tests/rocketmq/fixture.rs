@@ -1,15 +1,17 @@
 //! A real RocketMQ for a Rust test, by way of `rmq.sh`. Needs the standard library only, so that every crate's tests can
 //! take it in with `#[path]`.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A name server and a broker; killed when it is dropped, or when the process that started it is gone.
 pub(crate) struct RocketMq {
     dir: PathBuf,
     name_server: String,
+    producer: Mutex<Option<Producer>>,
 }
 
 /// What the script calls the processes.
@@ -51,7 +53,7 @@ impl RocketMq {
         let env = script(&dir, "up", &arguments);
         let name_server = env.lines().find_map(|line| line.strip_prefix("RMQ_NAMESRV="));
         let name_server = name_server.unwrap_or_else(|| panic!("no RMQ_NAMESRV in {env:?}")).to_owned();
-        Self { dir, name_server }
+        Self { dir, name_server, producer: Mutex::default() }
     }
 
     /// The address of the name server.
@@ -83,31 +85,18 @@ impl RocketMq {
 
     /// Sends `lines` with the Java client; `properties` as `NAME=VALUE`.
     pub(crate) fn send(&self, topic: &str, properties: &[&str], lines: &[String]) {
+        let mut producer = self.producer.lock().unwrap_or_else(|_| panic!("another send failed"));
         // A broker that has just started is not in every route at once: a producer that could send nothing is started again.
-        let answers =
-            (0..3).map(|_| self.try_send(topic, properties, lines)).find(|answers| !answers.is_empty());
-        let answers = answers.unwrap_or_default();
-        let sent = answers.lines().filter(|line| line.contains("SEND_OK")).count();
-        assert_eq!(sent, lines.len(), "RmqSend: {answers}");
-    }
-
-    /// What the producer says of each line.
-    fn try_send(&self, topic: &str, properties: &[&str], lines: &[String]) -> String {
-        let mut arguments = vec!["RmqSend", &self.name_server, topic];
-        arguments.extend(properties);
-        let mut child = command(&self.dir, "java", &arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap_or_else(|error| panic!("rmq.sh: {error}"));
-        if let Some(mut stdin) = child.stdin.take() {
-            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-            // One that has ended reads no more; its answers tell.
-            stdin.write_all(text.as_bytes()).unwrap_or(());
+        for _ in 0..3 {
+            let mut running = producer.take().unwrap_or_else(|| Producer::start(self));
+            let sent = lines.iter().take_while(|line| running.send(topic, properties, line)).count();
+            if sent == lines.len() {
+                *producer = Some(running);
+                return;
+            }
+            assert_eq!(sent, 0, "RmqSend ended in the middle of {lines:?}");
         }
-        let output = child.wait_with_output().unwrap_or_else(|error| panic!("RmqSend: {error}"));
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        panic!("RmqSend cannot send to {topic}");
     }
 
     /// Runs `mqadmin` as the user that `--acl` makes; panics if it says that it could not do it.
@@ -133,6 +122,40 @@ impl RocketMq {
     /// A client of `java/` that the test runs itself.
     pub(crate) fn java(&self, arguments: &[&str]) -> Command {
         command(&self.dir, "java", arguments)
+    }
+}
+
+/// The Java client as a producer; killed when it is dropped.
+struct Producer {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Producer {
+    fn start(rocketmq: &RocketMq) -> Self {
+        let mut command = command(&rocketmq.dir, "java", &["RmqSend", &rocketmq.name_server]);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("rmq.sh: {error}"));
+        let answers = child.stdout.take().unwrap_or_else(|| panic!("no output"));
+        Self { child, answers: BufReader::new(answers) }
+    }
+
+    /// Whether the message was stored; if not, the producer has ended.
+    fn send(&mut self, topic: &str, properties: &[&str], body: &str) -> bool {
+        let line = [&[topic], properties, &[body]].concat().join("\t");
+        let input = self.child.stdin.as_mut().unwrap_or_else(|| panic!("no input"));
+        // One that has ended reads no more; that it answers nothing tells.
+        writeln!(input, "{line}").and_then(|()| input.flush()).unwrap_or(());
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap_or_else(|error| panic!("RmqSend: {error}"));
+        answer.contains("SEND_OK")
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 
