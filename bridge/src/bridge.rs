@@ -16,11 +16,12 @@ use routing::{Core, Recovered};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use transport::Tls;
 
 use crate::admin::{Doorman, Front};
 use crate::audited::audited;
 use crate::connect::{self, Connectors};
-use crate::listen::{self, Http, Listening, Mqtt, Protocol, Stop};
+use crate::listen::{self, Bound, Http, Listening, Mqtt, Protocol, Stop};
 use crate::metered::speaking;
 use crate::reload::Reload;
 use crate::traces::Traces;
@@ -58,6 +59,7 @@ impl Bridge {
         let health = Health::default();
         let mut bound = listen::bind(&config, &health)?;
         let listening: Vec<Listening> = bound.iter().map(|bound| bound.listening.clone()).collect();
+        let certificates: Vec<Arc<Tls>> = bound.iter().filter_map(Bound::tls).collect();
         let settings = mesh::Settings::of(&config);
 
         let access = Access::open(config.access(), loopback(&config), health.clone()).context("access")?;
@@ -74,6 +76,8 @@ impl Bridge {
             Core::recover(config.core.clone(), &config.routes, stores.log, stores.feed, stores.remotes);
         let (core, recovered) = recovery.await.context("the log cannot be read back")?;
         core.set_quotas(&config.quotas);
+        access.tells(core.audit());
+        certificates.iter().for_each(|tls| tls.tells(core.audit()));
         let hub: Arc<dyn Hub> = Arc::clone(&core) as Arc<dyn Hub>;
         connectors.start(&config, &hub, core.as_ref(), &health)?;
 

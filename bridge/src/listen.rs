@@ -74,6 +74,16 @@ pub(crate) struct Bound {
     door: Door,
 }
 
+impl Bound {
+    /// Its certificates, if it has any.
+    pub(crate) fn tls(&self) -> Option<Arc<Tls>> {
+        match &self.door {
+            Door::Tcp { tls, .. } => tls.clone(),
+            Door::Quic { tls, .. } => Some(Arc::clone(tls)),
+        }
+    }
+}
+
 /// What accepts, for each carrier.
 enum Door {
     Tcp { listener: Listener, tls: Option<Arc<Tls>>, shaping: Shaping },

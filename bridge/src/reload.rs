@@ -104,7 +104,7 @@ impl Reload {
     /// Tells those who watch over Weft; `reason`: why nothing changed.
     fn tell(&self, reason: Option<String>, changed: Vec<String>, after_restart: Vec<String>) {
         let taken = reason.is_none();
-        let notice = || Notice::Config { taken, reason, changed, after_restart };
+        let notice = || Notice::Config { taken, reason, changed, after_restart, files: Vec::new() };
         self.core.audit().tell(audit::Kind::Config, Instant::now(), notice);
     }
 

@@ -68,6 +68,8 @@ pub enum Action {
     Unsubscribe(Vec<TopicFilter>),
     /// These deliveries are done.
     Ack(Vec<u64>),
+    /// Tell the audit that a client was refused a subscription, and why.
+    Denied(Box<(Principal, TopicFilter, Reject)>),
 }
 
 /// As whom a batch is published.

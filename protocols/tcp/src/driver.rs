@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use event::access::{Asking, Gate};
+use event::audit::Wanted;
 use event::hub::{Admission, Attached, Close, Delivery, Granted, Hub, Link, Outcome, Receipt};
 use event::{Allowance, Event, Pending, Principal, Reject, Source};
 use eventmesh::{Call, Clients, Order, Payload, Registered, Requester, Unanswered};
@@ -349,6 +350,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 }
             }
             Action::Subscribe(_) | Action::Unsubscribe(_) | Action::Ack(_) => self.perform_in_session(action),
+            Action::Denied(denied) => {
+                let (who, filter, reject) = *denied;
+                let audit = self.parts.hub.audit();
+                audit.refused(&who, Wanted::Subscribe, Some(filter.as_str()), &reject, now.instant);
+            }
         }
     }
 
@@ -363,6 +369,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             | Action::Register(_)
             | Action::Listens(_)
             | Action::Publish(..)
+            | Action::Denied(_)
             | Action::Ask { .. } => {}
         }
     }

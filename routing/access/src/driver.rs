@@ -9,11 +9,11 @@ mod http;
 mod jwks;
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use event::access::{Asking, Credentials, Exchange, Gate, Source};
-use event::{ClientId, Health, Pending, Principal, Reject, RejectKind, Rights};
+use event::{Audit, ClientId, Health, Pending, Principal, Reject, RejectKind, Rights};
 use tokio::sync::watch;
 
 use crate::acl::Acl;
@@ -46,6 +46,8 @@ struct Inner {
     jwks: Option<Jwks>,
     callout: Option<Callout>,
     meters: Meters,
+    /// Told of files that changed, once there is one.
+    audit: OnceLock<Audit>,
 }
 
 /// Who somebody turned out to be.
@@ -91,6 +93,7 @@ impl Access {
             jwks: client.and_then(|client| Jwks::new(&options.jwt, client, &health)),
             callout: client.and_then(|client| Callout::new(&options, client)),
             meters: Meters::new(options.client_rates, options.user_rates),
+            audit: OnceLock::new(),
             health,
             options,
         })))
@@ -112,6 +115,11 @@ impl Access {
             }
         };
         tokio::join!(files::watch(&self.0, drain.clone()), keys);
+    }
+
+    /// From now on `audit` is told of files that changed. Once; any other is ignored.
+    pub fn tells(&self, audit: Audit) {
+        self.0.audit.set(audit).unwrap_or(());
     }
 
     /// Who may see `/metrics`.

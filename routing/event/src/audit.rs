@@ -4,7 +4,9 @@
 //! Telling never waits. Of each kind only so many are told in a second: a client that is refused again and again must not
 //! fill the log. Those left out are counted, and the next one that is told says how many they were.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -23,11 +25,13 @@ const BURST: u64 = 20;
 const WAITING: usize = 64;
 /// Text of others is cut off behind so many characters: an event about a refusal must not be larger than what was refused.
 const TEXT: usize = 512;
+/// So many files are named.
+const FILES: usize = 16;
 
 /// What there is to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The configuration was read again.
+    /// The configuration, or a file that it names, was read again.
     Config,
     /// Somebody was refused.
     Access,
@@ -52,7 +56,7 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Notice {
-    /// The configuration was read again.
+    /// The configuration, or files that it names, were read again.
     Config {
         /// Whether it holds now; if not, nothing changed.
         taken: bool,
@@ -63,6 +67,9 @@ pub enum Notice {
         changed: Vec<String>,
         /// Keys of the top level that changed and hold from the next start on.
         after_restart: Vec<String>,
+        /// If it was files that the configuration names, and not itself: those that changed.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        files: Vec<String>,
     },
     /// Somebody was refused.
     Access(Refused),
@@ -204,6 +211,21 @@ impl Audit {
         }
     }
 
+    /// Tells that files which the configuration names were read again. `changed`: those that are not as they were; `refused`:
+    /// why what was read before still holds. Of files that are as they were, and hold, there is nothing to tell.
+    pub fn files(&self, changed: &[PathBuf], refused: Option<&dyn Display>, now: Instant) {
+        if changed.is_empty() && refused.is_none() {
+            return;
+        }
+        self.tell(Kind::Config, now, || Notice::Config {
+            taken: refused.is_none(),
+            reason: refused.map(|reason| cut(&reason.to_string())),
+            changed: Vec::new(),
+            after_restart: Vec::new(),
+            files: changed.iter().take(FILES).map(|path| cut(&path.display().to_string())).collect(),
+        });
+    }
+
     /// Tells that someone who is known was refused.
     pub fn refused(
         &self,
@@ -278,8 +300,26 @@ mod tests {
             reason: None,
             changed: Vec::new(),
             after_restart: Vec::new(),
+            files: Vec::new(),
         });
         assert_eq!(told.try_recv().unwrap().left_out, 0);
+    }
+
+    #[test]
+    fn files_that_are_as_they_were_are_nothing_to_tell() {
+        let now = Instant::now();
+        let (audit, mut told) = Audit::new(1, now);
+        audit.files(&[], None, now);
+        assert!(told.try_recv().is_err());
+        let mut next = |changed: &[PathBuf], refused: Option<&dyn Display>| {
+            audit.files(changed, refused, now);
+            serde_json::to_value(told.try_recv().unwrap()).unwrap()
+        };
+        let file = PathBuf::from("/etc/acl");
+        let taken = next(std::slice::from_ref(&file), None);
+        assert_eq!((&taken["taken"], &taken["files"][0]), (&true.into(), &"/etc/acl".into()));
+        let broken = next(&[], Some(&"line 3"));
+        assert_eq!((&broken["taken"], &broken["reason"]), (&false.into(), &"line 3".into()));
     }
 
     #[test]

@@ -59,13 +59,11 @@ impl Connection {
         {
             return Ok(());
         }
-        let (topic, delay) = match binding::delayed(topic) {
-            Ok((topic, delay)) if !topic.is_reserved() => (topic, delay),
-            Ok(_) | Err(()) => {
-                self.refuse_topic(publish.id, exactly_once);
-                return Ok(());
-            }
+        let Ok((topic, delay)) = binding::delayed(topic) else {
+            self.refuse_here(publish.id, exactly_once, self.refusal_of_topic());
+            return Ok(());
         };
+        let is_reserved = topic.is_reserved();
         let arrival = Arrival { publisher: &self.client, stamp: self.stamps.take(), now_ms: now.ms };
         let event = match binding::event(self.version, topic, &publish.properties, publish.payload, arrival) {
             Ok(event) => event,
@@ -76,10 +74,14 @@ impl Connection {
             }
         };
         let event = binding::after(event, delay);
+        let answer = match is_reserved {
+            // The hub refuses it, and tells those who watch over it. The client hears what is wrong with its topic.
+            true => Answer::Here(self.refusal_of_topic()),
+            false => Answer::Place(u32::try_from(self.gathered.publishes.len()).unwrap_or(u32::MAX)),
+        };
         let gathered = &mut self.gathered;
         if let Some(id) = publish.id {
-            let place = u32::try_from(gathered.publishes.len()).unwrap_or(u32::MAX);
-            gathered.replies.push(Reply { id, exactly_once, answer: Answer::Place(place) });
+            gathered.replies.push(Reply { id, exactly_once, answer });
         }
         gathered.bytes = gathered.bytes.saturating_add(event.weight());
         gathered.publishes.push(hub::Publish {
@@ -153,13 +155,12 @@ impl Connection {
         Ok(true)
     }
 
-    /// A topic that clients may not publish to.
-    fn refuse_topic(&mut self, id: Option<PacketId>, exactly_once: bool) {
-        let refusal = match self.version {
+    /// The answer to a publish to a topic that no client may publish to. 3.1.1 has no word for it.
+    fn refusal_of_topic(&self) -> Reason {
+        match self.version {
             Version::V5 => Reason::TopicNameInvalid,
             Version::V311 => Reason::Success,
-        };
-        self.refuse_here(id, exactly_once, refusal);
+        }
     }
 
     fn refuse_here(&mut self, id: Option<PacketId>, exactly_once: bool, reason: Reason) {

@@ -216,7 +216,7 @@ fn a_refusal_of_its_own_waits_for_its_turn_behind_an_open_batch() {
         dup: false,
         guarantee: AtLeastOnce,
         retain: false,
-        topic: "$SYS",
+        topic: "$delayed/soon/a",
         id: PacketId::new(2).ok(),
     };
     bench.feed(|out| assert!(client::publish(out, V5, head, &[], b"")));

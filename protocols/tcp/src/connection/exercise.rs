@@ -121,7 +121,7 @@ impl Bench {
                 Action::Subscribe(wanted) => self.asked.push_back(Asked::Subscribe(wanted.len())),
                 Action::Unsubscribe(filters) => self.asked.push_back(Asked::Unsubscribe(filters.len())),
                 Action::Ack(numbers) => assert!(!numbers.is_empty()),
-                Action::Register(_) | Action::Listens(_) => {}
+                Action::Register(_) | Action::Listens(_) | Action::Denied(_) => {}
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use event::hub::{Granted, RetainedWanted, Subscribe, SubscribeOptions};
-use event::{Guarantee, Principal, Reject, Rights, Select, TopicFilter};
+use event::{Guarantee, Principal, Reject, RejectKind, Select, TopicFilter};
 use eventmesh::{Mode, PROTOCOL_TYPE, Subscription, SubscriptionType, Topics, filter};
 
 use super::{Action, ByteString, Code, Command, Connection, Frame, Kind, Now, Purpose, State, UserAgent};
@@ -15,7 +15,7 @@ pub(super) struct Session {
     purpose: Purpose,
     group: String,
     pub(super) client: Arc<str>,
-    rights: Rights,
+    who: Principal,
     /// What it speaks, once it showed that.
     pub(super) kind: Option<Kind>,
     topics: BTreeMap<u32, Topic>,
@@ -76,7 +76,7 @@ impl Session {
             purpose: agent.purpose().unwrap_or(Purpose::Publish),
             group: agent.group().unwrap_or_default().to_owned(),
             client: Arc::clone(&who.client.0),
-            rights: who.rights,
+            who,
             kind: None,
             topics: BTreeMap::new(),
             next_id: 1,
@@ -145,14 +145,22 @@ impl Session {
         ids.iter().filter_map(wanted).collect()
     }
 
-    /// Takes new subscriptions: their ids, and the filters of those that they replace.
-    fn add(&mut self, list: Vec<Subscription>) -> Result<(Vec<u32>, Vec<TopicFilter>), (Code, String)> {
+    /// Takes new subscriptions: their ids, and the filters of those that they replace. Who watches over Weft is told of one that
+    /// is not allowed: the hub is not asked for it.
+    fn add(
+        &mut self,
+        list: Vec<Subscription>,
+        actions: &mut VecDeque<Action>,
+    ) -> Result<(Vec<u32>, Vec<TopicFilter>), (Code, String)> {
         let mut new = Vec::with_capacity(list.len());
         for Subscription { topic, mode, kind, select } in list {
             let filter =
                 filter(&self.group, &topic, mode).map_err(|error| (Code::Fail, error.to_string()))?;
-            if !self.rights.may_subscribe(&filter) {
-                return Err((Code::AclFail, format!("{topic:?} may not be subscribed")));
+            if !self.who.rights.may_subscribe(&filter) {
+                let reason = format!("{topic:?} may not be subscribed");
+                let reject = Reject::new(RejectKind::Denied, reason.clone());
+                actions.push_back(Action::Denied(Box::new((self.who.clone(), filter, reject))));
+                return Err((Code::AclFail, reason));
             }
             new.push(Topic { name: topic, mode, kind, filter, select });
         }
@@ -254,7 +262,7 @@ impl Connection {
             (Purpose::Subscribe, Ok(topics)) if topics.list.is_empty() => {
                 Err((Code::Fail, "the subscription names no topic".to_owned()))
             }
-            (Purpose::Subscribe, Ok(topics)) => session.add(topics.list),
+            (Purpose::Subscribe, Ok(topics)) => session.add(topics.list, &mut self.actions),
         };
         match added {
             Err((code, reason)) => self.refuse(waiter.0, waiter.1, code, &reason),

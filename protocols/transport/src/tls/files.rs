@@ -1,5 +1,6 @@
 //! From files to what TLS works with.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -194,6 +195,13 @@ fn warn_if_open(path: &Path) {
 
 /// What shows that files are others, or have changed: time, size and inode of each, those in folders included.
 pub(crate) type Look = Vec<(PathBuf, Option<(SystemTime, u64, u64)>)>;
+
+/// The files that came, went or changed.
+pub(crate) fn differing(before: &Look, now: &Look) -> Vec<PathBuf> {
+    let gone = before.iter().filter(|one| !now.contains(one));
+    let new = now.iter().filter(|one| !before.contains(one));
+    gone.chain(new).map(|(path, _)| path.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+}
 
 /// Looks at all files. Blocks.
 pub(crate) fn look(options: &TlsOptions) -> Look {

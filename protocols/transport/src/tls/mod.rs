@@ -8,10 +8,10 @@ mod reason;
 mod revoked;
 
 use std::io;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use event::Health;
+use event::{Audit, Health};
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::net::TcpStream;
@@ -25,7 +25,7 @@ pub use options::{ClientCertificates, Doubt, SniOptions, TlsOptions, Version};
 pub use peers::Proof;
 pub(crate) use reason::reason_of;
 
-use files::{Loaded, Look, load, look};
+use files::{Loaded, Look, differing, load, look};
 use peers::Peers;
 
 /// What a listener shows and asks for.
@@ -37,6 +37,8 @@ pub struct Tls {
     current: watch::Sender<Arc<Loaded>>,
     peers: Arc<Peers>,
     health: Health,
+    /// Told of files that changed, once there is one.
+    audit: OnceLock<Audit>,
     /// How the files looked when they were read.
     seen: Look,
 }
@@ -61,8 +63,14 @@ impl Tls {
             current: watch::Sender::new(Arc::new(loaded)),
             peers: Arc::default(),
             health,
+            audit: OnceLock::new(),
             seen,
         }))
+    }
+
+    /// From now on `audit` is told of files that changed. Once; any other is ignored.
+    pub fn tells(&self, audit: Audit) {
+        self.audit.set(audit).unwrap_or(());
     }
 
     /// What new handshakes use.
@@ -134,17 +142,25 @@ impl Tls {
             return now;
         }
         let part = format!("tls/{}", self.listener);
+        let changed = differing(seen, &now);
+        let tell = |refused: Option<&dyn std::fmt::Display>| {
+            if let Some(audit) = self.audit.get() {
+                audit.files(&changed, refused, Instant::now());
+            }
+        };
         let result = match load(&self.options, self.alpn) {
             Ok(loaded) => {
                 self.current.send_replace(Arc::new(loaded));
                 let cut = self.cut_revoked();
                 self.health.up(&part);
+                tell(None);
                 tracing::info!(listener = &*self.listener, cut, "TLS files read again");
                 "taken"
             }
             Err(error) => {
                 tracing::error!(listener = &*self.listener, %error, "TLS files not taken; what was read before still holds");
                 self.health.down(&part, format!("{error}; what was read before still holds"));
+                tell(Some(&error));
                 "broken"
             }
         };

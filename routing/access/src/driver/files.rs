@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -80,6 +80,9 @@ pub(super) async fn watch(inner: &Arc<Inner>, mut drain: watch::Receiver<bool>) 
         if !asked && now == seen {
             continue;
         }
+        let pairs = paths.iter().zip(now.iter().zip(&seen));
+        let changed: Vec<PathBuf> =
+            pairs.filter(|(_, (now, seen))| now != seen).map(|(path, _)| path.clone()).collect();
         seen = now;
         let options = inner.options.clone();
         let Ok(outcome) = tokio::task::spawn_blocking(move || read(&options)).await else { continue };
@@ -88,15 +91,24 @@ pub(super) async fn watch(inner: &Arc<Inner>, mut drain: watch::Receiver<bool>) 
                 inner.current.replace(policy);
                 inner.health.up(PART);
                 tracing::info!("access files read again");
+                tell(inner, &changed, None);
                 "taken"
             }
             Err(error) => {
                 tracing::error!(%error, "access files not taken; what was read before still holds");
                 inner.health.down(PART, format!("{error}; what was read before still holds"));
+                tell(inner, &changed, Some(&error));
                 "broken"
             }
         };
         metrics::counter!("weft_access_reloads_total", "result" => result).increment(1);
+    }
+}
+
+/// Tells those who watch over Weft.
+fn tell(inner: &Inner, changed: &[PathBuf], refused: Option<&dyn std::fmt::Display>) {
+    if let Some(audit) = inner.audit.get() {
+        audit.files(changed, refused, Instant::now());
     }
 }
 
