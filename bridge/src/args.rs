@@ -73,11 +73,14 @@ pub(crate) enum Command {
     Subscriptions(Subscriptions),
     /// Look at the retained events of a running Weft, and forget them
     Retained(Retained),
-    /// Show what became of the deliveries of each route: OWED is QUEUED and all that follows it
+    /// Show what became of the deliveries of each route and tenant: OWED is QUEUED and all that follows it
     Ledger {
         /// What became of publishes instead: IN is all that follows it
         #[arg(long)]
         publishes: bool,
+        /// Those of this tenant's publishes only; "": of those that are no tenant's
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
         #[command(flatten)]
         site: Site,
     },

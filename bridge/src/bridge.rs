@@ -75,7 +75,7 @@ impl Bridge {
         let recovery =
             Core::recover(config.core.clone(), &config.routes, stores.log, stores.feed, stores.remotes);
         let (core, recovered) = recovery.await.context("the log cannot be read back")?;
-        core.set_quotas(&config.quotas);
+        core.set_quotas(&config.tenants, &config.quotas);
         access.tells(core.audit());
         certificates.iter().for_each(|tls| tls.tells(core.audit()));
         let hub: Arc<dyn Hub> = Arc::clone(&core) as Arc<dyn Hub>;

@@ -79,9 +79,10 @@ pub(crate) fn retained(wanted: Retained) -> anyhow::Result<ExitCode> {
 }
 
 /// `weft ledger`.
-pub(crate) fn ledger(publishes: bool, site: &Site) -> anyhow::Result<ExitCode> {
+pub(crate) fn ledger(publishes: bool, tenant: Option<&str>, site: &Site) -> anyhow::Result<ExitCode> {
     let (name, columns) = if publishes { ("publishes", PUBLISHES) } else { ("deliveries", DELIVERIES) };
-    run(site, async |door| door.list("/admin/ledger", &[], name, columns).await)
+    let query: Vec<_> = tenant.map(|tenant| ("tenant", tenant)).into_iter().collect();
+    run(site, async |door| door.list("/admin/ledger", &query, name, columns).await)
 }
 
 /// A column of a table: its head, and the name of its value.
@@ -111,6 +112,7 @@ const RETAINED: &[Column] = &[
 
 const PUBLISHES: &[Column] = &[
     ("ROUTE", "route"),
+    ("TENANT", "tenant"),
     ("IN", "in"),
     ("UNDER WAY", "under_way"),
     ("KEPT", "kept"),
@@ -127,6 +129,7 @@ const PUBLISHES: &[Column] = &[
 ];
 const DELIVERIES: &[Column] = &[
     ("ROUTE", "route"),
+    ("TENANT", "tenant"),
     ("OWED", "owed"),
     ("QUEUED", "queued"),
     ("ACKED", "acked"),

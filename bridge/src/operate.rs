@@ -59,6 +59,7 @@ struct Asked {
     client: Option<String>,
     filter: Option<String>,
     topic: Option<String>,
+    tenant: Option<String>,
     forget: bool,
 }
 
@@ -200,21 +201,24 @@ async fn forget(State(core): State<Core>, asked: Asking) -> Result<Response, Res
     Ok(found(&json!({ "forgotten": count, "next": next })))
 }
 
-async fn ledger(State(core): State<Core>) -> Response {
-    let ledger = core.ledger();
+async fn ledger(State(core): State<Core>, asked: Asking) -> Result<Response, Response> {
+    let tenant = query(asked)?.tenant;
+    let mut ledger = core.ledger();
+    ledger.retain(|view| tenant.as_ref().is_none_or(|tenant| view.tenant == *tenant));
     let publishes = |view: &LedgerView| {
-        let row = json!({ "route": view.route, "in": view.came, "under_way": view.under_way });
+        let row = json!({ "route": view.route, "tenant": view.tenant, "in": view.came, "under_way": view.under_way });
         with_counts(row, &view.fates)
     };
     let deliveries = |view: &LedgerView| {
-        let row = json!({ "route": view.route, "owed": view.owed, "queued": view.queued });
+        let row =
+            json!({ "route": view.route, "tenant": view.tenant, "owed": view.owed, "queued": view.queued });
         with_counts(row, &view.ends)
     };
-    found(&json!({
+    Ok(found(&json!({
         "publishes": ledger.iter().map(publishes).collect::<Vec<_>>(),
         "deliveries": ledger.iter().map(deliveries).collect::<Vec<_>>(),
         "next": null,
-    }))
+    })))
 }
 
 fn with_counts(mut row: Value, counts: &[(&str, u64)]) -> Value {

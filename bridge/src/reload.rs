@@ -1,4 +1,4 @@
-//! Reads the configuration again while Weft runs. Routes, quotas and webhooks are replaced as a whole, or not at all;
+//! Reads the configuration again while Weft runs. Routes, tenants, quotas and webhooks are replaced as a whole, or not at all;
 //! everything else that changed is named, and holds from the next start on.
 
 use std::sync::Arc;
@@ -73,8 +73,9 @@ impl Reload {
             Ok((config, hooks)) => {
                 let mut changed = differing(&running, &config);
                 running.routes.clone_from(&config.routes);
+                running.tenants.clone_from(&config.tenants);
                 running.quotas.clone_from(&config.quotas);
-                self.core.set_quotas(&config.quotas);
+                self.core.set_quotas(&config.tenants, &config.quotas);
                 running.hooks.clone_from(&config.hooks);
                 self.connected.follow_hooks(hooks);
                 let taken =

@@ -33,7 +33,9 @@ pub fn command_line() -> ExitCode {
         Some(Command::Sessions(wanted)) => look::sessions(wanted),
         Some(Command::Subscriptions(wanted)) => look::subscriptions(wanted),
         Some(Command::Retained(wanted)) => look::retained(wanted),
-        Some(Command::Ledger { publishes, site }) => look::ledger(publishes, &site),
+        Some(Command::Ledger { publishes, tenant, site }) => {
+            look::ledger(publishes, tenant.as_deref(), &site)
+        }
         Some(Command::Pub(publish)) => client::publish(publish),
         Some(Command::Sub(subscribe)) => client::subscribe(subscribe),
     };

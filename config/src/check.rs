@@ -22,6 +22,7 @@ pub(crate) fn across(config: &Config, written: &Written) -> Result<(), Mistake> 
     clusters(config, written)?;
     bridges(config, written)?;
     hooks(config, written)?;
+    tenants(config, written)?;
     quotas(config, written)?;
     routes(config, written)
 }
@@ -355,6 +356,19 @@ fn rocketmq_mistake(written: &Written, table: &Key, error: &OptionsError) -> Mis
     written.mistake(&key, error.to_string(), "")
 }
 
+fn tenants(config: &Config, written: &Written) -> Result<(), Mistake> {
+    for (name, tenant) in &config.tenants {
+        let key = Key::dotted("tenant").name(name);
+        if let Err((inner, reason)) = tenant.check() {
+            return Err(written.mistake(&key.name(inner), reason, ""));
+        }
+        for listener in &tenant.listeners {
+            known_listener(config, written, &key.clone().name("listeners"), listener)?;
+        }
+    }
+    Ok(())
+}
+
 fn quotas(config: &Config, written: &Written) -> Result<(), Mistake> {
     for (name, quota) in &config.quotas {
         let key = Key::dotted("quota").name(name);
@@ -362,20 +376,25 @@ fn quotas(config: &Config, written: &Written) -> Result<(), Mistake> {
             return Err(written.mistake(&key.name(inner), reason, ""));
         }
         if !quota.listener.is_empty() {
-            known_listener(config, written, &key, &quota.listener)?;
+            known_listener(config, written, &key.clone().name("listener"), &quota.listener)?;
+        }
+        if !quota.tenant.is_empty() && !config.tenants.contains_key(&quota.tenant) {
+            let known: Vec<&str> = config.tenants.keys().map(String::as_str).collect();
+            let hint = format!("known: {}", known.join(", "));
+            return Err(written.mistake(&key.name("tenant"), "there is no such tenant", hint));
         }
     }
     Ok(())
 }
 
-/// The key `listener` of the table `key` names one.
+/// The value of `key` names one.
 fn known_listener(config: &Config, written: &Written, key: &Key, listener: &str) -> Result<(), Mistake> {
     let known: Vec<&str> = config.listeners().map(|(name, _)| name).collect();
     if known.contains(&listener) {
         return Ok(());
     }
     let hint = format!("known: {}", known.join(", "));
-    Err(written.mistake(&key.clone().name("listener"), "there is no such listener", hint))
+    Err(written.mistake(key, "there is no such listener", hint))
 }
 
 fn routes(config: &Config, written: &Written) -> Result<(), Mistake> {
@@ -391,7 +410,7 @@ fn routes(config: &Config, written: &Written) -> Result<(), Mistake> {
             return Err(written.mistake(&at, reason, ""));
         }
         if let Some(listener) = &route.listener {
-            known_listener(config, written, &key, listener)?;
+            known_listener(config, written, &key.clone().name("listener"), listener)?;
         }
         let own = [(key.name("store"), &route.store)];
         let targets = route.to.iter().enumerate();

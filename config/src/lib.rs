@@ -37,7 +37,7 @@ pub struct Config {
     /// then is cut off; no acknowledged event is lost by that.
     #[schemars(range(max = 600))]
     pub stop_timeout_s: u32,
-    /// How often the configuration file is looked at for changed routes and quotas, seconds. Default 2; 0..=3600; 0: only on SIGHUP and
+    /// How often the configuration file is looked at for changed routes, tenants and quotas, seconds. Default 2; 0..=3600; 0: only on SIGHUP and
     /// `POST /admin/reload`. These are replaced as a whole while Weft runs; everything else holds from the next start on.
     #[schemars(range(max = 3600))]
     pub reload_s: u16,
@@ -70,6 +70,10 @@ pub struct Config {
     /// Further listeners, each under a name of its own.
     #[serde(rename = "listener")]
     pub listeners: BTreeMap<String, ListenerTable>,
+    /// Tenants, each under a name of its own: the ledger tells what became of the publishes of each, and quotas may be for one or
+    /// for each. They are replaced while Weft runs, as routes are.
+    #[serde(rename = "tenant")]
+    pub tenants: BTreeMap<String, routing::TenantOptions>,
     /// Quotas, each under a name of its own. They are replaced while Weft runs, as routes are.
     #[serde(rename = "quota")]
     pub quotas: BTreeMap<String, routing::QuotaOptions>,
@@ -157,6 +161,7 @@ impl Default for Config {
             core: routing::Options::default(),
             store: embedded::Options::default(),
             listeners: BTreeMap::new(),
+            tenants: BTreeMap::new(),
             quotas: BTreeMap::new(),
             rocketmq: BTreeMap::new(),
             defibus: BTreeMap::new(),

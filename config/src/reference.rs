@@ -35,8 +35,14 @@ const EXAMPLES: &str = "
     key = '/etc/weft/other.key'
     [listener.plant.quic]
 
+    [tenant.plant]
+    users = ['plant-*']
+    clients = ['plant/*']
+    listeners = ['plant']
+
     [quota.plant]
     user = 'plant-*'
+    tenant = 'plant'
     each = 'user'
     topic = 'plant/#'
     events_per_second = 1000

@@ -132,7 +132,11 @@ async fn ledger(weft: &Weft) -> BTreeMap<String, serde_json::Value> {
     assert_eq!((code, &*error), (0, ""));
     let rows = json.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let each = |row: serde_json::Value| {
-        let counts = row.as_object().unwrap().iter().filter(|(name, _)| *name != "owed" && *name != "route");
+        let counts = row
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(name, _)| !["owed", "route", "tenant"].contains(&name.as_str()));
         let sum: u64 = counts.map(|(_, count)| count.as_u64().unwrap()).sum();
         assert_eq!(row["owed"], sum, "{row}");
         (row["route"].as_str().unwrap().to_owned(), row)
@@ -207,4 +211,32 @@ async fn looking_needs_an_administrator() {
         let (code, _, error) = look(&weft, arguments).await;
         assert!(code == 1 && (error.contains(hint) || error.contains("admins")), "{arguments:?}: {error}");
     }
+}
+
+#[tokio::test]
+async fn the_ledger_tells_tenants_apart() {
+    let config = "[[route]]\nname = \"orders\"\ntopic = \"shop/+\"\n[tenant.acme]\nclients = [\"acme-*\"]\n";
+    let mut weft = Setup::new().config(config).start().await;
+    let (mut reader, _) = Client::connect(weft.mqtt, &Connect::v5("reader").persistent()).await.unwrap();
+    reader.subscribe(&[("#", 1)]).await;
+    for (client, times) in [("acme-1", 2), ("acme-2", 1), ("other", 1)] {
+        let (mut writer, _) = Client::connect(weft.mqtt, &Connect::v5(client)).await.unwrap();
+        for _ in 0..times {
+            writer.publish(Publish::new("shop/1", "x", 1)).await.unwrap();
+        }
+    }
+    for restarted in [false, true] {
+        if restarted {
+            weft.kill().await;
+            weft.restart().await;
+        }
+        for (tenant, owed) in [("acme", 3), ("", 1)] {
+            let (_, rows, _) = look(&weft, &["ledger", "--tenant", tenant, "--json"]).await;
+            let row = rows.lines().find(|row| row.contains("orders")).unwrap();
+            let row: serde_json::Value = serde_json::from_str(row).unwrap();
+            assert_eq!((&row["tenant"], &row["owed"]), (&tenant.into(), &owed.into()), "{rows}");
+        }
+    }
+    let (_, table, _) = look(&weft, &["ledger"]).await;
+    assert!(table.starts_with("ROUTE") && table.contains("acme"), "{table}");
 }

@@ -111,11 +111,11 @@ impl Admin for Core {
     }
 
     fn ledger(&self) -> Vec<LedgerView> {
-        let of = |(route, (book, published)): (String, (Book, Published))| {
+        let of = |((route, tenant), (book, published)): ((String, String), (Book, Published))| {
             let ends = End::ALL.map(|end| (end.as_str(), book.of(end))).to_vec();
             let fates = Fate::ALL.map(|fate| (fate.as_str(), published.of(fate))).to_vec();
             let (came, under_way) = (published.came, published.under_way());
-            LedgerView { route, came, under_way, fates, owed: book.owed, queued: book.queued(), ends }
+            LedgerView { route, tenant, came, under_way, fates, owed: book.owed, queued: book.queued(), ends }
         };
         self.shared().books_by_name().into_iter().map(of).collect()
     }

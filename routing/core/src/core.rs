@@ -26,8 +26,9 @@ use crate::session::Session;
 use crate::session::link::SessionLink;
 use crate::shared::{Shared, now_ms};
 use crate::table::{EMBEDDED, RouteTable};
+use crate::tenant::Tenants;
 use crate::wills::{self, Standing};
-use crate::{Options, QuotaOptions, RouteOptions, checkpoint, dispatch, keeper};
+use crate::{Options, QuotaOptions, RouteOptions, TenantOptions, checkpoint, dispatch, keeper};
 
 /// How much of the log one step of recovery reads.
 const SCAN_BYTES: usize = 1 << 20;
@@ -86,7 +87,7 @@ impl Core {
         let saved = store.load_checkpoint().await?;
         let remotes = remotes.into_iter().map(Remote::new).collect();
         let (mut shared, notices) = Shared::new(options, store, table, remotes);
-        shared.ledger.lock().name(routes);
+        shared.ledger.lock().name_routes(routes);
         let (mut stamp, mut told) = (0, Told::default());
         if let Some((position, image)) = saved {
             (stamp, told) = checkpoint::restore(&shared, position, &image).await?;
@@ -148,7 +149,7 @@ impl Core {
             remotes.push(Remote::new((name, store)));
             self.shared.remotes.store(Arc::new(remotes.clone()));
         }
-        self.shared.ledger.lock().name(routes);
+        self.shared.ledger.lock().name_routes(routes);
         self.shared.table.store(Arc::new(table));
         // Behind it: who sees the new number finds the new table.
         self.shared.generation.fetch_add(1, Ordering::Release);
@@ -156,11 +157,17 @@ impl Core {
         Ok(())
     }
 
-    /// Replaces the quotas. Those that stay go on with what they counted; connections count for those that were for them when
-    /// they began.
-    pub fn set_quotas(&self, quotas: &BTreeMap<String, QuotaOptions>) {
+    /// Replaces tenants and quotas. Quotas that stay go on with what they counted; connections count for those that were for
+    /// them when they began.
+    pub fn set_quotas(
+        &self,
+        tenants: &BTreeMap<String, TenantOptions>,
+        quotas: &BTreeMap<String, QuotaOptions>,
+    ) {
+        self.shared.ledger.lock().name_tenants(tenants.keys());
         let before = self.shared.quotas.load();
-        self.shared.quotas.store(Arc::new(Quotas::new(quotas, &before, Instant::now())));
+        let quotas = Quotas::new(quotas, Tenants::new(tenants), &before, Instant::now());
+        self.shared.quotas.store(Arc::new(quotas));
     }
 
     /// Refuses what comes, tells connections that Weft stops, and keeps a checkpoint. The store may be closed after it.
@@ -407,7 +414,8 @@ impl Shared {
     /// Adds the will of a client that connects. Gives its number and its record.
     fn add_will(&self, who: &Principal, will: Will, session: &Session) -> (u64, Entry) {
         let id = self.stamps.clone().take();
-        let standing = Standing::new(who.clone(), will, session.durable.then_some(session.key));
+        let tenant = self.quotas.load().tenants.of(who);
+        let standing = Standing::new(who.clone(), tenant, will, session.durable.then_some(session.key));
         let entry = standing.entry(id, false);
         self.wills.lock().add(id, standing);
         (id, entry)

@@ -9,10 +9,11 @@ use event::access::Rights;
 use event::store::{Batch, Committed, Feed, Position};
 use event::{Guarantee, Select, TopicFilter, TopicName};
 
+use crate::account::{Account, Tenant};
 use crate::checkpoint::Told;
 use crate::group::by_group;
 use crate::held;
-use crate::ledger::{End, RouteId};
+use crate::ledger::End;
 use crate::matching::{Matched, Matcher};
 use crate::notes::{Assignment, Change, EventNote, Note, Part, Wish};
 use crate::session::mailbox::{Item, Wanted};
@@ -26,7 +27,7 @@ struct Came {
     position: Position,
     event: Option<Event>,
     note: EventNote,
-    route: RouteId,
+    account: Account,
 }
 
 /// Applies records to the shared state.
@@ -111,18 +112,18 @@ impl Dispatcher {
 
     fn apply(&mut self, record: Committed, replay: bool) {
         let Committed { position, event, note } = record;
-        let (route, once, note) = Note::read(&note);
+        let (account, once, note) = Note::read(&note);
         if !matches!(note, Some(Note::Part(..))) {
             self.parts.clear();
         }
         match note {
-            Some(Note::Part(part, note)) => self.part(part, Came { position, event, note, route }),
-            Some(Note::Event(note)) => self.event(Came { position, event, note, route }, false),
-            Some(Note::Apart(note)) => self.event(Came { position, event, note, route }, true),
+            Some(Note::Part(part, note)) => self.part(part, Came { position, event, note, account }),
+            Some(Note::Event(note)) => self.event(Came { position, event, note, account }, false),
+            Some(Note::Apart(note)) => self.event(Came { position, event, note, account }, true),
             Some(Note::Fed(ticket, note)) => self.fed(position, event, note, ticket),
             Some(Note::Change(change)) => {
                 self.flush();
-                self.change(position, event, change, replay);
+                self.change(position, event, (change, account.tenant()), replay);
             }
             None => {
                 tracing::error!(position = position.0, "a record has a note that cannot be read; skipped")
@@ -155,7 +156,7 @@ impl Dispatcher {
         }
     }
 
-    fn event(&mut self, Came { position, event, note, route }: Came, apart: bool) {
+    fn event(&mut self, Came { position, event, note, account }: Came, apart: bool) {
         self.received(note.id);
         if let Some(will) = note.will
             && !self.shared.wills.lock().remove(will)
@@ -181,7 +182,7 @@ impl Dispatcher {
         }
         let EventNote { guarantee, retain, live_done, .. } = note;
         let position = Some(position);
-        self.run.push(Item { event, guarantee, retain, position, live_done, apart, route });
+        self.run.push(Item { event, guarantee, retain, position, live_done, apart, account });
     }
 
     /// Hands an event to the shared subscription that a remote store brought it for. At recovery none waits for it.
@@ -191,8 +192,8 @@ impl Dispatcher {
         self.stamp = self.stamp.max(event.parts().stamp);
         let Some((filter, fed)) = self.shared.feeds.take(ticket) else { return };
         let EventNote { guarantee, retain, live_done, .. } = note;
-        let (position, route) = (Some(position), RouteId::FED);
-        let item = Item { event, guarantee, retain, position, live_done, apart: false, route };
+        let (position, account) = (Some(position), Account::FED);
+        let item = Item { event, guarantee, retain, position, live_done, apart: false, account };
         if let Some(group) = self.shared.group(&filter) {
             group.offer_fed(&item, fed, &self.shared);
         }
@@ -246,19 +247,22 @@ impl Dispatcher {
         self.run.clear();
     }
 
-    fn change(&mut self, position: Position, event: Option<Event>, change: Change, replay: bool) {
+    fn change(
+        &mut self,
+        position: Position,
+        event: Option<Event>,
+        (change, tenant): (Change, Tenant),
+        replay: bool,
+    ) {
         match change {
             Change::Will { will, session, client, delay_ms, guarantee, retain, moved } => {
                 self.stamp = self.stamp.max(will);
-                let mut wills = self.shared.wills.lock();
+                let again = self.shared.wills.lock().recorded_at(will, position);
                 // One that was called off or published while it was moved does not come back.
-                if !wills.recorded_at(will, position)
-                    && replay
-                    && !moved
-                    && let Some(event) = event
-                {
-                    let publish = (event, guarantee, retain);
-                    wills.add(will, Standing::recovered(client, session, delay_ms, publish, position));
+                if let Some(event) = event.filter(|_| !again && replay && !moved) {
+                    let (whose, publish) = ((client, tenant), (event, guarantee, retain));
+                    let standing = Standing::recovered(whose, session, delay_ms, publish, position);
+                    self.shared.wills.lock().add(will, standing);
                 }
             }
             Change::WillOff { will } => {
@@ -271,8 +275,8 @@ impl Dispatcher {
                 self.stamp = self.stamp.max(held);
                 self.received(id);
                 let Some(event) = event else { return };
-                let standing =
-                    held::Standing::new(client, (guarantee, retain), until, position, event.weight());
+                let (whose, how) = ((client, tenant), (guarantee, retain));
+                let standing = held::Standing::new(whose, how, until, position, event.weight());
                 self.shared.hold(held, standing);
             }
             Change::Decided { held, commit, id } => {
@@ -280,20 +284,16 @@ impl Dispatcher {
                 self.shared.decided(held, commit, replay);
             }
             Change::Subscribed { session, ticket, wanted } => {
-                let wanted: Vec<Asked> = wanted.into_iter().map(|one| Wish::from(one).into()).collect();
-                self.subscribed(session, ticket, &wanted, position, replay);
+                let wanted = wanted.into_iter().map(|one| Wish::from(one).into()).collect();
+                self.subscribed(session, ticket, wanted, position, replay);
             }
             Change::SubscribedFrom { session, ticket, wanted } => {
-                let wanted: Vec<Asked> = wanted.into_iter().map(Asked::from).collect();
-                self.subscribed(session, ticket, &wanted, position, replay);
+                let wanted = wanted.into_iter().map(Asked::from).collect();
+                self.subscribed(session, ticket, wanted, position, replay);
             }
             Change::SubscribedWith { session, ticket, wanted } => {
-                let shared = &self.shared;
-                let selection = |select: Select| shared.selections.recorded(&select, &shared.metrics);
-                let asked =
-                    |(wish, select): (Wish, Option<Select>)| Asked { wish, selection: select.map(selection) };
-                let wanted: Vec<Asked> = wanted.into_iter().map(asked).collect();
-                self.subscribed(session, ticket, &wanted, position, replay);
+                let wanted = wanted.into_iter().map(|one| self.asked(one)).collect();
+                self.subscribed(session, ticket, wanted, position, replay);
             }
             Change::Replayed { session, replay, step } => {
                 let Some(session) = self.session_before(session, position) else { return };
@@ -334,9 +334,14 @@ impl Dispatcher {
         }
     }
 
-    fn subscribed(&self, session: u64, ticket: u32, wanted: &[Asked], position: Position, replay: bool) {
+    fn asked(&self, (wish, select): (Wish, Option<Select>)) -> Asked {
+        let selection = |select: Select| self.shared.selections.recorded(&select, &self.shared.metrics);
+        Asked { wish, selection: select.map(selection) }
+    }
+
+    fn subscribed(&self, session: u64, ticket: u32, wanted: Vec<Asked>, position: Position, replay: bool) {
         let Some(session) = self.session_before(session, position) else { return };
-        let granted = self.shared.subscribe(&session, wanted, position);
+        let granted = self.shared.subscribe(&session, &wanted, position);
         self.reply(&session, ticket, Reply::Granted(granted), replay);
     }
 

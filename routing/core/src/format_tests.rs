@@ -7,8 +7,9 @@ use event::hub::{RetainedWanted, SubscribeOptions};
 use event::store::Position;
 use event::{ClientId, Guarantee, Language, Select, TopicFilter};
 
+use crate::account::{Account, Tenant};
 use crate::held::Until;
-use crate::ledger::{End, RouteId};
+use crate::ledger::End;
 use crate::notes::{Assignment, Change, EventNote, Note, Part, Wish};
 use crate::replay::{ReplayId, Step};
 use crate::unique::Once;
@@ -140,16 +141,22 @@ fn notes_are_written_and_read_as_ever() {
         assert_eq!(Note::decode(&bytes).as_ref(), Some(&note));
         writeln!(text, "{} {note:?}", hex(&bytes)).unwrap();
     }
-    for bytes in [once.mark(&last.encode()), Part { place: 0, count: 2 }.mark(&last.encode())] {
+    let route: Account = postcard::from_bytes(&[0x84, 0x86, 0x88, 0x08]).unwrap();
+    for (account, bytes) in [
+        (route, once.mark(&last.encode())),
+        (route, Part { place: 0, count: 2 }.mark(&last.encode())),
+        (route.of(Tenant::named("acme")), once.mark(&last.encode())),
+        (Account::NONE.of(Tenant::named("acme")), Change::WillOff { will: 8 }.encode()),
+    ] {
         let note = Note::decode(&bytes).unwrap();
-        let routed = RouteId(0x0102_0304).mark(bytes);
-        assert_eq!(Note::decode(&routed).as_ref(), Some(&note));
-        let (route, once, _) = Note::read(&routed);
-        writeln!(text, "{} {:?} {note:?}", hex(&routed), (route, once)).unwrap();
+        let booked = account.mark(bytes);
+        assert_eq!(Note::decode(&booked).as_ref(), Some(&note));
+        let (account, once, _) = Note::read(&booked);
+        writeln!(text, "{} {:?} {note:?}", hex(&booked), (account, once)).unwrap();
     }
     let part = Part { place: 0, count: 2 };
     let plain = last.encode();
-    assert_eq!(part.mark(&RouteId(9).mark(plain.clone())), RouteId(9).mark(part.mark(&plain)));
+    assert_eq!(part.mark(&route.mark(plain.clone())), route.mark(part.mark(&plain)));
     let have = std::fs::read_to_string(fixture()).unwrap_or_default();
     assert_eq!(text, have, "\nwritten by this version:\n{text}");
 }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::ledger::RouteId;
+use crate::account::Account;
 use crate::shared::Shared;
 
 /// How a publish ended. Checkpoints have these by their place in [`Fate::ALL`]: new ones stand at its end.
@@ -100,15 +100,15 @@ impl Published {
 
 /// All publishes, by route.
 #[derive(Debug, Default)]
-pub(crate) struct Intake(Mutex<BTreeMap<RouteId, Published>>);
+pub(crate) struct Intake(Mutex<BTreeMap<Account, Published>>);
 
 impl Intake {
-    pub(crate) fn all(&self) -> Vec<(RouteId, Published)> {
-        self.0.lock().iter().map(|(route, published)| (*route, *published)).collect()
+    pub(crate) fn all(&self) -> Vec<(Account, Published)> {
+        self.0.lock().iter().map(|(account, published)| (*account, *published)).collect()
     }
 
     /// What a checkpoint holds: what is under way now may be kept or not when Weft goes down.
-    pub(crate) fn image(&self) -> Vec<(RouteId, Published)> {
+    pub(crate) fn image(&self) -> Vec<(Account, Published)> {
         let mut all = self.all();
         for (_, published) in &mut all {
             published.end(Fate::Unanswered, published.under_way());
@@ -116,29 +116,29 @@ impl Intake {
         all
     }
 
-    pub(crate) fn restore(&self, all: Vec<(RouteId, Published)>) {
+    pub(crate) fn restore(&self, all: Vec<(Account, Published)>) {
         let mut of = self.0.lock();
-        for (route, published) in all {
-            of.entry(route).or_default().add(&published);
+        for (account, published) in all {
+            of.entry(account).or_default().add(&published);
         }
     }
 }
 
 /// What the publishes of a batch are, in their order.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(SmallVec<[(RouteId, Fate, u32); 1]>);
+pub(crate) struct Tally(SmallVec<[(Account, Fate, u32); 1]>);
 
 impl Tally {
     /// The next publish goes this way, and comes to this end if it is not refused.
-    pub(crate) fn push(&mut self, route: RouteId, fate: Fate) {
+    pub(crate) fn push(&mut self, account: Account, fate: Fate) {
         match self.0.last_mut() {
-            Some((of, same, count)) if (*of, *same) == (route, fate) => *count += 1,
-            _ => self.0.push((route, fate, 1)),
+            Some((of, same, count)) if (*of, *same) == (account, fate) => *count += 1,
+            _ => self.0.push((account, fate, 1)),
         }
     }
 
-    fn each(&self, mut found: impl FnMut(RouteId, Fate, u64)) {
-        self.0.iter().for_each(|(route, fate, count)| found(*route, *fate, u64::from(*count)));
+    fn each(&self, mut found: impl FnMut(Account, Fate, u64)) {
+        self.0.iter().for_each(|(account, fate, count)| found(*account, *fate, u64::from(*count)));
     }
 }
 
@@ -153,8 +153,8 @@ impl Open {
         let tally = std::mem::take(&mut self.tally);
         let mut of = self.shared.intake.0.lock();
         let mut places = 0..;
-        for (route, fate, count) in tally.0 {
-            let published = of.entry(route).or_default();
+        for (account, fate, count) in tally.0 {
+            let published = of.entry(account).or_default();
             match outcome {
                 Outcome::Kept => published.end(fate, u64::from(count)),
                 Outcome::Refused(reject) => published.end(Fate::of(reject), u64::from(count)),
@@ -174,7 +174,7 @@ impl Drop for Open {
             return;
         }
         let mut of = self.shared.intake.0.lock();
-        self.tally.each(|route, _, count| of.entry(route).or_default().end(Fate::Unanswered, count));
+        self.tally.each(|account, _, count| of.entry(account).or_default().end(Fate::Unanswered, count));
     }
 }
 
@@ -182,7 +182,7 @@ impl Drop for Open {
 pub(crate) fn counted(shared: &Arc<Shared>, tally: Tally, admission: Admission) -> Admission {
     {
         let mut of = shared.intake.0.lock();
-        tally.each(|route, _, count| of.entry(route).or_default().came += count);
+        tally.each(|account, _, count| of.entry(account).or_default().came += count);
     }
     let open = Open { shared: Arc::clone(shared), tally };
     match admission {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use event::audit::Told;
-use metrics::{counter, gauge};
+use metrics::{Label, counter, gauge};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -73,22 +73,21 @@ pub(crate) fn gauges(shared: &Shared) {
     metrics.memory.set(shared.totals.memory.load(std::sync::atomic::Ordering::Relaxed) as f64);
 }
 
-/// What became of publishes and deliveries, by route. A count that was seen stays, also where a sum that is taken piece by piece misses
+/// What became of publishes and deliveries, by route and tenant. A count that was seen stays, also where a sum that is taken piece by piece misses
 /// what moves meanwhile.
 fn ledger(shared: &Shared) {
-    for (route, (book, published)) in shared.books_by_name() {
-        counter!("weft_ledger_in_total", "route" => route.clone()).absolute(published.came);
-        gauge!("weft_ledger_under_way", "route" => route.clone()).set(published.under_way() as f64);
+    for ((route, tenant), (book, published)) in shared.books_by_name() {
+        let of = || vec![Label::new("route", route.clone()), Label::new("tenant", tenant.clone())];
+        let how = |how: &'static str| [of(), vec![Label::new("how", how)]].concat();
+        counter!("weft_ledger_in_total", of()).absolute(published.came);
+        gauge!("weft_ledger_under_way", of()).set(published.under_way() as f64);
         for fate in Fate::ALL {
-            let ended =
-                counter!("weft_ledger_published_total", "route" => route.clone(), "how" => fate.as_str());
-            ended.absolute(published.of(fate));
+            counter!("weft_ledger_published_total", how(fate.as_str())).absolute(published.of(fate));
         }
-        gauge!("weft_ledger_queued", "route" => route.clone()).set(book.queued() as f64);
-        counter!("weft_ledger_owed_total", "route" => route.clone()).absolute(book.owed);
+        gauge!("weft_ledger_queued", of()).set(book.queued() as f64);
+        counter!("weft_ledger_owed_total", of()).absolute(book.owed);
         for end in End::ALL {
-            let ended = counter!("weft_ledger_ended_total", "route" => route.clone(), "how" => end.as_str());
-            ended.absolute(book.of(end));
+            counter!("weft_ledger_ended_total", how(end.as_str())).absolute(book.of(end));
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What became of deliveries, counted where they are: each mailbox and each group has books, one book for each route, and
+//! What became of deliveries, counted where they are: each mailbox and each group has books, one book for each account, and
 //! what both hold, counted under their own locks, costs no other one.
 //!
 //! A delivery is owed from the moment in which an event enters a mailbox or a group, and ends once. So at any time, for each
-//! route, `owed = queued + the sum of all ends`, where `queued` is what waits or is not acknowledged. What a group hands
+//! account, `owed = queued + the sum of all ends`, where `queued` is what waits or is not acknowledged. What a group hands
 //! to a member moves with it from book to book.
 //!
 //! A checkpoint takes the books of a session or a group with it, as of the same record: replay counts on from there. Those
@@ -12,60 +12,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
 use event::store::Position;
 use serde::{Deserialize, Serialize};
 
 use crate::RouteOptions;
+use crate::account::{Account, Tenant};
 use crate::intake::Published;
-use crate::notes::ROUTE;
 use crate::session::Session;
 use crate::shared::Shared;
-
-/// A route, by a digest of its name, which is the same in each run. It stands in the log with each event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct RouteId(pub(crate) u32);
-
-impl RouteId {
-    /// What no rule matched.
-    pub(crate) const NONE: Self = Self(0);
-    /// Retained events for new subscriptions.
-    pub(crate) const RETAINED: Self = Self(1);
-    /// What replays found.
-    pub(crate) const REPLAY: Self = Self(2);
-    /// What Weft says about itself.
-    pub(crate) const SYSTEM: Self = Self(3);
-    /// What a remote store brought for a shared subscription over several nodes.
-    pub(crate) const FED: Self = Self(4);
-    /// Those that are no rules, with their names.
-    pub(crate) const OWN: [(Self, &'static str); 5] = [
-        (Self::NONE, "(none)"),
-        (Self::RETAINED, "(retained)"),
-        (Self::REPLAY, "(replay)"),
-        (Self::SYSTEM, "(system)"),
-        (Self::FED, "(node)"),
-    ];
-
-    /// FNV-1a of the name.
-    pub(crate) fn of(name: &str) -> Self {
-        let digest = name
-            .bytes()
-            .fold(0x811c_9dc5_u32, |digest, byte| (digest ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        Self(digest.max(16))
-    }
-
-    /// The note of an event that goes this way.
-    pub(crate) fn mark(self, note: Bytes) -> Bytes {
-        if self == Self::NONE {
-            return note;
-        }
-        let mut out = BytesMut::with_capacity(5 + note.len());
-        out.put_u8(ROUTE);
-        out.put_u32_le(self.0);
-        out.put_slice(&note);
-        out.freeze()
-    }
-}
 
 /// How a delivery ended. The log has these by their place: new ones stand at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,7 +78,7 @@ impl End {
     }
 }
 
-/// Deliveries of one route.
+/// Deliveries of one account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Book {
     pub(crate) owed: u64,
@@ -160,65 +114,77 @@ impl Book {
     }
 }
 
-/// The books of one holder, by route: mostly one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Books(Vec<(RouteId, Book)>);
+/// The books of one holder, by account: mostly one.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Books {
+    /// Sorted.
+    list: Vec<(Account, Book)>,
+    /// The place of the one that was asked for last, and will mostly be asked for next.
+    #[serde(skip)]
+    last: usize,
+}
 
 impl Books {
-    fn book(&mut self, route: RouteId) -> &mut Book {
-        match self.0.iter().position(|(of, _)| *of == route) {
-            Some(at) => self.0.swap(0, at),
-            None => {
-                self.0.reserve_exact(1);
-                self.0.insert(0, (route, Book::default()));
-            }
+    fn book(&mut self, account: Account) -> &mut Book {
+        if self.list.get(self.last).is_none_or(|(of, _)| *of != account) {
+            self.last = self.list.binary_search_by_key(&account, |(of, _)| *of).unwrap_or_else(|at| {
+                if self.list.len() < FEW {
+                    self.list.reserve_exact(1);
+                }
+                self.list.insert(at, (account, Book::default()));
+                at
+            });
         }
-        // It stands in front now, and will mostly be asked for next.
-        match self.0.first_mut() {
+        match self.list.get_mut(self.last) {
             Some((_, book)) => book,
-            None => unreachable!("a book was just put in"),
+            None => unreachable!("it was just found, or put in"),
         }
     }
 
     /// A delivery is owed.
-    pub(crate) fn owe(&mut self, route: RouteId) {
+    pub(crate) fn owe(&mut self, route: Account) {
         self.book(route).owed += 1;
     }
 
     /// A delivery that is owed ended.
-    pub(crate) fn end(&mut self, route: RouteId, end: End) {
+    pub(crate) fn end(&mut self, route: Account, end: End) {
         self.book(route).end(end, 1);
     }
 
     /// A delivery that is owed goes to another holder, which owes it from now on.
-    pub(crate) fn pass_on(&mut self, route: RouteId) {
+    pub(crate) fn pass_on(&mut self, route: Account) {
         let book = self.book(route);
         book.owed = book.owed.saturating_sub(1);
     }
 
     /// All that is owed ended.
     pub(crate) fn end_all(&mut self, end: End) {
-        for (_, book) in &mut self.0 {
+        for (_, book) in &mut self.list {
             book.end(end, book.queued());
         }
     }
 
     /// Nothing is owed but what has ended: what waits is about to be told anew.
     pub(crate) fn settled(mut self) -> Self {
-        self.0.iter_mut().for_each(|(_, book)| book.owed = book.ended());
+        self.list.iter_mut().for_each(|(_, book)| book.owed = book.ended());
+        // Checkpoints of Wefts before tenants have them in another order.
+        self.list.sort_unstable_by_key(|(account, _)| *account);
         self
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
-        for (route, book) in &other.0 {
-            self.book(*route).add(book);
+        for (account, book) in &other.list {
+            self.book(*account).add(book);
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 }
+
+/// A holder with no more books than this has no room for others.
+const FEW: usize = 4;
 
 /// Of a session or a group: which checkpoints know its books.
 #[derive(Clone, Copy, Debug)]
@@ -237,8 +203,8 @@ pub(crate) struct Ledger {
     again: Books,
     walk: Option<Walk>,
     walks: u64,
-    /// Names of routes that had events.
-    names: BTreeMap<RouteId, String>,
+    /// Names of routes that had events, and of tenants, each of them alone.
+    names: BTreeMap<Account, String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -266,7 +232,7 @@ impl Ledger {
     }
 
     /// A delivery that nobody owed any more has ended.
-    pub(crate) fn left(&mut self, route: RouteId) {
+    pub(crate) fn left(&mut self, route: Account) {
         self.over.owe(route);
         self.over.end(route, End::Left);
     }
@@ -284,7 +250,7 @@ impl Ledger {
     }
 
     /// Takes up what a checkpoint holds.
-    pub(crate) fn restore(&mut self, books: &Books, names: Vec<(RouteId, String)>) {
+    pub(crate) fn restore(&mut self, books: &Books, names: Vec<(Account, String)>) {
         self.over.add(books);
         self.names.extend(names);
     }
@@ -297,13 +263,34 @@ impl Ledger {
     }
 
     /// These routes may have events from now on.
-    pub(crate) fn name(&mut self, routes: &[RouteOptions]) {
+    pub(crate) fn name_routes(&mut self, routes: &[RouteOptions]) {
         let names = routes.iter().map(RouteOptions::name);
-        self.names.extend(names.map(|name| (RouteId::of(name), name.to_owned())));
+        self.names.extend(names.map(|name| (Account::route(name), name.to_owned())));
+    }
+
+    /// These tenants may publish from now on.
+    pub(crate) fn name_tenants<'a>(&mut self, tenants: impl Iterator<Item = &'a String>) {
+        self.names.extend(tenants.map(|name| (Tenant::named(name).account(), name.clone())));
+    }
+
+    /// The names of its route and its tenant; no name for no tenant.
+    fn names_of(&self, account: Account) -> (String, String) {
+        let (route, tenant) = (account.of(Tenant::NONE), account.tenant());
+        let own = || Account::OWN.iter().find(|(own, _)| *own == route).map(|(_, name)| *name);
+        let named = |part: Account| self.names.get(&part).map(String::as_str);
+        let shown = |name: Option<&str>, part: Account| match name {
+            Some(name) => name.to_owned(),
+            None => format!("({:08x})", part.digest()),
+        };
+        let tenant = match tenant {
+            Tenant::NONE => String::new(),
+            tenant => shown(named(tenant.account()), tenant.account()),
+        };
+        (shown(own().or_else(|| named(route)), route), tenant)
     }
 
     /// Names of all that have books.
-    pub(crate) fn names(&self) -> &BTreeMap<RouteId, String> {
+    pub(crate) fn names(&self) -> &BTreeMap<Account, String> {
         &self.names
     }
 }
@@ -334,21 +321,16 @@ impl Shared {
         sum
     }
 
-    /// All books together, by the names of their routes, with what became of publishes.
-    pub(crate) fn books_by_name(&self) -> BTreeMap<String, (Book, Published)> {
+    /// All books together, by the names of their routes and tenants, with what became of publishes.
+    pub(crate) fn books_by_name(&self) -> BTreeMap<(String, String), (Book, Published)> {
         let (books, published) = (self.books(), self.intake.all());
         let ledger = self.ledger.lock();
-        let own = |id: RouteId| RouteId::OWN.iter().find(|(own, _)| *own == id).map(|(_, name)| *name);
-        let name = |id: RouteId| {
-            let known = own(id).or_else(|| ledger.names.get(&id).map(String::as_str));
-            known.map_or_else(|| format!("({:08x})", id.0), str::to_owned)
-        };
-        let mut by_name: BTreeMap<String, (Book, Published)> = BTreeMap::new();
-        for (id, book) in &books.0 {
-            by_name.entry(name(*id)).or_default().0.add(book);
+        let mut by_name: BTreeMap<(String, String), (Book, Published)> = BTreeMap::new();
+        for (account, book) in &books.list {
+            by_name.entry(ledger.names_of(*account)).or_default().0.add(book);
         }
-        for (id, published) in &published {
-            by_name.entry(name(*id)).or_default().1.add(published);
+        for (account, published) in &published {
+            by_name.entry(ledger.names_of(*account)).or_default().1.add(published);
         }
         by_name
     }
@@ -358,9 +340,9 @@ impl Shared {
     /// # Errors
     /// Where they do not.
     pub(crate) fn check_books(&self) -> Result<(), String> {
-        let agree = |of: &str, books: &Books, held: BTreeMap<RouteId, u64>| {
-            let queued = books.0.iter().map(|(route, book)| (*route, book.queued()));
-            let queued: BTreeMap<RouteId, u64> = queued.filter(|(_, count)| *count > 0).collect();
+        let agree = |of: &str, books: &Books, held: BTreeMap<Account, u64>| {
+            let queued = books.list.iter().map(|(route, book)| (*route, book.queued()));
+            let queued: BTreeMap<Account, u64> = queued.filter(|(_, count)| *count > 0).collect();
             match queued == held {
                 true => Ok(()),
                 false => Err(format!("the books of {of} say {queued:?}, it holds {held:?}: {books:?}")),

@@ -3,6 +3,7 @@
 //!
 //! [`Core`] is the only way in. How events walk through it, and why, is told in ARCHITECTURE.md.
 
+mod account;
 mod admin;
 mod audit;
 mod breaker;
@@ -32,6 +33,7 @@ mod session;
 mod shared;
 mod system;
 mod table;
+mod tenant;
 #[cfg(test)]
 mod testing;
 pub mod trace;
@@ -47,3 +49,4 @@ pub use options::{
 };
 pub use quota::{Each, QuotaOptions};
 pub use table::{EMBEDDED, Missing, RouteFilter, RouteMistake, RouteOptions, TargetOptions};
+pub use tenant::TenantOptions;

@@ -11,6 +11,7 @@
 //! 0x05 flags …                                                       as 0x01: not for shared subscriptions
 //! 0x06 ticket: u64 flags …                                           as 0x01: for one shared subscription, in the run that wrote it
 //! 0x07 route: u32, 0x01 …, 0x03 …, 0x04 … or 0x05 …                  as those; the route that the event went by, if there was one
+//! 0x08 route: u32 tenant: u32, 0x01 … to 0x05 …                      as those; of a tenant, by that route or by none (0)
 //! ```
 //!
 //! Events that come of one publish stand behind each other. They count once the last of them is there: a crash may have cut
@@ -32,8 +33,9 @@ use event::store::Position;
 use event::{ClientId, Guarantee, Select, TopicFilter};
 use serde::{Deserialize, Serialize};
 
+use crate::account::Account;
 use crate::held::Until;
-use crate::ledger::{End, RouteId};
+use crate::ledger::End;
 use crate::replay::{ReplayId, Step};
 use crate::unique::Once;
 
@@ -44,6 +46,8 @@ const APART: u8 = 5;
 const FED: u8 = 6;
 /// The kind of a note that begins with a route.
 pub(crate) const ROUTE: u8 = 7;
+/// The kind of a note that begins with a route and a tenant.
+pub(crate) const TENANT: u8 = 8;
 
 const RETAIN: u8 = 1 << 2;
 const LIVE_DONE: u8 = 1 << 3;
@@ -329,11 +333,11 @@ impl Change {
 }
 
 impl Note {
-    /// Reads a note with what stands before it: its route, and its name if its repeats are to be known. The note is `None`
+    /// Reads a note with what stands before it: its account, and its name if its repeats are to be known. The note is `None`
     /// when it is from a newer version or damaged.
-    pub(crate) fn read(bytes: &[u8]) -> (RouteId, Option<Once>, Option<Self>) {
-        let (route, once, note) = split(bytes);
-        (route, once, Self::bare(note))
+    pub(crate) fn read(bytes: &[u8]) -> (Account, Option<Once>, Option<Self>) {
+        let (account, once, note) = split(bytes);
+        (account, once, Self::bare(note))
     }
 
     /// Reads a note, but for what is before it.
@@ -359,16 +363,10 @@ impl Note {
     }
 }
 
-fn split(note: &[u8]) -> (RouteId, Option<Once>, &[u8]) {
-    let (route, rest) = match note.split_first() {
-        Some((&ROUTE, rest)) => match rest.split_first_chunk() {
-            Some((route, rest)) => (RouteId(u32::from_le_bytes(*route)), rest),
-            None => (RouteId::NONE, note),
-        },
-        _ => (RouteId::NONE, note),
-    };
+fn split(note: &[u8]) -> (Account, Option<Once>, &[u8]) {
+    let (account, rest) = Account::split(note);
     let (once, rest) = Once::split(rest);
-    (route, once, rest)
+    (account, once, rest)
 }
 
 /// Numbers in rising order as first number and count.

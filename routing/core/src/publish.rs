@@ -12,9 +12,9 @@ use event::store::{Append, Entry, Store, WhenFull};
 use event::{Durability, Event, Guarantee, Origin, Principal, Reject, RejectKind};
 use tokio::time::Instant;
 
+use crate::account::{Account, Tenant};
 use crate::held::{self, Asked};
 use crate::intake::{self, Fate, Tally};
-use crate::ledger::RouteId;
 use crate::matching::{Matched, Matcher};
 use crate::notes::{EventNote, Part};
 use crate::quota::{Allotted, Quotas};
@@ -29,7 +29,8 @@ use crate::unique::{self, Claim, Claims, Name, Once};
 #[derive(Debug, Default)]
 pub(crate) struct Publisher {
     matcher: Matcher,
-    /// What quotas have for it, and the quotas of which that was looked up.
+    /// Whose it is, what quotas have for it, and the quotas of which that was looked up.
+    tenant: Tenant,
     allotted: Allotted,
     quotas: Option<Arc<Quotas>>,
 }
@@ -39,8 +40,8 @@ pub(crate) struct Publisher {
 pub(crate) struct Marks<'a> {
     /// The session that remembers ids of exactly-once publishes, if it is durable.
     pub(crate) session: Option<&'a Session>,
-    /// The will, or the event that waited, that the event is.
-    pub(crate) will: Option<u64>,
+    /// The will, or the event that waited, that the event is; and whose it is.
+    pub(crate) will: Option<(u64, Tenant)>,
     /// Its name, if its repeats are to be known.
     pub(crate) once: Option<Once>,
     /// Members of shared subscriptions get it another way.
@@ -69,16 +70,17 @@ struct Sorted {
     /// What the embedded log has to remember once every store has its events of that place.
     after: Vec<(usize, Entry)>,
     refused: Vec<(usize, Reject)>,
-    /// What each publish is.
+    /// What each publish is, and whose.
     tally: Tally,
+    tenant: Tenant,
     claims: Claims,
     /// Items of one topic that follow each other, for its subscribers that need no log.
     run: Vec<Item>,
     run_of: Option<Arc<Matched>>,
     /// Publishes that are left of the batch.
     left: usize,
-    /// The last note, without its route and with it.
-    routed: Option<(RouteId, Bytes, Bytes)>,
+    /// The last note, without its account and with it.
+    booked: Option<(Account, Bytes, Bytes)>,
     /// Readers that are behind with what was just put into their live lane.
     behind: Vec<Arc<Session>>,
 }
@@ -92,10 +94,12 @@ impl Publisher {
         marks: Marks<'_>,
         batch: Vec<Publish>,
     ) -> Admission {
+        self.follow_quotas(shared, who);
         if shared.is_stopping() {
             let refused = Admission::Admitted(Receipt::ready(Outcome::Refused(Reject::closed())));
             let mut tally = Tally::default();
-            batch.iter().for_each(|_| tally.push(RouteId::NONE, Fate::Refused(RejectKind::Closed)));
+            let account = Account::NONE.of(self.tenant);
+            batch.iter().for_each(|_| tally.push(account, Fate::Refused(RejectKind::Closed)));
             return intake::counted(shared, tally, refused);
         }
         if who.origin != Origin::Weft {
@@ -105,7 +109,6 @@ impl Publisher {
         }
         let marks = Marks { apart: who.origin == Origin::Node, ..marks };
         self.matcher.follow(&who.rights);
-        self.follow_quotas(shared, who);
         let mut sorted = self.sort(shared, who, marks, batch);
         let (behind, claims) = (std::mem::take(&mut sorted.behind), std::mem::take(&mut sorted.claims));
         let tally = std::mem::take(&mut sorted.tally);
@@ -119,6 +122,7 @@ impl Publisher {
     fn follow_quotas(&mut self, shared: &Shared, who: &Principal) {
         let quotas = shared.quotas.load();
         if !self.quotas.as_ref().is_some_and(|known| Arc::ptr_eq(known, &quotas)) {
+            self.tenant = quotas.tenants.of(who);
             self.allotted = quotas.of(who, std::time::Instant::now());
             self.quotas = Some(Arc::clone(&quotas));
         }
@@ -153,7 +157,8 @@ impl Publisher {
         marks: Marks<'_>,
         batch: Vec<Publish>,
     ) -> Sorted {
-        let mut sorted = Sorted::default();
+        let tenant = marks.will.map_or(self.tenant, |(_, tenant)| tenant);
+        let mut sorted = Sorted { tenant, ..Sorted::default() };
         let count = batch.len();
         let listener = who.peer.as_ref().map(|(_, listener)| &**listener);
         for (place, publish) in batch.into_iter().enumerate() {
@@ -169,11 +174,11 @@ impl Publisher {
             match asked {
                 Ok(Asked::Nothing) => {}
                 Ok(Asked::Done) => {
-                    sorted.tally.push(RouteId::NONE, Fate::Repeated);
+                    sorted.count(Account::NONE, Fate::Repeated);
                     continue;
                 }
                 Ok(Asked::Record(entry)) => {
-                    sorted.tally.push(RouteId::NONE, Fate::Held);
+                    sorted.count(Account::NONE, Fate::Held);
                     sorted.add_held(place, &publish, entry);
                     continue;
                 }
@@ -193,7 +198,7 @@ impl Publisher {
                 }
             };
             if let Some(route) = one {
-                sorted.tally.push(route.id, fate);
+                sorted.count(route.id, fate);
                 match may_retain(shared, &self.allotted, &publish) {
                     Ok(()) => sorted.add(shared, matched, place, publish, marks, route),
                     Err(reject) => sorted.refused.push((place, reject)),
@@ -213,10 +218,10 @@ impl Publisher {
             });
             match new {
                 Ok(Some((marks, legs))) => {
-                    sorted.tally.push(legs.first().map_or(RouteId::NONE, |leg| leg.route.id), fate);
+                    sorted.count(legs.first().map_or(Account::NONE, |leg| leg.route.id), fate);
                     self.add_legs(shared, &mut sorted, who, (place, &publish), marks, legs);
                 }
-                Ok(None) => sorted.tally.push(RouteId::NONE, Fate::Repeated),
+                Ok(None) => sorted.count(Account::NONE, Fate::Repeated),
                 Err(reject) => sorted.refuse(place, reject),
             }
         }
@@ -291,10 +296,10 @@ impl Marks<'_> {
     /// is the last of its topic.
     fn entry(self, publish: &Publish, retained: Option<Event>) -> Option<Entry> {
         let id = self.id(publish);
-        let needed = retained.is_some() || id.is_some() || self.will.is_some() || self.once.is_some();
+        let will = self.will.map(|(id, _)| id);
+        let needed = retained.is_some() || id.is_some() || will.is_some() || self.once.is_some();
         let retain = retained.is_some();
-        let note =
-            EventNote { retain, state_only: true, id, will: self.will, ..EventNote::new(publish.guarantee) };
+        let note = EventNote { retain, state_only: true, id, will, ..EventNote::new(publish.guarantee) };
         needed.then(|| Entry { event: retained, note: self.named(note.encode()) })
     }
 
@@ -308,9 +313,14 @@ impl Marks<'_> {
 }
 
 impl Sorted {
+    /// The next publish goes by this route, and comes to this end if it is not refused.
+    fn count(&mut self, route: Account, fate: Fate) {
+        self.tally.push(route.of(self.tenant), fate);
+    }
+
     /// Refuses a publish that no route has taken.
     fn refuse(&mut self, place: usize, reject: Reject) {
-        self.tally.push(RouteId::NONE, Fate::Refused(reject.kind));
+        self.count(Account::NONE, Fate::Refused(reject.kind));
         self.refused.push((place, reject));
     }
 
@@ -382,8 +392,8 @@ impl Sorted {
                 self.run_of = Some(matched);
             }
             let Publish { event, guarantee, retain, id: _ } = publish;
-            let (position, apart, route) = (None, marks.apart, route.id);
-            self.run.push(Item { event, guarantee, retain, position, live_done: false, apart, route });
+            let (position, apart, account) = (None, marks.apart, route.id.of(self.tenant));
+            self.run.push(Item { event, guarantee, retain, position, live_done: false, apart, account });
         }
     }
 
@@ -392,11 +402,11 @@ impl Sorted {
         note.retain = publish.retain;
         note.live_done = publish.guarantee == Guarantee::AtMostOnce;
         note.id = marks.id(publish);
-        note.will = marks.will;
+        note.will = marks.will.map(|(id, _)| id);
         let answered = publish.guarantee != Guarantee::AtMostOnce || publish.retain;
         self.local.reserve_for(self.left);
         let note = if marks.apart { note.encode_apart() } else { marks.named(note.encode()) };
-        let note = self.routed(route.id, note);
+        let note = self.booked(route.id.of(self.tenant), note);
         self.local.push(place, Entry { event: Some(publish.event.clone()), note });
         self.local.when_full = self.local.when_full.max(route.when_full);
         if answered {
@@ -404,19 +414,20 @@ impl Sorted {
         }
     }
 
-    /// The note with its route before it. Those of a batch are mostly the same.
-    fn routed(&mut self, route: RouteId, note: Bytes) -> Bytes {
-        let known = self.routed.as_ref().filter(|(of, plain, _)| *of == route && *plain == note);
-        if let Some((.., routed)) = known {
-            return routed.clone();
+    /// The note with its account before it. Those of a batch are mostly the same.
+    fn booked(&mut self, account: Account, note: Bytes) -> Bytes {
+        let known = self.booked.as_ref().filter(|(of, plain, _)| *of == account && *plain == note);
+        if let Some((.., booked)) = known {
+            return booked.clone();
         }
-        let routed = route.mark(note.clone());
-        self.routed = Some((route, note, routed.clone()));
-        routed
+        let booked = account.mark(note.clone());
+        self.booked = Some((account, note, booked.clone()));
+        booked
     }
 
     /// What waits, waits here, wherever it goes in the end.
-    fn add_held(&mut self, place: usize, publish: &Publish, entry: Entry) {
+    fn add_held(&mut self, place: usize, publish: &Publish, Entry { event, note }: Entry) {
+        let entry = Entry { event, note: Account::NONE.of(self.tenant).mark(note) };
         self.local.push(place, entry);
         if publish.guarantee != Guarantee::AtMostOnce {
             self.local.durability = Some(Durability::Synced);

@@ -17,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::retained::Retained;
+use crate::tenant::{Tenants, is_like};
 
 /// What some may use. Those for whom several quotas are have to keep to all of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,7 +29,9 @@ pub struct QuotaOptions {
     pub client: String,
     /// The listener by which they come. Default "", any.
     pub listener: String,
-    /// Who shares it: "all" (default), all for whom it is; "user" or "client", each of them has as much.
+    /// The tenant that they belong to. Default "", any and none.
+    pub tenant: String,
+    /// Who shares it: "all" (default), all for whom it is; "user", "client" or "tenant", each of them has as much.
     pub each: Each,
     /// Topics whose events it counts. Default none given: all, also those that begin with `$`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,6 +62,8 @@ pub enum Each {
     User,
     /// Each client has as much.
     Client,
+    /// Each tenant has as much. Those who belong to none share one.
+    Tenant,
 }
 
 impl Default for QuotaOptions {
@@ -67,6 +72,7 @@ impl Default for QuotaOptions {
             user: String::new(),
             client: String::new(),
             listener: String::new(),
+            tenant: String::new(),
             each: Each::default(),
             topic: None,
             events_per_second: 0,
@@ -96,16 +102,18 @@ impl QuotaOptions {
         Ok(())
     }
 
-    fn is_for(&self, who: &Principal) -> bool {
-        let listener = who.peer.as_ref().map(|(_, listener)| &**listener);
-        is_like(&self.user, who.user.as_deref().unwrap_or_default())
-            && is_like(&self.client, who.client.as_str())
-            && (self.listener.is_empty() || listener == Some(&*self.listener))
+    fn is_for(&self, who: &Principal, tenant: &str) -> bool {
+        let listener = who.peer.as_ref().map_or("", |(_, listener)| listener);
+        let is = |wanted: &str, name: &str| wanted.is_empty() || is_like(wanted, name);
+        is(&self.user, who.user.as_deref().unwrap_or_default())
+            && is(&self.client, who.client.as_str())
+            && (self.listener.is_empty() || *listener == *self.listener)
+            && (self.tenant.is_empty() || *tenant == *self.tenant)
     }
 
     /// Whose uses are counted together.
-    fn scope(&self) -> (&str, &str, &str, Each) {
-        (&self.user, &self.client, &self.listener, self.each)
+    fn scope(&self) -> (&str, &str, &str, &str, Each) {
+        (&self.user, &self.client, &self.listener, &self.tenant, self.each)
     }
 
     fn rates(&self, now: Instant) -> Meter {
@@ -114,17 +122,12 @@ impl QuotaOptions {
     }
 }
 
-/// Whether `name` is the one that is meant, or begins with it.
-fn is_like(wanted: &str, name: &str) -> bool {
-    match wanted.strip_suffix('*') {
-        Some(start) => name.starts_with(start),
-        None => wanted.is_empty() || wanted == name,
-    }
-}
-
-/// All quotas, sorted by name.
+/// All quotas, sorted by name, and the tenants that they know.
 #[derive(Debug, Default)]
-pub(crate) struct Quotas(Vec<Arc<Quota>>);
+pub(crate) struct Quotas {
+    all: Vec<Arc<Quota>>,
+    pub(crate) tenants: Tenants,
+}
 
 #[derive(Debug)]
 struct Quota {
@@ -149,10 +152,15 @@ const SWEEP: usize = 1024;
 
 impl Quotas {
     /// The quotas that hold from now on. One of `before` with the same name, for the same ones, goes on with its counts.
-    pub(crate) fn new(options: &BTreeMap<String, QuotaOptions>, before: &Self, now: Instant) -> Self {
+    pub(crate) fn new(
+        options: &BTreeMap<String, QuotaOptions>,
+        tenants: Tenants,
+        before: &Self,
+        now: Instant,
+    ) -> Self {
         let quota = |(name, options): (&String, &QuotaOptions)| {
             let same = |old: &&Arc<Quota>| old.name == *name && old.options.scope() == options.scope();
-            let old = before.0.iter().find(same);
+            let old = before.all.iter().find(same);
             if let Some(old) = old.filter(|old| old.options == *options) {
                 return Arc::clone(old);
             }
@@ -160,19 +168,20 @@ impl Quotas {
             uses.0.lock().values().for_each(|one| one.rates.store(Arc::new(options.rates(now))));
             Arc::new(Quota { name: name.clone(), options: options.clone(), uses })
         };
-        Self(options.iter().map(quota).collect())
+        Self { all: options.iter().map(quota).collect(), tenants }
     }
 
     /// Those that are for `who`.
     pub(crate) fn of(&self, who: &Principal, now: Instant) -> Allotted {
+        let tenant = self.tenants.name_of(who).unwrap_or_default();
         // Parts of Weft have no peer.
-        let some = self.0.iter().filter(|quota| who.peer.is_some() && quota.options.is_for(who));
-        Allotted(some.map(|quota| (Arc::clone(quota), quota.of(who, now))).collect())
+        let some = self.all.iter().filter(|quota| who.peer.is_some() && quota.options.is_for(who, tenant));
+        Allotted(some.map(|quota| (Arc::clone(quota), quota.of(who, tenant, now))).collect())
     }
 }
 
 impl Quota {
-    fn of(&self, who: &Principal, now: Instant) -> Arc<Use> {
+    fn of(&self, who: &Principal, tenant: &str, now: Instant) -> Arc<Use> {
         let address = || who.peer.as_ref().map_or(String::new(), |(address, _)| address.ip().to_string());
         let key = match self.options.each {
             Each::All => Arc::from(""),
@@ -180,6 +189,7 @@ impl Quota {
             // Weft made the name, for one request perhaps.
             Each::Client if who.client.as_str().starts_with('$') => Arc::from(address()),
             Each::Client => Arc::clone(&who.client.0),
+            Each::Tenant => Arc::from(tenant),
         };
         let mut uses = self.uses.0.lock();
         if let Some(known) = uses.get(&key) {

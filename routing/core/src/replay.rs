@@ -26,7 +26,7 @@ use filter::EventView;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::RouteId;
+use crate::account::Account;
 use crate::notes::{Assignment, Note, Wish};
 use crate::select::Selection;
 use crate::session::Session;
@@ -363,7 +363,7 @@ impl Shared {
             for Assignment { position, guarantee, retain } in &list {
                 let mut slot = Slot::new(*position, *guarantee, *retain, SlotState::Open);
                 slot.ids.clone_from(&ids);
-                slot.route = RouteId::REPLAY;
+                slot.account = Account::REPLAY;
                 let event = state.event_at_hand(*position);
                 bytes += event.as_ref().map_or(0, |event| event.data().len());
                 let kept = mailbox.push_slot(slot, event.as_ref(), &self.options, &self.totals);
@@ -418,7 +418,7 @@ mod tests {
             position: Some(Position(position)),
             live_done: false,
             apart: false,
-            route: RouteId::NONE,
+            account: Account::NONE,
         }
     }
 

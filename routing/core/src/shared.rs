@@ -14,12 +14,13 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc};
 
 use crate::Options;
+use crate::account::Account;
 use crate::breaker::Remote;
 use crate::feed::Feeds;
 use crate::group::Group;
 use crate::held::{self, Held};
 use crate::intake::Intake;
-use crate::ledger::{Ledger, RouteId};
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::notes::Wish;
 use crate::quota::Quotas;
@@ -271,26 +272,26 @@ impl Shared {
         let passes = |event: &Event| selection.is_none_or(|selection| selection.passes_event(event));
         let ids: Option<Arc<[u32]>> = (options.id != 0).then(|| Arc::from([options.id]));
         let dropped = session.fill(|mailbox| {
-            let (mut dropped, route) = (0, RouteId::RETAINED);
+            let (mut dropped, account) = (0, Account::RETAINED);
             retained.matches(filter, &mut |kept: &Kept| {
                 if kept.event.is_expired(now_ms) || !passes(&kept.event) {
                     return;
                 }
                 let guarantee = kept.guarantee.min(options.guarantee);
                 let sent = if guarantee == Guarantee::AtMostOnce && !session.keep_all {
-                    mailbox.push_live(&kept.event, true, ids.clone(), route, &self.options, &self.totals)
+                    mailbox.push_live(&kept.event, true, ids.clone(), account, &self.options, &self.totals)
                 } else {
                     let guarantee = guarantee.max(Guarantee::AtLeastOnce);
                     let mut slot = Slot::new(kept.position, guarantee, true, SlotState::Open);
                     slot.ids.clone_from(&ids);
-                    slot.route = route;
+                    slot.account = account;
                     mailbox.push_slot(slot, Some(&kept.event), &self.options, &self.totals)
                 };
                 dropped += u64::from(!sent);
             });
             self.system.read().matches(filter, &mut |event| {
                 if !session.keep_all && passes(event) {
-                    mailbox.push_live(event, true, ids.clone(), RouteId::SYSTEM, &self.options, &self.totals);
+                    mailbox.push_live(event, true, ids.clone(), Account::SYSTEM, &self.options, &self.totals);
                 }
             });
             dropped

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use event::access::Rights;
 use event::{Event, Guarantee, Parts, TopicFilter, TopicName};
 
+use crate::account::Account;
 use crate::core::Core;
-use crate::ledger::RouteId;
 use crate::matching::Matcher;
 use crate::session::mailbox::Item;
 use crate::shared::now_ms;
@@ -63,7 +63,7 @@ impl Core {
                 position: None,
                 live_done: false,
                 apart: false,
-                route: RouteId::SYSTEM,
+                account: Account::SYSTEM,
             };
             let items = std::slice::from_ref(&item);
             matched.each("$SYS", |session, wanted| session.offer(items, wanted, shared));

@@ -9,7 +9,7 @@ use event::{Durability, Event, Guarantee, Protocol, Reject, TopicFilter, TopicNa
 use filter::{EventView, Filter, Verdict};
 use smallvec::SmallVec;
 
-use crate::ledger::RouteId;
+use crate::account::Account;
 use crate::metrics::Metrics;
 use crate::trie::Trie;
 
@@ -24,7 +24,7 @@ use target::{Recipe, Unmade};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     /// The rule that says so.
-    pub(crate) id: RouteId,
+    pub(crate) id: Account,
     /// Index of a remote store; `None`: the embedded log.
     pub(crate) remote: Option<usize>,
     durability: Durability,
@@ -34,7 +34,7 @@ pub(crate) struct Route {
 impl Route {
     /// Where what no rule matches goes.
     const DEFAULT: Self =
-        Self { id: RouteId::NONE, remote: None, durability: Durability::Synced, when_full: WhenFull::Refuse };
+        Self { id: Account::NONE, remote: None, durability: Durability::Synced, when_full: WhenFull::Refuse };
 
     /// What has to be true before a publish with this guarantee is answered. One that is not answered waits for nothing.
     pub(crate) fn durability(&self, guarantee: Guarantee) -> Durability {
@@ -156,7 +156,7 @@ pub(crate) struct RouteTable {
 
 #[derive(Debug)]
 struct Rule {
-    id: RouteId,
+    id: Account,
     topic: TopicFilter,
     filter: Option<Filter>,
     listener: Option<String>,
@@ -208,7 +208,7 @@ impl RouteTable {
     /// Compiles rules over the remote stores of these names.
     pub(crate) fn compile(rules: &[RouteOptions], remotes: &[String]) -> Result<Self, String> {
         let mut table = Self { rules: Vec::with_capacity(rules.len()), by_topic: Trie::default() };
-        let mut names: BTreeMap<RouteId, &str> = BTreeMap::new();
+        let mut names: BTreeMap<Account, &str> = BTreeMap::new();
         for (place, options) in rules.iter().enumerate() {
             let rule =
                 compile(options, remotes).map_err(|reason| format!("route {}: {reason}", options.topic))?;
@@ -252,7 +252,7 @@ impl RouteTable {
 
 fn compile(options: &RouteOptions, remotes: &[String]) -> Result<Rule, String> {
     options.check().map_err(|mistake| mistake.to_string())?;
-    let id = RouteId::of(options.name());
+    let id = Account::route(options.name());
     let route = |store: &str, durability, when_full| {
         if store == EMBEDDED {
             return Ok(Route { id, remote: None, durability, when_full });

@@ -14,6 +14,7 @@ use event::hub::{Outcome, Publish, Will};
 use event::store::{Append, Entry, Position};
 use event::{ClientId, Event, Guarantee, Principal, RejectKind};
 
+use crate::account::{Account, Tenant};
 use crate::notes::Change;
 use crate::publish::{Marks, Publisher};
 use crate::shared::{Shared, now_ms};
@@ -32,6 +33,7 @@ pub(crate) struct Wills {
 #[derive(Debug)]
 pub(crate) struct Standing {
     pub(crate) who: Principal,
+    pub(crate) tenant: Tenant,
     pub(crate) will: Will,
     /// The durable session it belongs to: taken up again in time, it calls the will off.
     pub(crate) session: Option<u64>,
@@ -48,6 +50,14 @@ enum State {
     Due(u64),
     /// On its way; the dispatcher ends it.
     Publishing,
+}
+
+/// A will that is due.
+struct Due {
+    id: u64,
+    who: Principal,
+    tenant: Tenant,
+    publish: Publish,
 }
 
 /// Wills that are published together.
@@ -120,7 +130,7 @@ impl Wills {
     }
 
     /// What is due at `now_ms`, the oldest first, at most [`BATCH`].
-    fn take_due(&mut self, now_ms: u64) -> Vec<(u64, Principal, Publish)> {
+    fn take_due(&mut self, now_ms: u64) -> Vec<Due> {
         let mut taken = Vec::new();
         while taken.len() < BATCH
             && let Some((at_ms, id)) = self.due.first().copied()
@@ -129,7 +139,8 @@ impl Wills {
             self.due.remove(&(at_ms, id));
             if let Some(standing) = self.all.get_mut(&id) {
                 standing.state = State::Publishing;
-                taken.push((id, standing.who.clone(), standing.will.publish.clone()));
+                let Standing { who, tenant, will, .. } = standing;
+                taken.push(Due { id, who: who.clone(), tenant: *tenant, publish: will.publish.clone() });
             }
         }
         taken
@@ -138,13 +149,13 @@ impl Wills {
 
 impl Standing {
     /// The will of a client that is connected.
-    pub(crate) fn new(who: Principal, will: Will, session: Option<u64>) -> Self {
-        Self { who, will, session, position: None, state: State::Waiting }
+    pub(crate) fn new(who: Principal, tenant: Tenant, will: Will, session: Option<u64>) -> Self {
+        Self { who, tenant, will, session, position: None, state: State::Waiting }
     }
 
     /// A will that the log holds, of a client that was connected before a crash. It was allowed when the client came.
     pub(crate) fn recovered(
-        client: ClientId,
+        (client, tenant): (ClientId, Tenant),
         session: Option<u64>,
         delay_ms: u64,
         (event, guarantee, retain): (Event, Guarantee, bool),
@@ -154,7 +165,7 @@ impl Standing {
         let will = Will { publish, delay: Duration::from_millis(delay_ms) };
         Self {
             position: Some(position),
-            ..Self::new(Principal { client, ..Principal::anonymous("") }, will, session)
+            ..Self::new(Principal { client, ..Principal::anonymous("") }, tenant, will, session)
         }
     }
 
@@ -170,7 +181,8 @@ impl Standing {
             retain: *retain,
             moved,
         };
-        Entry { event: Some(event.clone()), note: change.encode() }
+        let note = Account::NONE.of(self.tenant).mark(change.encode());
+        Entry { event: Some(event.clone()), note }
     }
 }
 
@@ -248,9 +260,9 @@ pub(crate) async fn publish_due(shared: &Arc<Shared>) {
             return;
         }
         let mut answers = Vec::with_capacity(due.len());
-        for (id, who, publish) in due {
+        for Due { id, who, tenant, publish } in due {
             let publish = Publish { event: as_of(&publish.event, now_ms()), ..publish };
-            let marks = Marks { will: Some(id), ..Marks::default() };
+            let marks = Marks { will: Some((id, tenant)), ..Marks::default() };
             let admission = Publisher::default().publish(shared, &who, marks, vec![publish]);
             answers.push((id, who.client, admission.receipt().await));
         }

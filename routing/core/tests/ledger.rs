@@ -4,14 +4,15 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use event::admin::{Admin as _, LedgerView};
-use event::hub::{Close, Hub as _, Publish, SubscribeOptions};
+use event::hub::{Attach, Close, Hub as _, Publish, SubscribeOptions, Will};
 use event::testing::MemoryStore;
 use event::{ByteLimit, Event, Guarantee, Parts, Principal, Reject, RejectKind, TopicFilter};
-use routing::{Core, Options, QueueFull, RouteOptions};
+use routing::{Core, Options, QueueFull, RouteOptions, TenantOptions};
 use support::*;
 
 use Guarantee::{AtLeastOnce, AtMostOnce};
@@ -193,4 +194,76 @@ async fn each_publish_comes_to_one_end() {
     let core = killed(core, &store, options).await;
     assert_eq!(publishes(&core, "plant/#"), (4, vec![("kept", 2), ("passed", 1), ("busy", 1)]));
     assert_eq!(publishes(&core, "orders"), (2, vec![("unanswered", 1), ("unavailable", 1)]));
+}
+
+/// What came of whom by which route and was kept, and what was owed of it.
+fn by_tenant(core: &Core) -> Vec<(String, String, u64, u64)> {
+    let kept = |fates: &[(&str, u64)]| fates.iter().find(|(fate, _)| *fate == "kept").unwrap().1;
+    let of = |view: LedgerView| (view.tenant, view.route, kept(&view.fates), view.owed);
+    let mut all: Vec<_> = core.ledger().into_iter().map(of).collect();
+    all.retain(|(.., kept, owed)| *kept + *owed > 0);
+    all.sort();
+    all
+}
+
+fn named(tenants: &[&str]) -> BTreeMap<String, TenantOptions> {
+    let of = |name: &&str| {
+        let options = TenantOptions { users: vec![format!("{name}-*")], ..TenantOptions::default() };
+        ((*name).to_owned(), options)
+    };
+    tenants.iter().map(of).collect()
+}
+
+#[tokio::test]
+async fn what_a_tenant_published_is_booked_under_it_over_crashes() {
+    let store = MemoryStore::new();
+    let core = start_with(&store, small()).await;
+    core.set_quotas(&named(&["acme", "ban"]), &BTreeMap::new());
+    let mut reader = attach(&core, "reader", FOREVER).await;
+    subscribe(&mut *reader.link, "#", SubscribeOptions::new(AtLeastOnce)).await;
+    let who = |user: &str| Principal {
+        user: Some(Arc::from(user)),
+        peer: Some(("192.0.2.1:5".parse().unwrap(), Arc::from("tcp"))),
+        ..Principal::anonymous(user)
+    };
+    let delayed = |topic: &str| {
+        let mut parts = event(topic, "x").parts().clone();
+        parts.meta.get_or_insert_default().user.push(("delayms".into(), "1000".into()));
+        Event::new(parts)
+    };
+    for (user, topic) in
+        [("acme-1", "plant/1"), ("acme-2", "plant/1"), ("ban-1", "plant/1"), ("x", "plant/1")]
+    {
+        settle(core.publish(&who(user), vec![publish(event(topic, "x"), AtLeastOnce)]))
+            .await
+            .whole()
+            .unwrap();
+    }
+    settle(core.publish(&who("ban-1"), vec![publish(delayed("shop/orders/1"), AtLeastOnce)]))
+        .await
+        .whole()
+        .unwrap();
+    let will = Will { publish: publish(event("will", "x"), AtLeastOnce), delay: Duration::ZERO };
+    let request = Attach { keep: FOREVER, will: Some(will), ..Attach::default() };
+    let lost = core.attach(who("acme-1"), request).await.unwrap();
+    let row = |tenant: &str, route: &str, kept, owed| (tenant.to_owned(), route.to_owned(), kept, owed);
+    let before = [row("", "plant/#", 1, 1), row("acme", "plant/#", 2, 2), row("ban", "plant/#", 1, 1)];
+    assert_eq!(by_tenant(&core), before);
+    // Killed once with nothing but the log, once with a checkpoint.
+    std::mem::forget((lost, reader));
+    let core = killed(core, &store, small()).await;
+    core.set_quotas(&named(&["acme", "ban"]), &BTreeMap::new());
+    core.stop().await;
+    // The checkpoint knows the names, too.
+    let core = killed(core, &store, small()).await;
+    let mut reader = attach(&core, "reader", FOREVER).await;
+    // The will is due after the crash, the other one when its time has come.
+    let taken = take(&mut *reader.link, 6).await;
+    reader.link.ack(&numbers(&taken));
+    core.check_ledger().unwrap();
+    let ban = row("ban", "orders", 1, 1);
+    let found = by_tenant(&core);
+    assert!(found.contains(&row("acme", "(none)", 1, 1)) && found.contains(&ban), "{found:?}");
+    let owed: Vec<_> = found.iter().map(|(tenant, route, _, owed)| (&**tenant, &**route, *owed)).collect();
+    assert!(owed.contains(&("acme", "plant/#", 2)) && owed.contains(&("", "plant/#", 1)), "{owed:?}");
 }

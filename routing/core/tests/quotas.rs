@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use event::hub::{Attach, Attached, Hub, Subscribe, SubscribeOptions};
 use event::{ByteLimit, Guarantee, Pending, Principal, Reject, RejectKind};
-use routing::{Core, Each, QuotaOptions};
+use routing::{Core, Each, QuotaOptions, TenantOptions};
 use support::*;
 
 use Guarantee::AtLeastOnce;
 
 async fn limited(quotas: &[(&str, QuotaOptions)]) -> Arc<Core> {
     let core = core().await;
-    core.set_quotas(&named(quotas));
+    core.set_quotas(&BTreeMap::new(), &named(quotas));
     core
 }
 
@@ -73,7 +73,7 @@ async fn events_above_a_quota_are_refused_to_those_whom_it_is_for() {
             send_as(&core, &who, topic, false).await.unwrap();
         }
     }
-    core.set_quotas(&BTreeMap::new());
+    core.set_quotas(&BTreeMap::new(), &BTreeMap::new());
     send_as(&core, &one, "a/b", false).await.unwrap();
 }
 
@@ -109,7 +109,7 @@ async fn connections_and_subscriptions_have_room_again_when_others_go() {
     // A client that comes again takes its own place, and what others hold is known after a change.
     let mut again = join(&core, user("u", "two")).await.unwrap();
     drop(two);
-    core.set_quotas(&named(&[("few", QuotaOptions { connections: 1, ..quota })]));
+    core.set_quotas(&BTreeMap::new(), &named(&[("few", QuotaOptions { connections: 1, ..quota })]));
     drop(one);
     busy(join(&core, user("u", "three")).await, "few");
     for filter in ["a", "b", "c"] {
@@ -134,4 +134,24 @@ async fn retained_events_of_a_topic_are_counted() {
     let forget = event::hub::Publish { retain: true, ..publish(event("a/1", ""), AtLeastOnce) };
     settle(core.publish(&who, vec![forget])).await.whole().unwrap();
     send_as(&core, &who, "a/3", true).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_tenant_has_its_own_or_one_alone_has_a_quota() {
+    let tenant = |user: &str| TenantOptions { users: vec![user.to_owned()], ..TenantOptions::default() };
+    let tenants = BTreeMap::from([("a".to_owned(), tenant("a-*")), ("b".to_owned(), tenant("b"))]);
+    let each = QuotaOptions { each: Each::Tenant, events_per_second: 2, ..QuotaOptions::default() };
+    let core = core().await;
+    core.set_quotas(&tenants, &named(&[("each", each)]));
+    for others in [["a-1", "a-2"], ["b", "b"], ["c", "d"]] {
+        for name in others {
+            send_as(&core, &user(name, name), "t", false).await.unwrap();
+        }
+        busy(send_as(&core, &user(others[0], "third"), "t", false).await, "each");
+    }
+    let one = QuotaOptions { tenant: "b".to_owned(), connections: 1, ..QuotaOptions::default() };
+    core.set_quotas(&tenants, &named(&[("one", one)]));
+    let _first = join(&core, user("b", "x")).await.unwrap();
+    busy(join(&core, user("b", "y")).await, "one");
+    join(&core, user("a-1", "z")).await.unwrap();
 }

@@ -35,16 +35,18 @@ pub trait Admin: Send + Sync {
     /// Forgets the retained events of these topics; resolves when that is kept.
     fn forget(&self, topics: Vec<TopicName>) -> Pending<()>;
 
-    /// What became of all deliveries, for each route that had any, in the order of their names.
+    /// What became of all publishes and deliveries, for each route and tenant that had any, in the order of their names.
     fn ledger(&self) -> Vec<LedgerView>;
 }
 
-/// What became of the publishes of one route, and of its deliveries, since the data folder was made. For the publishes
+/// What became of the publishes of one route and tenant, and of their deliveries, since the data folder was made. For the publishes
 /// `came = under_way + the sum of all fates`, for the deliveries `owed = queued + the sum of all ends`, as long as nothing moves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerView {
     /// The name of the route. Deliveries of no route stand under a name in parentheses.
     pub route: String,
+    /// The name of the tenant whose publishes they are; "": they are no tenant's.
+    pub tenant: String,
     /// Publishes that were handed over.
     pub came: u64,
     /// Those of which nobody knows yet.

@@ -9,11 +9,12 @@ use event::store::Position;
 use event::{ClientId, Guarantee, Select, TopicFilter};
 use serde::{Deserialize, Serialize};
 
+use crate::account::{Account, Tenant};
 use crate::group::GroupImage;
 use crate::held::{self, Until};
 use crate::intake::Published;
 use crate::keeper;
-use crate::ledger::{Books, RouteId};
+use crate::ledger::Books;
 use crate::replay::ReplayImage;
 use crate::session::Session;
 use crate::session::slot::{Slot, SlotState};
@@ -21,8 +22,8 @@ use crate::unique::Once;
 use crate::wills::Standing;
 
 /// The version of the format that this code writes.
-pub(super) const VERSION: u16 = 9;
-/// The oldest that it reads. Version 8 is the same without [`Part::Books`], [`Part::Ledger`] and [`Part::Intake`], 7 without [`Part::Unique`] as
+pub(super) const VERSION: u16 = 10;
+/// The oldest that it reads. Version 9 is the same without tenants, 8 is the same without [`Part::Books`], [`Part::Ledger`] and [`Part::Intake`], 7 without [`Part::Unique`] as
 /// well, 6 without [`Part::Held`] as well, 5 without [`Part::Selects`] as well.
 pub(super) const OLDEST: u16 = 5;
 
@@ -53,15 +54,17 @@ pub(super) enum Part {
     /// after the other.
     Books {
         books: Books,
-        routes: Vec<(RouteId, u32)>,
+        accounts: Vec<(Account, u32)>,
     },
-    /// The books of all that is over or leaves no records, and the names of routes.
+    /// The books of all that is over or leaves no records, and the names of routes and tenants.
     Ledger {
         books: Books,
-        names: Vec<(RouteId, String)>,
+        names: Vec<(Account, String)>,
     },
     /// What became of publishes.
-    Intake(Vec<(RouteId, Published)>),
+    Intake(Vec<(Account, Published)>),
+    /// The tenants of some wills and events that wait, by their numbers: they follow.
+    Tenants(Vec<(u64, Tenant)>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -86,7 +89,7 @@ pub(super) struct SessionImage {
     #[serde(skip)]
     pub(super) books: Books,
     #[serde(skip)]
-    pub(super) routes: Vec<RouteId>,
+    pub(super) accounts: Vec<Account>,
 }
 
 /// The log holds the event.
@@ -131,13 +134,13 @@ pub(super) fn session(session: &Session, as_of: Position) -> (SessionImage, Opti
     let state = session.state.lock();
     let mailbox = session.mailbox.lock();
     let (first, sent, slots) = mailbox.image();
-    let (mut lowest, mut before, mut routes) = (None, Position(0), Vec::new());
+    let (mut lowest, mut before, mut accounts) = (None, Position(0), Vec::new());
     let slots = slots
         .map(|slot| {
             if slot.state == SlotState::Open {
                 lowest = Some(lowest.map_or(slot.position, |lowest: Position| lowest.min(slot.position)));
             }
-            routes.push(slot.route);
+            accounts.push(slot.account);
             SlotImage::new(&slot, std::mem::replace(&mut before, slot.position))
         })
         .collect();
@@ -164,7 +167,7 @@ pub(super) fn session(session: &Session, as_of: Position) -> (SessionImage, Opti
             .map(|(filter, selection)| (filter.clone(), selection.select().clone()))
             .collect(),
         books: mailbox.books.clone(),
-        routes,
+        accounts,
     };
     (image, lowest)
 }

@@ -1,6 +1,6 @@
 //! Takes a checkpoint up again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use event::store::Position;
@@ -9,9 +9,10 @@ use foldhash::fast::RandomState;
 use serde::de::DeserializeOwned;
 
 use super::image::{Head, HeldImage, OLDEST, Part, SessionImage, SlotImage, VERSION, WillImage};
+use crate::account::{Account, Tenant};
 use crate::held;
 use crate::keeper;
-use crate::ledger::{Books, RouteId};
+use crate::ledger::Books;
 use crate::session::Session;
 use crate::session::slot::{Slot, SlotState};
 use crate::shared::Shared;
@@ -55,14 +56,15 @@ pub(crate) async fn restore(
     let mut told = Told::default();
     let (mut retained, mut wills) = (Vec::new(), Vec::new());
     let (mut related, mut groups) = (Vec::new(), Vec::new());
-    let (mut selects, mut books, mut routes) = (Vec::new(), Books::default(), Vec::new());
+    let (mut selects, mut books, mut accounts) = (Vec::new(), Books::default(), Vec::new());
+    let mut tenants = BTreeMap::new();
     while !bytes.is_empty() {
         match next(&mut bytes)? {
             Part::Retained(list) => retained.extend(list),
             Part::Selects(list) => selects = list,
             Part::Session(mut image) => {
                 image.selects = std::mem::take(&mut selects);
-                (image.books, image.routes) = (std::mem::take(&mut books), std::mem::take(&mut routes));
+                (image.books, image.accounts) = (std::mem::take(&mut books), std::mem::take(&mut accounts));
                 told.add(image.key, image.as_of);
                 let has_shared = image.slots.iter().any(|slot| slot.group.is_some());
                 let (session, queue) = restore_session(shared, image);
@@ -73,16 +75,22 @@ pub(crate) async fn restore(
                 }
             }
             Part::Group { as_of, mut image } => {
-                (image.books, image.routes) = (std::mem::take(&mut books), std::mem::take(&mut routes));
+                (image.books, image.accounts) = (std::mem::take(&mut books), std::mem::take(&mut accounts));
                 groups.push((as_of, image));
             }
             Part::Wills(list) => wills.extend(list),
-            Part::Held(list) => list.into_iter().for_each(|image| restore_held(shared, image)),
+            Part::Held(list) => {
+                for image in list {
+                    let tenant = tenants.remove(&image.held).unwrap_or_default();
+                    restore_held(shared, image, tenant);
+                }
+            }
+            Part::Tenants(list) => tenants.extend(list),
             Part::Unique(list) => list.into_iter().for_each(|once| shared.known(once)),
-            Part::Books { books: of, routes: runs } => {
+            Part::Books { books: of, accounts: runs } => {
                 books = of;
-                let run = |(route, count): (RouteId, u32)| std::iter::repeat_n(route, count as usize);
-                routes = runs.into_iter().flat_map(run).collect();
+                let run = |(account, count): (Account, u32)| std::iter::repeat_n(account, count as usize);
+                accounts = runs.into_iter().flat_map(run).collect();
             }
             Part::Intake(all) => shared.intake.restore(all),
             Part::Ledger { books, names } => shared.ledger.lock().restore(&books, names),
@@ -99,7 +107,7 @@ pub(crate) async fn restore(
         }
     }
     restore_retained(shared, retained).await?;
-    restore_wills(shared, wills).await?;
+    restore_wills(shared, wills, &tenants).await?;
     Ok((head.stamp, told))
 }
 
@@ -129,7 +137,11 @@ async fn restore_retained(shared: &Shared, mut list: Vec<(Position, Guarantee)>)
     Ok(())
 }
 
-async fn restore_wills(shared: &Shared, mut images: Vec<WillImage>) -> Result<(), Reject> {
+async fn restore_wills(
+    shared: &Shared,
+    mut images: Vec<WillImage>,
+    tenants: &BTreeMap<u64, Tenant>,
+) -> Result<(), Reject> {
     images.sort_unstable_by_key(|image| image.position);
     for some in images.chunks(LOAD) {
         let events = shared.store.read(some.iter().map(|image| image.position).collect()).await?;
@@ -139,8 +151,8 @@ async fn restore_wills(shared: &Shared, mut images: Vec<WillImage>) -> Result<()
             match event {
                 Some(event) => {
                     let publish = (event, guarantee, retain);
-                    let client = client.clone();
-                    wills.add(will, Standing::recovered(client, session, delay_ms, publish, position));
+                    let whose = (client.clone(), tenants.get(&will).copied().unwrap_or_default());
+                    wills.add(will, Standing::recovered(whose, session, delay_ms, publish, position));
                 }
                 None => tracing::error!(position = position.0, "a will is gone from the log"),
             }
@@ -149,15 +161,15 @@ async fn restore_wills(shared: &Shared, mut images: Vec<WillImage>) -> Result<()
     Ok(())
 }
 
-fn restore_held(shared: &Shared, image: HeldImage) {
+fn restore_held(shared: &Shared, image: HeldImage, tenant: Tenant) {
     let HeldImage { held, position, client, guarantee, retain, until, weight } = image;
     let weight = usize::try_from(weight).unwrap_or(usize::MAX);
-    shared.hold(held, held::Standing::new(client, (guarantee, retain), until, position, weight));
+    shared.hold(held, held::Standing::new((client, tenant), (guarantee, retain), until, position, weight));
 }
 
 /// What waits for a session: the number of the first slot, the numbers that may have been sent, the slots with their routes,
 /// the books.
-type QueueImage = (u64, u64, Vec<(SlotImage, RouteId)>, Books);
+type QueueImage = (u64, u64, Vec<(SlotImage, Account)>, Books);
 
 fn restore_session(shared: &Shared, image: SessionImage) -> (Arc<Session>, QueueImage) {
     let session = Arc::new(Session::new(image.key, image.client, true, image.keep_all));
@@ -188,17 +200,17 @@ fn restore_session(shared: &Shared, image: SessionImage) -> (Arc<Session>, Queue
     for replay in image.replays {
         shared.restore_replay(&session, replay);
     }
-    let routes = image.routes.into_iter().chain(std::iter::repeat(RouteId::NONE));
-    let slots = image.slots.into_iter().zip(routes).collect();
+    let accounts = image.accounts.into_iter().chain(std::iter::repeat(Account::NONE));
+    let slots = image.slots.into_iter().zip(accounts).collect();
     (session, (image.first, image.sent, slots, image.books))
 }
 
 fn restore_queue(shared: &Shared, session: &Session, (first, sent, slots, books): QueueImage) {
     let mut position = Position(0);
-    let slots = slots.into_iter().map(|(slot, route)| {
+    let slots = slots.into_iter().map(|(slot, account)| {
         position.0 = position.0.wrapping_add_signed(slot.step);
         let mut restored = Slot::new(position, slot.guarantee, slot.retain, slot.state);
-        (restored.weight, restored.route) = (slot.weight, route);
+        (restored.weight, restored.account) = (slot.weight, account);
         restored.ids = (!slot.ids.is_empty()).then(|| Arc::from(slot.ids));
         restored.group = slot.group.and_then(|filter| shared.group(&filter));
         if let Some(group) = restored.group.as_ref().filter(|_| slot.state != SlotState::Done) {

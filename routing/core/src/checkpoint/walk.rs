@@ -13,7 +13,8 @@ use parking_lot::MutexGuard;
 use serde::Serialize;
 
 use super::image::{self, Head, HeldImage, Part, VERSION, WillImage};
-use crate::ledger::{Books, End, RouteId};
+use crate::account::{Account, Tenant};
+use crate::ledger::{Books, End};
 use crate::shared::Shared;
 use crate::unique::Once;
 
@@ -152,7 +153,7 @@ impl Walk {
             self.add_session(image, lowest);
         }
         for mut image in groups {
-            self.add_books(&mut image.books, &image.routes);
+            self.add_books(&mut image.books, &image.accounts);
             self.waiting = image.lowest().map_or(self.waiting, |lowest| self.waiting.min(lowest));
             self.add(&Part::Group { as_of, image });
         }
@@ -163,9 +164,11 @@ impl Walk {
     fn wills(&mut self, shared: &Shared, after: u64, most: usize) -> Next {
         let wills = shared.wills.lock();
         let some = wills.recorded_behind(after).take(most);
-        let list: Vec<_> =
-            some.map(|(will, position, standing)| WillImage::new(will, position, standing)).collect();
+        let (list, tenants): (Vec<_>, Vec<_>) = some
+            .map(|(id, position, standing)| (WillImage::new(id, position, standing), (id, standing.tenant)))
+            .unzip();
         drop(wills);
+        self.add_tenants(tenants);
         for image in &list {
             self.state = self.state.min(image.position);
         }
@@ -175,10 +178,12 @@ impl Walk {
     }
 
     fn held(&mut self, shared: &Shared, after: u64, most: usize) -> Next {
-        let list: Vec<_> = {
+        let (list, tenants): (Vec<_>, Vec<_>) = {
             let held = shared.held.lock();
-            held.behind(after).take(most).map(|(id, standing)| HeldImage::new(id, standing)).collect()
+            let some = held.behind(after).take(most);
+            some.map(|(id, standing)| (HeldImage::new(id, standing), (id, standing.tenant))).unzip()
         };
+        self.add_tenants(tenants);
         for image in &list {
             self.state = self.state.min(image.position);
         }
@@ -223,20 +228,27 @@ impl Walk {
         Next::Nothing
     }
 
-    fn add_books(&mut self, books: &mut Books, routes: &[RouteId]) {
+    fn add_tenants(&mut self, mut tenants: Vec<(u64, Tenant)>) {
+        tenants.retain(|(_, tenant)| *tenant != Tenant::NONE);
+        if !tenants.is_empty() {
+            self.add(&Part::Tenants(tenants));
+        }
+    }
+
+    fn add_books(&mut self, books: &mut Books, accounts: &[Account]) {
         let books = std::mem::take(books);
-        let same = routes.chunk_by(|a, b| a == b);
-        let run = |same: &[RouteId]| Some((*same.first()?, u32::try_from(same.len()).ok()?));
-        let routes: Vec<_> = same.filter_map(run).collect();
-        if !books.is_empty() || !routes.is_empty() {
-            self.add(&Part::Books { books, routes });
+        let same = accounts.chunk_by(|a, b| a == b);
+        let run = |same: &[Account]| Some((*same.first()?, u32::try_from(same.len()).ok()?));
+        let accounts: Vec<_> = same.filter_map(run).collect();
+        if !books.is_empty() || !accounts.is_empty() {
+            self.add(&Part::Books { books, accounts });
         }
     }
 
     /// A session that joined a shared subscription after it was taken is there twice: the later one counts.
     fn add_session(&mut self, mut image: image::SessionImage, lowest: Option<Position>) {
         self.waiting = lowest.map_or(self.waiting, |lowest| self.waiting.min(lowest));
-        self.add_books(&mut image.books, &image.routes);
+        self.add_books(&mut image.books, &image.accounts);
         let selects = std::mem::take(&mut image.selects);
         if !selects.is_empty() {
             self.add(&Part::Selects(selects));

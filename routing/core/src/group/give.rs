@@ -28,16 +28,16 @@ impl Group {
             if !state.passes(item) {
                 continue;
             }
-            let Item { event, guarantee, retain, route, .. } = item;
-            state.books.owe(*route);
+            let Item { event, guarantee, retain, account, .. } = item;
+            state.books.owe(*account);
             if state.waiting.len() >= shared.options.queue_events as usize {
-                state.books.end(*route, End::QueueFull);
+                state.books.end(*account, End::QueueFull);
                 dropped += 1;
                 continue;
             }
             let (key, event) = (state.picker.key_of(event), Some(event.clone()));
-            let (guarantee, retain, route) = (*guarantee, *retain, *route);
-            let waiting = Waiting { guarantee, retain, key, route, event, fed: None };
+            let (guarantee, retain, account) = (*guarantee, *retain, *account);
+            let waiting = Waiting { guarantee, retain, key, account, event, fed: None };
             state.wait(position, waiting, shared);
         }
         if dropped > 0 {
@@ -53,11 +53,11 @@ impl Group {
         if !state.passes(item) {
             return fed.done();
         }
-        let Item { event, guarantee, retain, route, .. } = item;
+        let Item { event, guarantee, retain, account, .. } = item;
         let (key, event) = (state.picker.key_of(event), Some(event.clone()));
-        let (guarantee, retain, route) = (*guarantee, *retain, *route);
-        let waiting = Waiting { guarantee, retain, key, route, event, fed: Some(fed) };
-        state.books.owe(route);
+        let (guarantee, retain, account) = (*guarantee, *retain, *account);
+        let waiting = Waiting { guarantee, retain, key, account, event, fed: Some(fed) };
+        state.books.owe(account);
         state.wait(position, waiting, shared);
         self.distribute(state, shared);
     }
@@ -180,9 +180,9 @@ impl Group {
                 let Some(mut waiting) = state.unwait(position, shared) else { continue };
                 let event = waiting.event.take();
                 let mut slot = waiting.assignment(position, wanted).slot(self, wanted.ids.clone());
-                slot.route = waiting.route;
+                slot.account = waiting.account;
                 if mailbox.try_push_slot(slot, event.as_ref(), &shared.options, &shared.totals) {
-                    state.books.pass_on(waiting.route);
+                    state.books.pass_on(waiting.account);
                     let out = Out { session: session.key, durable: false, waiting, given: true };
                     state.out.insert(position, out);
                 } else {

@@ -7,7 +7,8 @@ use event::{Guarantee, TopicFilter};
 use serde::{Deserialize, Serialize};
 
 use super::{Group, Out, Waiting};
-use crate::ledger::{Books, RouteId};
+use crate::account::Account;
+use crate::ledger::Books;
 use crate::session::slot::Slot;
 use crate::shared::Shared;
 
@@ -25,7 +26,7 @@ pub(crate) struct GroupImage {
     pub(crate) books: Books,
     /// Of all in `waiting`; in that part as well.
     #[serde(skip)]
-    pub(crate) routes: Vec<RouteId>,
+    pub(crate) accounts: Vec<Account>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,22 +81,22 @@ impl Group {
         let all = state.waiting.iter().chain(out).filter(|(_, waiting)| waiting.fed.is_none());
         let mut waiting: Vec<(Position, &Waiting)> = all.collect();
         waiting.sort_unstable_by_key(|(position, _)| *position);
-        let routes = waiting.iter().map(|(_, waiting)| waiting.route).collect();
+        let accounts = waiting.iter().map(|(_, waiting)| waiting.account).collect();
         let waiting = waiting.into_iter().map(WaitingImage::new).collect();
         let kept = kept.into_iter().filter(|(_, out)| out.waiting.fed.is_none());
         let keys = kept.map(|(position, out)| (position, out.waiting.key)).collect();
-        Some(GroupImage { filter: self.filter.clone(), waiting, keys, books: state.books.clone(), routes })
+        Some(GroupImage { filter: self.filter.clone(), waiting, keys, books: state.books.clone(), accounts })
     }
 
     /// Takes up what a checkpoint holds, after what it holds of the members.
     pub(crate) fn restore(&self, image: GroupImage, shared: &Shared) {
         let mut state = self.state.lock();
         state.books = image.books.settled();
-        let routes = image.routes.into_iter().chain(std::iter::repeat(RouteId::NONE));
-        for (image, route) in image.waiting.into_iter().zip(routes) {
+        let accounts = image.accounts.into_iter().chain(std::iter::repeat(Account::NONE));
+        for (image, account) in image.waiting.into_iter().zip(accounts) {
             let WaitingImage { position, guarantee, retain, key } = image;
-            state.books.owe(route);
-            state.wait(position, Waiting { guarantee, retain, key, route, event: None, fed: None }, shared);
+            state.books.owe(account);
+            state.wait(position, Waiting { guarantee, retain, key, account, event: None, fed: None }, shared);
         }
         let known: BTreeSet<Position> = image.keys.iter().map(|(position, _)| *position).collect();
         state.forget_out(|position| !known.contains(&position));
@@ -110,8 +111,8 @@ impl Group {
     /// Takes up a slot that a checkpoint holds for a member.
     pub(crate) fn restore_out(&self, session: u64, slot: &Slot) {
         let mut state = self.state.lock();
-        let &Slot { guarantee, retain, route, .. } = slot;
-        let waiting = Waiting { guarantee, retain, key: 0, route, event: None, fed: None };
+        let &Slot { guarantee, retain, account, .. } = slot;
+        let waiting = Waiting { guarantee, retain, key: 0, account, event: None, fed: None };
         state.picker.count(session, waiting.key);
         state.out.insert(slot.position, Out { session, durable: true, waiting, given: true });
     }

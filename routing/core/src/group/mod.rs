@@ -29,8 +29,9 @@ use event::{Event, Guarantee, Select, TopicFilter};
 use parking_lot::Mutex;
 
 use crate::Options;
+use crate::account::Account;
 use crate::feed::Fed;
-use crate::ledger::{Books, End, Kept, RouteId};
+use crate::ledger::{Books, End, Kept};
 use crate::notes::{Assignment, Change};
 use crate::select::Selection;
 use crate::session::Session;
@@ -86,7 +87,7 @@ struct Waiting {
     retain: bool,
     /// What strategies that hash go by.
     key: u64,
-    route: RouteId,
+    account: Account,
     /// Held only on its way to a member that takes it now; else it is read from the log.
     event: Option<Event>,
     /// A remote store brought it for this group, and is told when a member acknowledged it.
@@ -203,12 +204,12 @@ impl Group {
     }
 
     /// How many deliveries of each route it holds, for no member yet.
-    pub(crate) fn held(&self) -> BTreeMap<RouteId, u64> {
+    pub(crate) fn held(&self) -> BTreeMap<Account, u64> {
         let state = self.state.lock();
         let on_their_way = state.out.iter().filter(|(_, out)| !out.given).map(|(_, out)| &out.waiting);
         let mut held = BTreeMap::new();
         for waiting in state.waiting.iter().map(|(_, waiting)| waiting).chain(on_their_way) {
-            *held.entry(waiting.route).or_default() += 1;
+            *held.entry(waiting.account).or_default() += 1;
         }
         held
     }
@@ -277,7 +278,7 @@ impl Group {
         let mut state = self.state.lock();
         for position in positions {
             if let Some(waiting) = state.unwait(*position, shared) {
-                state.books.end(waiting.route, End::Acked);
+                state.books.end(waiting.account, End::Acked);
             }
         }
     }
@@ -287,17 +288,17 @@ impl Group {
         let mut state = self.state.lock();
         for position in positions {
             let Some(Out { waiting, given, .. }) = state.take_back(*position, session) else { continue };
-            let route = waiting.route;
+            let account = waiting.account;
             if state.members.is_empty() {
-                shared.ledger.lock().left(route);
+                shared.ledger.lock().left(account);
                 continue;
             }
             if given {
-                state.books.owe(route);
+                state.books.owe(account);
             }
             match waiting.fed.is_none() || state.picker.is_anyone_here() {
                 true => state.wait(*position, waiting, shared),
-                false => state.books.end(route, End::Returned),
+                false => state.books.end(account, End::Returned),
             }
         }
     }
@@ -329,10 +330,10 @@ impl Group {
             }
             let mut slot = assignment.slot(self, ids.clone());
             let Some(out) = state.out.get_mut(position) else { return (slot, None) };
-            let (event, route) = (out.waiting.event.take(), out.waiting.route);
-            slot.route = route;
+            let (event, account) = (out.waiting.event.take(), out.waiting.account);
+            slot.account = account;
             if !std::mem::replace(&mut out.given, true) {
-                state.books.pass_on(route);
+                state.books.pass_on(account);
             }
             (slot, event)
         };
@@ -364,7 +365,7 @@ impl State {
     /// What waits here no more, as the remote store that fed it has it again.
     fn give_back(&mut self, position: Position, shared: &Shared) {
         if let Some(waiting) = self.unwait(position, shared) {
-            self.books.end(waiting.route, End::Returned);
+            self.books.end(waiting.account, End::Returned);
         }
     }
 
@@ -373,7 +374,7 @@ impl State {
         if self.out.get(position).is_some_and(|out| out.waiting.fed.is_some())
             && let Some(Out { waiting, .. }) = self.take_back(position, session)
         {
-            self.books.end(waiting.route, End::Returned);
+            self.books.end(waiting.account, End::Returned);
         }
     }
 

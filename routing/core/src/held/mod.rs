@@ -14,6 +14,8 @@ use event::store::Position;
 use event::{ClientId, Guarantee};
 use serde::{Deserialize, Serialize};
 
+use crate::account::Tenant;
+
 pub(crate) use ask::{Asked, asked};
 pub(crate) use run::{move_old, publish_due, wait};
 
@@ -51,6 +53,7 @@ pub(crate) enum Until {
 #[derive(Clone, Debug)]
 pub(crate) struct Standing {
     pub(crate) client: ClientId,
+    pub(crate) tenant: Tenant,
     pub(crate) guarantee: Guarantee,
     pub(crate) retain: bool,
     pub(crate) until: Until,
@@ -80,13 +83,14 @@ const DECIDED: usize = 10_000;
 
 impl Standing {
     pub(crate) fn new(
-        client: ClientId,
+        (client, tenant): (ClientId, Tenant),
         (guarantee, retain): (Guarantee, bool),
         until: Until,
         position: Position,
         weight: usize,
     ) -> Self {
-        Self { client, guarantee, retain, until, position, weight, said: None, asked: 0, due_ms: None }
+        let (said, asked, due_ms) = (None, 0, None);
+        Self { client, tenant, guarantee, retain, until, position, weight, said, asked, due_ms }
     }
 
     /// How often the publisher was asked for a decision.

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::ask::answered;
 use super::{Due, Standing, Transaction, Until};
+use crate::account::Account;
 use crate::notes::Change;
 use crate::publish::{Marks, Publisher};
 use crate::shared::{Shared, now_ms};
@@ -68,10 +69,10 @@ fn lose(shared: &Shared, one: &Due) {
 }
 
 fn publish(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, Due { id, standing }: Due, event: &Event) {
-    let Standing { client, guarantee, retain, .. } = standing;
+    let Standing { client, tenant, guarantee, retain, .. } = standing;
     let who = Principal { client, ..Principal::anonymous("") };
     let publish = Publish { event: answered(event, now_ms()), guarantee, retain, id: None };
-    let marks = Marks { will: Some(id), ..Marks::default() };
+    let marks = Marks { will: Some((id, tenant)), ..Marks::default() };
     let admission = Publisher::default().publish(shared, &who, marks, vec![publish]);
     let shared = Arc::clone(shared);
     tasks.spawn(async move { settle(&shared, id, admission.receipt().await.await) });
@@ -176,9 +177,9 @@ pub(crate) async fn move_old(shared: &Shared, old: Position) {
             return;
         };
         let entries = some.into_iter().zip(events).filter_map(|((held, standing), event)| {
-            let Standing { client, guarantee, retain, until, .. } = standing;
+            let Standing { client, tenant, guarantee, retain, until, .. } = standing;
             let change = Change::Held { held, client, guarantee, retain, id: None, until, moved: true };
-            Some(Entry { event: Some(event?), note: change.encode() })
+            Some(Entry { event: Some(event?), note: Account::NONE.of(tenant).mark(change.encode()) })
         });
         shared.store.append(Append::unanswered(entries.collect())).await;
     }

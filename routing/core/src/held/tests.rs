@@ -8,7 +8,7 @@ fn transaction(id: &str) -> Transaction {
 
 fn standing(until: Until) -> Standing {
     let plain = (Guarantee::AtLeastOnce, false);
-    Standing::new(ClientId::from("c"), plain, until, Position(64), 100)
+    Standing::new((ClientId::from("c"), Tenant::NONE), plain, until, Position(64), 100)
 }
 
 fn ids(due: &[Due]) -> Vec<u64> {

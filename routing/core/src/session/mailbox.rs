@@ -13,7 +13,8 @@ use event::{Event, Guarantee};
 use super::pace::Pace;
 use super::slot::{Left, Over, Queued, Slot, SlotState};
 use super::window::Window;
-use crate::ledger::{Books, End, RouteId};
+use crate::account::Account;
+use crate::ledger::{Books, End};
 use crate::{Options, QueueFull};
 
 /// What all mailboxes hold together.
@@ -40,7 +41,7 @@ pub(crate) struct Item {
     /// Members of shared subscriptions get it another way.
     pub(crate) apart: bool,
     /// The way it went.
-    pub(crate) route: RouteId,
+    pub(crate) account: Account,
 }
 
 /// How one session wants the events of one topic: its subscriptions, taken together.
@@ -114,7 +115,7 @@ struct Live {
     event: Event,
     retain: bool,
     ids: Option<Arc<[u32]>>,
-    route: RouteId,
+    account: Account,
 }
 
 /// What a mailbox holds, for people who look at it.
@@ -188,7 +189,7 @@ impl Mailbox {
                     let guarantee = guarantee.max(Guarantee::AtLeastOnce);
                     let ids = wanted.ids.clone();
                     let mut slot = Slot::new(position, guarantee, retain, SlotState::Open);
-                    (slot.ids, slot.route) = (ids, item.route);
+                    (slot.ids, slot.account) = (ids, item.account);
                     let kept = self.push_slot(slot, Some(&item.event), limits, totals);
                     offered.numbered += usize::from(kept);
                     offered.dropped_numbered += usize::from(!kept);
@@ -197,7 +198,7 @@ impl Mailbox {
                 _ if self.keep_all || item.live_done || !self.attached => {}
                 _ => {
                     let ids = wanted.ids.clone();
-                    let kept = self.push_live(&item.event, retain, ids, item.route, limits, totals);
+                    let kept = self.push_live(&item.event, retain, ids, item.account, limits, totals);
                     offered.live += usize::from(kept);
                     offered.dropped_live += usize::from(!kept);
                 }
@@ -212,21 +213,21 @@ impl Mailbox {
         event: &Event,
         retain: bool,
         ids: Option<Arc<[u32]>>,
-        route: RouteId,
+        account: Account,
         limits: &Options,
         totals: &Totals,
     ) -> bool {
         let weight = event.weight();
-        self.books.owe(route);
+        self.books.owe(account);
         let full = self.live_bytes + weight > limits.live_bytes.as_usize() && !self.live.is_empty();
         if full || totals.memory.load(Ordering::Relaxed) > limits.memory_bytes.as_usize() {
             self.dropped += 1;
-            self.books.end(route, End::SlowReader);
+            self.books.end(account, End::SlowReader);
             return false;
         }
         self.live_bytes += weight;
         totals.memory.fetch_add(weight, Ordering::Relaxed);
-        self.live.push_back(Live { event: event.clone(), retain, ids, route });
+        self.live.push_back(Live { event: event.clone(), retain, ids, account });
         true
     }
 
@@ -254,11 +255,11 @@ impl Mailbox {
         limits: &Options,
         totals: &Totals,
     ) -> bool {
-        let route = slot.route;
+        let account = slot.account;
         let kept = self.try_push_slot(slot, event, limits, totals);
         if !kept {
-            self.books.owe(route);
-            self.books.end(route, End::QueueFull);
+            self.books.owe(account);
+            self.books.end(account, End::QueueFull);
         }
         kept
     }
@@ -284,7 +285,7 @@ impl Mailbox {
                 self.closed.get_or_insert(Closed::QueueFull);
             }
         } else {
-            self.books.owe(slot.route);
+            self.books.owe(slot.account);
             self.queued.add(slot.weight);
             self.hold(&mut slot, event, limits, totals);
         }
@@ -343,7 +344,7 @@ impl Mailbox {
                 continue;
             }
             slot.set_done(&mut self.queued);
-            self.books.end(slot.route, End::QueueFull);
+            self.books.end(slot.account, End::QueueFull);
             if let Some(event) = slot.event.take() {
                 self.cached -= event.weight();
                 totals.memory.fetch_sub(event.weight(), Ordering::Relaxed);
@@ -398,7 +399,7 @@ impl Mailbox {
                 if is_expired || !acknowledged {
                     let end = if is_expired { End::Expired } else { End::Sent };
                     slot.finish(number, end, &mut self.queued, over);
-                    self.books.end(slot.route, end);
+                    self.books.end(slot.account, end);
                 }
                 if is_expired {
                     expired += 1;
@@ -431,16 +432,16 @@ impl Mailbox {
         let mut expired = 0;
         let mut released = 0;
         while room.bytes > 0
-            && let Some(Live { event, retain, ids, route }) = self.live.pop_front()
+            && let Some(Live { event, retain, ids, account }) = self.live.pop_front()
         {
             let weight = event.weight();
             released += weight;
             if event.is_expired(now_ms) {
-                self.books.end(route, End::Expired);
+                self.books.end(account, End::Expired);
                 expired += 1;
                 continue;
             }
-            self.books.end(route, End::Sent);
+            self.books.end(account, End::Sent);
             room.bytes = room.bytes.saturating_sub(weight);
             out.push(Delivery {
                 event,
@@ -484,7 +485,7 @@ impl Mailbox {
                 }
                 None => {
                     slot.finish(number, End::RecordGone, &mut self.queued, over);
-                    self.books.end(slot.route, End::RecordGone);
+                    self.books.end(slot.account, End::RecordGone);
                     lost += 1;
                 }
             }
@@ -501,7 +502,7 @@ impl Mailbox {
         totals: &Totals,
         shared: &mut Vec<Left>,
     ) -> Vec<u64> {
-        self.done(numbers, totals, shared, |books, route| books.end(route, end))
+        self.done(numbers, totals, shared, |books, account| books.end(account, end))
     }
 
     /// Whether there may be room now for what a group had for it in vain; asked once.
@@ -519,13 +520,13 @@ impl Mailbox {
         numbers: &[u64],
         totals: &Totals,
         shared: &mut Vec<Left>,
-        book: impl Fn(&mut Books, RouteId),
+        book: impl Fn(&mut Books, Account),
     ) -> Vec<u64> {
         let mut known = Vec::with_capacity(numbers.len());
         for &number in numbers {
             let Some(slot) = self.mark(number, SlotState::Done) else { continue };
-            let (route, left) = (slot.route, slot.left());
-            book(&mut self.books, route);
+            let (account, left) = (slot.account, slot.left());
+            book(&mut self.books, account);
             shared.extend(left);
             known.push(number);
         }
@@ -623,7 +624,7 @@ impl Mailbox {
         self.reader = None;
         let unseen = self.live.len();
         for live in std::mem::take(&mut self.live) {
-            self.books.end(live.route, End::Left);
+            self.books.end(live.account, End::Left);
         }
         self.window.forget_events();
         totals.memory.fetch_sub(self.cached + self.live_bytes, Ordering::Relaxed);
@@ -648,18 +649,18 @@ impl Mailbox {
     pub(crate) fn books_if_lost(&self) -> Books {
         let mut books = self.books.clone();
         for (_, slot) in self.shared().filter(|(_, slot)| slot.state != SlotState::Done) {
-            books.pass_on(slot.route);
+            books.pass_on(slot.account);
         }
         books.end_all(End::Left);
         books
     }
 
     /// How many deliveries of each route it holds.
-    pub(crate) fn held(&self) -> BTreeMap<RouteId, u64> {
+    pub(crate) fn held(&self) -> BTreeMap<Account, u64> {
         let mut held = BTreeMap::new();
         let open = self.window.iter().filter(|slot| slot.state != SlotState::Done);
-        for route in open.map(|slot| slot.route).chain(self.live.iter().map(|live| live.route)) {
-            *held.entry(route).or_default() += 1;
+        for account in open.map(|slot| slot.account).chain(self.live.iter().map(|live| live.account)) {
+            *held.entry(account).or_default() += 1;
         }
         held
     }
@@ -720,7 +721,7 @@ impl Mailbox {
         for slot in slots {
             if slot.state != SlotState::Done {
                 self.queued.add(slot.weight);
-                self.books.owe(slot.route);
+                self.books.owe(slot.account);
             }
             self.window.push_back(slot);
         }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use event::store::Position;
 use event::{Event, Guarantee};
 
+use crate::account::Account;
 use crate::group::Group;
-use crate::ledger::{End, RouteId};
+use crate::ledger::End;
 
 /// One numbered delivery.
 #[derive(Clone, Debug)]
@@ -21,7 +22,7 @@ pub(crate) struct Slot {
     /// Of the event, as far as it is known.
     pub(crate) weight: u32,
     /// What it is booked under.
-    pub(crate) route: RouteId,
+    pub(crate) account: Account,
     /// The shared subscription it came by.
     pub(crate) group: Option<Arc<Group>>,
 }
@@ -96,7 +97,7 @@ impl Slot {
 
     /// A slot without its event.
     pub(crate) fn new(position: Position, guarantee: Guarantee, retain: bool, state: SlotState) -> Self {
-        let route = RouteId::NONE;
-        Self { position, event: None, ids: None, guarantee, retain, state, weight: 0, route, group: None }
+        let account = Account::NONE;
+        Self { position, event: None, ids: None, guarantee, retain, state, weight: 0, account, group: None }
     }
 }

@@ -12,8 +12,8 @@ use event::Guarantee;
 use event::store::Position;
 
 use super::slot::{Slot, SlotState};
+use crate::account::Account;
 use crate::group::Group;
-use crate::ledger::RouteId;
 
 /// Deliveries that are never packed: a subscriber that keeps up has fewer.
 const PLAIN: usize = 64;
@@ -47,7 +47,7 @@ pub(super) struct Kind {
     guarantee: Guarantee,
     retain: bool,
     pub(super) state: SlotState,
-    route: RouteId,
+    account: Account,
 }
 
 impl Window {
@@ -160,7 +160,7 @@ impl Chunk {
             slot.weight = u32::try_from(weight).ok()?;
             slot.ids.clone_from(&kind.ids);
             slot.group.clone_from(&kind.group);
-            slot.route = kind.route;
+            slot.account = kind.account;
             Some(slot)
         })
     }
@@ -168,8 +168,8 @@ impl Chunk {
 
 impl Kind {
     fn of(slot: &Slot) -> Self {
-        let &Slot { guarantee, retain, state, route, .. } = slot;
-        Self { ids: slot.ids.clone(), group: slot.group.clone(), guarantee, retain, state, route }
+        let &Slot { guarantee, retain, state, account, .. } = slot;
+        Self { ids: slot.ids.clone(), group: slot.group.clone(), guarantee, retain, state, account }
     }
 
     fn is_of(&self, slot: &Slot) -> bool {
@@ -179,7 +179,7 @@ impl Kind {
             (Some(_), None) | (None, Some(_)) => false,
         };
         let same = (self.guarantee, self.retain, self.state) == (slot.guarantee, slot.retain, slot.state);
-        same && self.route == slot.route && same_group && self.ids == slot.ids
+        same && self.account == slot.account && same_group && self.ids == slot.ids
     }
 }
 
@@ -232,14 +232,14 @@ mod tests {
         let state = [SlotState::Open, SlotState::Received, SlotState::Done][chance.below(3) as usize];
         let mut slot = Slot::new(Position(position), guarantee, chance.below(2) == 0, state);
         slot.weight = [0, 300, 301, u32::MAX][chance.below(4) as usize];
-        slot.route = RouteId(chance.below(2) as u32);
+        slot.account = [Account::NONE, Account::FED][chance.below(2) as usize];
         slot.ids = [None, Some(Arc::from([7])), Some(Arc::from([1, 2]))][chance.below(3) as usize].clone();
         slot
     }
 
     fn same(a: &Slot, b: &Slot) -> bool {
         let of =
-            |slot: &Slot| (slot.position, slot.weight, slot.guarantee, slot.retain, slot.state, slot.route);
+            |slot: &Slot| (slot.position, slot.weight, slot.guarantee, slot.retain, slot.state, slot.account);
         of(a) == of(b) && a.ids == b.ids
     }
 
