@@ -35,6 +35,7 @@ const RANGES: &[(&str, u64, u64)] = &[
     ("core.sessions", 1, u64::MAX),
     ("core.live_wait_ms", 0, 1000),
     ("core.unique_events", 1, u64::MAX),
+    ("core.redelivery.limit", 0, 1000),
     ("core.breaker.failures", 1, 1000),
     ("core.breaker.pause_ms", 100, 600_000),
     ("mqtt.max_packet_bytes", ByteLimit::kib(1).0, ByteLimit::mib(256).0),
@@ -99,6 +100,13 @@ fn ranges(config: &Config, written: &Written) -> Result<(), Mistake> {
             ));
         }
     }
+    config.core.redelivery.check().map_err(|(key, reason)| {
+        written.mistake(
+            &Key::dotted("core.redelivery").name(key),
+            reason,
+            "such as \"$dead\", or \"\" for none",
+        )
+    })?;
     config.eventmesh.check().map_err(|key| {
         let hint = "1 to 128 letters, digits and signs of ASCII, without spaces";
         written.mistake(&Key::dotted("eventmesh").name(key), "no header can have this", hint)

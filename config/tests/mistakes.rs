@@ -134,6 +134,16 @@ fn a_quota_names_a_listener_and_topics_that_are_there() {
 }
 
 #[test]
+fn dead_letters_have_a_place() {
+    let redelivery = |line: &str| mistake(&format!("[core.redelivery]\n{line}\n"), &[], &[]);
+    starts(
+        &redelivery("dead_letters = \"a/#\""),
+        "weft.toml:2: core.redelivery.dead_letters = \"a/#\": not a topic",
+    );
+    starts(&redelivery("limit = 1001"), "weft.toml:2: core.redelivery.limit = 1001: out of range");
+}
+
+#[test]
 fn somebody_can_belong_to_a_tenant() {
     let tenant = |line: &str| mistake(&format!("[tenant.t]\n{line}\n"), &[], &[]);
     starts(&tenant("users = []"), "weft.toml:2: tenant.t.users = []: nobody belongs to it");

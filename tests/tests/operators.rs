@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tests::raw::Client;
 use tests::weft::{Setup, program};
-use tests::wire::{Connect, Publish, Version};
+use tests::wire::{Connect, Packet, Publish, Version};
 use tests::{Weft, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -239,4 +239,34 @@ async fn the_ledger_tells_tenants_apart() {
     }
     let (_, table, _) = look(&weft, &["ledger"]).await;
     assert!(table.starts_with("ROUTE") && table.contains("acme"), "{table}");
+}
+
+/// A client that cannot take an event: each connection ends with it, in the way of a process that falls over.
+#[tokio::test]
+async fn an_event_that_clients_fall_over_becomes_a_dead_letter() {
+    let weft = Setup::new().config("[core.redelivery]\nlimit = 2\n").start().await;
+    let (mut watcher, _) = Client::connect(weft.mqtt, &Connect::v5("watcher")).await.unwrap();
+    watcher.subscribe(&[("$dead/#", 1)]).await;
+    let durable = Connect::v5("reader").persistent();
+    let (mut reader, _) = Client::connect(weft.mqtt, &durable).await.unwrap();
+    reader.subscribe(&[("plant/+", 1)]).await;
+    reader.disconnect().await;
+    let (mut writer, _) = Client::connect(weft.mqtt, &Connect::v5("writer")).await.unwrap();
+    for data in ["bad", "good"] {
+        writer.publish(Publish::new("plant/1", data, 1)).await.unwrap();
+    }
+    for _ in 0..2 {
+        let (mut reader, _) = Client::connect(weft.mqtt, &durable).await.unwrap();
+        let Packet::Publish(bad) = reader.next().await else { panic!("no PUBLISH") };
+        assert_eq!(bad.payload, b"bad");
+    }
+    let (mut reader, _) = Client::connect(weft.mqtt, &durable).await.unwrap();
+    assert_eq!(reader.message().await.unwrap().unwrap().payload, b"good");
+    let letter = watcher.message().await.unwrap().unwrap();
+    assert_eq!((&*letter.topic, &*letter.payload), ("$dead/reader/plant/1", &b"bad"[..]));
+    eventually(Duration::from_secs(5), "both are booked", || async {
+        let book = ledger(&weft).await.remove("(none)")?;
+        (book["dead_lettered"] == 1 && book["acked"] == 2).then_some(())
+    })
+    .await;
 }

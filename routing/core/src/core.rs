@@ -21,6 +21,7 @@ use crate::feed;
 use crate::notes::Change;
 use crate::publish::{Marks, Publisher};
 use crate::quota::Quotas;
+use crate::redelivery;
 use crate::rights::denied;
 use crate::session::Session;
 use crate::session::link::SessionLink;
@@ -305,7 +306,7 @@ impl Hub for Core {
         let unreleased = {
             let mut mailbox = session.mailbox.lock();
             mailbox.pace.start(Instant::now());
-            mailbox.attach(holder, &shared.totals)
+            mailbox.attach(holder, redelivery::limit(shared, &session), &shared.totals)
         };
         let (user, peer) = (who.user.clone(), who.peer.clone());
         let view = ConnectionView { user, peer, protocol: request.protocol, since_ms: now_ms() };

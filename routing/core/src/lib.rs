@@ -25,6 +25,7 @@ mod notes;
 mod options;
 mod publish;
 mod quota;
+mod redelivery;
 mod replay;
 mod retained;
 mod rights;
@@ -45,7 +46,8 @@ mod wills;
 pub use crate::core::{Core, Recovered};
 pub use group::Strategy;
 pub use options::{
-    BreakerOptions, FilterOptions, HeldOptions, Options, QueueFull, ReplayOptions, SharedOptions,
+    BreakerOptions, FilterOptions, HeldOptions, Options, QueueFull, RedeliveryOptions, ReplayOptions,
+    SharedOptions,
 };
 pub use quota::{Each, QuotaOptions};
 pub use table::{EMBEDDED, Missing, RouteFilter, RouteMistake, RouteOptions, TargetOptions};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use event::ByteLimit;
+use event::{ByteLimit, TopicName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,8 @@ pub struct Options {
     pub subscriptions: u32,
     /// Shared subscriptions.
     pub shared: SharedOptions,
+    /// Events that connections end on.
+    pub redelivery: RedeliveryOptions,
     /// Filters (CESQL, CEL) of subscriptions.
     pub filter: FilterOptions,
     /// Subscriptions that start in the past.
@@ -89,6 +91,7 @@ impl Default for Options {
             sessions: 200_000,
             subscriptions: 10_000,
             shared: SharedOptions::default(),
+            redelivery: RedeliveryOptions::default(),
             filter: FilterOptions::default(),
             replay: ReplayOptions::default(),
             held: HeldOptions::default(),
@@ -142,6 +145,41 @@ impl Default for SharedOptions {
             groups: BTreeMap::new(),
             weights: BTreeMap::new(),
         }
+    }
+}
+
+/// Events that their subscribers cannot take: each connection that gets one ends, and the next one gets it again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedeliveryOptions {
+    /// How many connections may end without acknowledging an event; then it is a dead letter. Default 0, any number; 0..=1000. Of
+    /// what a connection leaves unacknowledged, only the oldest event counts: the others were behind it. Too low, and a bad
+    /// network makes dead letters. QoS 2 is exempt, as MQTT wants it completed. Counted while Weft runs.
+    #[schemars(range(max = 1000))]
+    pub limit: u32,
+    /// Where dead letters are published: below this topic, as DEAD_LETTERS/CLIENT/TOPIC, or DEAD_LETTERS/GROUP/TOPIC for a shared
+    /// subscription, with the attributes `deadlettertopic` and `deadletterreason`. Default "$dead": `#` does not match it, `$dead/#` does.
+    /// Empty: they are counted and gone.
+    pub dead_letters: String,
+}
+
+impl RedeliveryOptions {
+    /// What is wrong with it: the key, and why.
+    ///
+    /// # Errors
+    /// `dead_letters` is not a topic that may be published to.
+    pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let place = self.dead_letters.as_str();
+        match place.is_empty() || TopicName::parse(place).is_ok_and(|topic| !topic.is_reserved()) {
+            true => Ok(()),
+            false => Err(("dead_letters", "not a topic that may be published to")),
+        }
+    }
+}
+
+impl Default for RedeliveryOptions {
+    fn default() -> Self {
+        Self { limit: 0, dead_letters: "$dead".to_owned() }
     }
 }
 

@@ -72,6 +72,8 @@ struct State {
     books: Books,
     /// The walk of a checkpoint that took it last.
     walk: u64,
+    /// With which members ended, and how many did.
+    suspects: BTreeMap<Position, u32>,
 }
 
 #[derive(Debug)]
@@ -121,7 +123,8 @@ impl Group {
         let picker = Picker::new(shared.strategy_of(name), shared.inflight.max(1), &shared.weights);
         let (waiting, out) = (Queue::default(), Queue::default());
         let (members, books) = (Vec::new(), Books::default());
-        let state = State { members, selection: None, picker, waiting, out, books, walk: 0 };
+        let suspects = BTreeMap::new();
+        let state = State { members, selection: None, picker, waiting, out, books, walk: 0, suspects };
         Self { key, filter, since, state: Mutex::new(state) }
     }
 
@@ -182,6 +185,7 @@ impl Group {
         if empty {
             shared.totals.backlog.fetch_sub(state.waiting.len(), Ordering::Relaxed);
             state.waiting = Queue::default();
+            state.suspects.clear();
         }
         empty
     }
@@ -261,6 +265,7 @@ impl Group {
     fn done(&self, state: &mut State, session: &Session, positions: &[Position], shared: &Shared) {
         let mut local = Vec::with_capacity(positions.len());
         for position in positions {
+            state.suspects.remove(position);
             match state.take_back(*position, session.key).and_then(|out| out.waiting.fed) {
                 Some(fed) => fed.done(),
                 None => local.push(*position),
@@ -281,6 +286,11 @@ impl Group {
                 state.books.end(waiting.account, End::Acked);
             }
         }
+    }
+
+    /// A member ended with this one.
+    pub(crate) fn suspect(&self, position: Position) {
+        *self.state.lock().suspects.entry(position).or_default() += 1;
     }
 
     /// The member gave these up: they wait for another one, in their old order. Call [`Self::give`] after it.
@@ -329,6 +339,7 @@ impl Group {
                 state.out.insert(position, Out { session, durable: true, waiting, given: false });
             }
             let mut slot = assignment.slot(self, ids.clone());
+            slot.overdue = state.is_overdue(position, shared);
             let Some(out) = state.out.get_mut(position) else { return (slot, None) };
             let (event, account) = (out.waiting.event.take(), out.waiting.account);
             slot.account = account;
@@ -344,6 +355,11 @@ impl Group {
 impl State {
     fn select(&self) -> Option<&Select> {
         self.selection.as_deref().map(Selection::select)
+    }
+
+    /// Whether too many members ended with it.
+    fn is_overdue(&self, position: Position, shared: &Shared) -> bool {
+        self.suspects.get(&position).is_some_and(|times| *times >= shared.options.redelivery.limit)
     }
 
     fn is_durable(&self) -> bool {

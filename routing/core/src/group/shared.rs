@@ -10,9 +10,10 @@ use event::{Guarantee, Reject, RejectKind, TopicFilter};
 use super::{Group, by_group};
 use crate::ledger::End;
 use crate::notes::Change;
+use crate::redelivery;
 use crate::select::Selection;
 use crate::session::Session;
-use crate::session::slot::Slot;
+use crate::session::slot::{Left, Slot};
 use crate::shared::{Selective, Shared, Subscription};
 
 /// A refusal for who has another filter than the members of a group.
@@ -165,8 +166,10 @@ impl Shared {
             return;
         }
         let mut left = Vec::new();
+        let suspect = mailbox.had(&numbers);
         mailbox.give_up(&numbers, &self.totals, &mut left);
         drop(mailbox);
+        self.suspect(session, suspect.and(left.first()));
         by_group(&left, |group, positions| {
             group.put_back(session.key, positions, self);
             group.give(self);
@@ -182,14 +185,25 @@ impl Shared {
         {
             let mut mailbox = session.mailbox.lock();
             let (others, own) = mailbox.all_shared();
+            let suspect = mailbox.had(&others);
             mailbox.give_up(&others, &self.totals, &mut free);
             mailbox.end(&own, End::Left, &self.totals, &mut bound);
+            drop(mailbox);
+            self.suspect(session, suspect.and(free.first()));
         }
         by_group(&bound, |group, positions| group.forget(session, positions, self));
         by_group(&free, |group, positions| {
             group.put_back(session.key, positions, self);
             group.give(self);
         });
+    }
+
+    /// A member ended with a delivery that it had.
+    fn suspect(&self, session: &Session, left: Option<&Left>) {
+        let Some(Left { group, position }) = left.filter(|_| redelivery::limit(self, session) > 0) else {
+            return;
+        };
+        group.suspect(*position);
     }
 
     fn groups_of(&self, session: &Session) -> Vec<Arc<Group>> {

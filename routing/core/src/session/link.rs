@@ -20,6 +20,7 @@ use crate::ledger::End;
 use crate::notes::{Change, Wish, ranges};
 use crate::publish::{Marks, Publisher};
 use crate::quota::Held;
+use crate::redelivery::{Burials, Dead};
 use crate::rights;
 use crate::shared::{Asked, Shared, now_ms};
 use crate::wills;
@@ -41,6 +42,7 @@ pub(crate) struct SessionLink {
     loading: Option<Loading>,
     load: Vec<(u64, Position)>,
     walks: Walks,
+    burials: Burials,
     /// What is over and has no record yet: the store had no room.
     unrecorded: Vec<(u64, End)>,
     /// The client knows that it is connected.
@@ -70,6 +72,7 @@ impl SessionLink {
             loading: None,
             load: Vec::new(),
             walks: Walks::default(),
+            burials: Burials::default(),
             unrecorded: Vec::new(),
             accepted: false,
             ended: false,
@@ -88,6 +91,21 @@ impl SessionLink {
         if self.revoked {
             let numbers = rights::leave_out(&self.session, &self.who.rights, taken, start);
             self.over(&numbers, End::Forbidden);
+        }
+    }
+
+    /// Takes out of what was taken, from place `start` on, with what too many connections ended: it becomes a dead letter.
+    fn bury(&mut self, mut start: usize, taken: &mut Vec<Delivery>) {
+        let mut mailbox = self.session.mailbox.lock();
+        if !mailbox.has_overdue() {
+            return;
+        }
+        while let Some(delivery) = taken.get(start) {
+            let part = delivery.number.and_then(|number| mailbox.overdue(number, &self.session.client));
+            match part.and_then(|part| Dead::of(&self.shared, delivery, &part)) {
+                Some(dead) => self.burials.add(&self.shared, taken.remove(start), dead),
+                None => start += 1,
+            }
         }
     }
 
@@ -339,6 +357,10 @@ impl Link for SessionLink {
         loop {
             self.poll_loading(cx);
             self.poll_replays(cx);
+            let buried = self.burials.poll(cx);
+            if !buried.is_empty() {
+                self.over(&buried, End::DeadLettered);
+            }
             let shared = &self.shared;
             let mut mailbox = self.session.mailbox.lock();
             if mailbox.holder != self.holder {
@@ -365,6 +387,7 @@ impl Link for SessionLink {
                 }
                 self.finish(over);
                 self.leave_out(before, out);
+                self.bury(before, out);
                 if out.len() == before {
                     continue;
                 }

@@ -8,7 +8,7 @@ use std::task::Waker;
 
 use event::hub::{Closed, Delivery, Room, SubscribeOptions};
 use event::store::Position;
-use event::{Event, Guarantee};
+use event::{ClientId, Event, Guarantee};
 
 use super::pace::Pace;
 use super::slot::{Left, Over, Queued, Slot, SlotState};
@@ -106,6 +106,10 @@ pub(crate) struct Mailbox {
     pub(crate) books: Books,
     /// A group had something for it that found no room.
     turned_away: bool,
+    /// The delivery with which the last connections ended, and how many did.
+    suspect: Option<(u64, u32)>,
+    /// Deliveries with which too many connections ended.
+    overdue: Vec<u64>,
     /// How fast the reader empties the live lane.
     pub(crate) pace: Pace,
 }
@@ -165,6 +169,8 @@ impl Mailbox {
             dropped: 0,
             books: Books::default(),
             turned_away: false,
+            suspect: None,
+            overdue: Vec::new(),
             pace: Pace::default(),
         }
     }
@@ -288,6 +294,9 @@ impl Mailbox {
             self.books.owe(slot.account);
             self.queued.add(slot.weight);
             self.hold(&mut slot, event, limits, totals);
+            if slot.overdue {
+                self.overdue.push(self.next());
+            }
         }
         totals.backlog.fetch_add(1, Ordering::Relaxed);
         let kept = slot.state != SlotState::Done;
@@ -522,6 +531,9 @@ impl Mailbox {
         shared: &mut Vec<Left>,
         book: impl Fn(&mut Books, Account),
     ) -> Vec<u64> {
+        if !self.overdue.is_empty() {
+            self.overdue.retain(|number| !numbers.contains(number));
+        }
         let mut known = Vec::with_capacity(numbers.len());
         for &number in numbers {
             let Some(slot) = self.mark(number, SlotState::Done) else { continue };
@@ -598,9 +610,13 @@ impl Mailbox {
         totals.backlog.fetch_sub(usize::try_from(gone).unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// A new connection holds the session: everything open is offered again. Gives the numbers that wait for release.
-    pub(crate) fn attach(&mut self, holder: u64, totals: &Totals) -> Vec<u64> {
+    /// A new connection holds the session: everything open is offered again. Gives the numbers that wait for release. `limit`: with
+    /// how many connections a delivery may end; 0: with any number.
+    pub(crate) fn attach(&mut self, holder: u64, limit: u32, totals: &Totals) -> Vec<u64> {
         self.holder = holder;
+        if limit > 0 {
+            self.suspect(limit);
+        }
         if !std::mem::replace(&mut self.attached, true) {
             totals.attached.fetch_add(1, Ordering::Relaxed);
         }
@@ -609,6 +625,42 @@ impl Mailbox {
         let slots = self.window.only(|kind| kind.state == SlotState::Received);
         let received = slots.filter(|(_, slot)| slot.state == SlotState::Received);
         received.map(|(at, _)| self.first + at as u64).collect()
+    }
+
+    /// The connection of before ended. The oldest delivery that it had may be why.
+    fn suspect(&mut self, limit: u32) {
+        let had = usize::try_from(self.cursor - self.first).unwrap_or(usize::MAX);
+        let open = |slot: &Slot| {
+            slot.state == SlotState::Open && slot.group.is_none() && slot.guarantee == Guarantee::AtLeastOnce
+        };
+        let oldest = self.window.iter().take(had).position(|slot| open(&slot));
+        let Some(number) = oldest.map(|at| self.first + at as u64) else { return self.suspect = None };
+        let times = match self.suspect {
+            Some((known, times)) if known == number => times + 1,
+            _ => 1,
+        };
+        self.suspect = Some((number, times));
+        if times >= limit && !self.overdue.contains(&number) {
+            self.overdue.push(number);
+        }
+    }
+
+    /// The oldest of these numbers, if the connection had it.
+    pub(crate) fn had(&self, numbers: &[u64]) -> Option<u64> {
+        numbers.first().copied().filter(|number| *number < self.cursor)
+    }
+
+    /// Whether too many connections ended with something that is here.
+    pub(crate) fn has_overdue(&self) -> bool {
+        !self.overdue.is_empty()
+    }
+
+    /// If too many connections ended with this one: who did not take it, `client` or the shared subscription that it came by.
+    pub(crate) fn overdue(&mut self, number: u64, client: &ClientId) -> Option<String> {
+        let at = number.checked_sub(self.first).filter(|_| self.overdue.contains(&number))?;
+        let slot = self.window.get_mut(usize::try_from(at).ok()?)?;
+        let share = slot.group.as_ref().and_then(|group| group.filter.share());
+        Some(share.unwrap_or(client.as_str()).to_owned())
     }
 
     /// Everything open is offered to the connection once more.
@@ -640,6 +692,7 @@ impl Mailbox {
         self.first += self.window.len() as u64;
         self.window = Window::default();
         self.cursor = self.first;
+        self.overdue = Vec::new();
         self.queued = Queued::default();
         self.books.end_all(End::Left);
         std::mem::take(&mut self.books)

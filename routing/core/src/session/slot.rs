@@ -25,6 +25,8 @@ pub(crate) struct Slot {
     pub(crate) account: Account,
     /// The shared subscription it came by.
     pub(crate) group: Option<Arc<Group>>,
+    /// That had given it to too many members that ended with it.
+    pub(crate) overdue: bool,
 }
 
 /// Deliveries that are over without an acknowledgement: expired, gone from the log, or sent to who acknowledges nothing.
@@ -98,6 +100,7 @@ impl Slot {
     /// A slot without its event.
     pub(crate) fn new(position: Position, guarantee: Guarantee, retain: bool, state: SlotState) -> Self {
         let account = Account::NONE;
-        Self { position, event: None, ids: None, guarantee, retain, state, weight: 0, account, group: None }
+        let (event, ids, weight, group, overdue) = (None, None, 0, None, false);
+        Self { position, event, ids, guarantee, retain, state, weight, account, group, overdue }
     }
 }
