@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::raw::Client;
-use tests::weft::program;
+use tests::weft::{Setup, program};
 use tests::wire::Connect;
 use tests::{Weft, eventually};
 use tokio::process::Command;
@@ -99,7 +99,7 @@ async fn an_event_is_followed_to_those_who_get_it_over_a_crash() {
 async fn what_routes_make_of_an_event_is_traced_with_it() {
     let routes =
         "[[route]]\ntopic = \"in/#\"\n[[route.to]]\ntopic = \"one\"\n[[route.to]]\ntopic = \"two\"\n";
-    let weft = tests::weft::Setup::new().config(routes).start().await;
+    let weft = Setup::new().config(routes).start().await;
     durable(&weft, "keeper", "two").await.disconnect().await;
     publish(&weft, "in/x", "e-3").await;
     let (code, records, _) = trace(&weft, &["e-3"]).await;
@@ -108,8 +108,56 @@ async fn what_routes_make_of_an_event_is_traced_with_it() {
     let waits = vec![("keeper".to_owned(), "waiting".to_owned())];
     assert_eq!((code, told), (0, vec![("one", vec![]), ("two", waits)]));
     assert_eq!(records[1]["note"], "event 2 of 2 of one publish");
-    let mut command = Command::new(program());
-    let output = command.arg("trace").arg("e-3").arg("--data").arg(weft.data()).output().await.unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = as_text(&weft, "e-3").await;
     assert!(text.contains("\n  delivery 0 to keeper: waits\n"), "{text}");
+}
+
+/// What people see.
+async fn as_text(weft: &Weft, id: &str) -> String {
+    let mut command = Command::new(program());
+    let output = command.arg("trace").arg(id).arg("--data").arg(weft.data()).output().await.unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_over_before_the_oldest_checkpoint_is_said_to_be_unknown() {
+    let mut weft = Setup::new().config("[store]\nsegment_bytes = \"64 KiB\"\n").start().await;
+    let mut worker = durable(&weft, "worker", "a").await;
+    durable(&weft, "away", "a").await.disconnect().await;
+    let web = reqwest::Client::new();
+    for _ in 0..3 {
+        let request = web.post(format!("http://{}/events?topic=filler", weft.http));
+        assert_eq!(request.body("x".repeat(60 << 10)).send().await.unwrap().status(), 200);
+    }
+    publish(&weft, "a", "e-4").await;
+    assert!(worker.message().await.unwrap().is_some());
+    until(&weft, "e-4", &[("away", "waiting"), ("worker", "done")]).await;
+    weft.terminate().await;
+    // The stop kept the only checkpoint, and retention frees files from the old end.
+    let files = std::fs::read_dir(weft.data()).unwrap().map(|entry| entry.unwrap().path());
+    let segments = files.filter(|file| file.extension().is_some_and(|name| name == "log"));
+    std::fs::remove_file(segments.min().unwrap()).unwrap();
+    let record = until(&weft, "e-4", &[("away", "waiting")]).await;
+    assert!(record["known_from"].as_u64() > record["position"].as_u64(), "{record}");
+    let text = as_text(&weft, "e-4").await;
+    let said =
+        format!("deliveries that were over before position {} are not known any more", record["known_from"]);
+    assert!(text.contains(&said), "{text}");
+}
+
+#[tokio::test]
+async fn repeats_leave_no_record_and_the_first_says_so() {
+    let weft = Setup::new().config("[[route]]\ntopic = \"once\"\nunique_s = 3600\n").start().await;
+    for _ in 0..3 {
+        publish(&weft, "once", "e-5").await;
+    }
+    let (code, records, _) = trace(&weft, &["e-5"]).await;
+    assert_eq!((code, records.len()), (0, 1));
+    let until = records[0]["repeats_until"].as_str().unwrap();
+    assert!(until > records[0]["received"].as_str().unwrap(), "{records:?}");
+    let text = as_text(&weft, "e-5").await;
+    assert!(
+        text.contains(&format!("repeats of it until {until} were answered, and left no record")),
+        "{text}"
+    );
 }

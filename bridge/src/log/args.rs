@@ -125,6 +125,11 @@ pub(crate) struct Trace {
 const TRACE: &str = "\
 It only reads the log: it is safe while a Weft runs on the folder, and needs as much memory as a start of Weft.
 
+What leaves no record is not told: deliveries to sessions that end with their connection, QoS 0 events that no session
+that stays wants, publishes that were refused, and repeats that a route with unique_s answered: the record of the first
+says until when there may have been any, not how many. Deliveries that were over before the oldest checkpoint are not
+known any more; it says so.
+
 Exit codes: 0 found, 1 there is no such event, 2 wrong command line or configuration, or no log there.";
 
 /// A place in the log.

@@ -195,6 +195,9 @@ fn as_text(traced: &Traced) -> String {
     if !traced.note.is_empty() {
         add(format_args!("  [{}]", line(&traced.note)));
     }
+    if let Some(until) = &traced.repeats_until {
+        add(format_args!("\n  repeats of it until {until} were answered, and left no record"));
+    }
     if let Some((topic, reason)) = &traced.dead_letter {
         add(format_args!("\n  dead letter of {}: {}", line(topic), line(reason)));
     }
@@ -218,7 +221,7 @@ fn as_text(traced: &Traced) -> String {
         add(format_args!("\n  deliveries that were over before position {from} are not known any more"));
     }
     if traced.deliveries.is_empty() && traced.known_from.is_none() {
-        add(format_args!("\n  no session that stays wanted it"));
+        add(format_args!("\n  no session that stays wanted it; others leave no record"));
     }
     text
 }

@@ -2,7 +2,7 @@
 //! start walks them through, so what is told here is what a start would come to.
 //!
 //! What leaves no record cannot be told: deliveries to sessions that end with their connection, QoS 0 events that nobody
-//! keeps, and repeats that were answered without being kept.
+//! keeps, and repeats that were answered without being kept. Of these the record of the first one says until when they were.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -49,6 +49,9 @@ pub struct Traced {
     pub expires: Option<String>,
     /// What its note says, as `weft log cat` shows it; empty for a plain publish.
     pub note: String,
+    /// Its route knows repeats: until then, RFC 3339, one with its source and id was answered as it was, and left no record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats_until: Option<String>,
     /// If it is a dead letter: the topic that the event had, and why nobody took it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<(String, String)>,
@@ -177,6 +180,7 @@ impl Traced {
             bytes: parts.data.len(),
             expires: (parts.expires_ms != 0).then(|| rfc3339(parts.expires_ms)),
             note: describe(note).text,
+            repeats_until: Note::read(note).1.map(|once| rfc3339(once.until_ms)),
             dead_letter,
             deliveries: Vec::new(),
             more: 0,
