@@ -14,6 +14,7 @@
 mod binding;
 mod driver;
 mod hooks;
+mod keys;
 mod named;
 mod options;
 pub mod push;

@@ -40,7 +40,8 @@ pub struct HookOptions {
     /// webhooks, abuse protection). Default none: who wrote the configuration is believed to know the webhook.
     pub origin: Option<String>,
     /// Events on their way at once. Default 1: one after the other, in the order of the log, so that one that is not taken
-    /// holds up all behind it; 1..=1000. With more, order is given up.
+    /// holds up all behind it; 1..=1000. With more, events with the same `partitionkey` (attribute or user property) still go one
+    /// after the other, and those without one, or with others, in no order.
     #[schemars(range(min = 1, max = 1000))]
     pub in_flight: u16,
     /// Bytes of events on their way at once, about; one event always is. Default "4 MiB".

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use event::hub::{Closed, Hub};
 use event::testing::{Answer, Call, FakeHub};
-use event::{Event, Guarantee, Health, Parts, TopicFilter, TopicName};
+use event::{Event, Guarantee, Health, Meta, Parts, TopicFilter, TopicName};
 use support::{BROKEN, Webhook, until};
 use tokio::time::Instant;
 use webhook::{HookOptions, NamedHooks};
@@ -64,6 +64,12 @@ impl Site {
     }
 
     fn deliver(&self, topic: &str, data: &'static str) -> u64 {
+        self.deliver_with(topic, data, None)
+    }
+
+    /// With this `partitionkey`.
+    fn deliver_with(&self, topic: &str, data: &'static str, key: Option<&str>) -> u64 {
+        let with = |key: &str| Meta { user: vec![("partitionkey".into(), key.into())], ..Meta::default() };
         let parts = Parts {
             topic: TopicName::parse(topic.to_owned()).unwrap(),
             data: Bytes::from_static(data.as_bytes()),
@@ -71,7 +77,7 @@ impl Site {
             received_ms: 1,
             expires_ms: 0,
             publisher: Arc::from("p"),
-            meta: None,
+            meta: key.map(|key| Box::new(with(key))),
         };
         self.hub.deliver(SESSION, Event::new(parts), Guarantee::AtLeastOnce).unwrap()
     }
@@ -140,6 +146,36 @@ async fn a_stop_hears_out_what_is_being_posted_and_leaves_what_waits() {
     hooks.finish(Instant::now() + std::time::Duration::from_secs(3600)).await;
     assert_eq!(hub.acked(SESSION), [number]);
     assert!(hub.sessions().contains(&SESSION.to_owned()), "the session stays");
+}
+
+#[tokio::test]
+async fn events_of_one_key_go_one_after_the_other_and_others_beside_them() {
+    let hook = Webhook::new().await;
+    hook.leave.forget_permits(1000);
+    let options = HookOptions { in_flight: 5, retry_ms: 1, ..options(&hook) };
+    let site = Site::start(&options).await;
+    hook.answer(&[BROKEN]);
+    let first = site.deliver_with("a", "red-1", Some("red"));
+    until(|| hook.got().len() == 1).await;
+    let behind = [("red-2", Some("red")), ("blue-1", Some("blue")), ("alone", None), ("red-3", Some("red"))];
+    let behind = behind.map(|(data, key)| site.deliver_with("a", data, key));
+    until(|| hook.got().len() == 3).await;
+    let posts = |text: &str| hook.got().iter().filter(|post| post.contains(text)).count();
+    assert_eq!((posts("blue-1"), posts("alone"), posts("red-2")), (1, 1, 0), "red-1 is not answered");
+    // The first answer is a refusal: red-1 goes again before the others with its key.
+    hook.leave.add_permits(1000);
+    until(|| site.hub.acked(SESSION).len() == 5).await;
+    let reds: Vec<u64> =
+        site.hub.acked(SESSION).into_iter().filter(|n| [first, behind[0], behind[3]].contains(n)).collect();
+    assert_eq!(reds, [first, behind[0], behind[3]]);
+    let order: Vec<String> = hook
+        .got()
+        .iter()
+        .filter_map(|post| post.find("red-").map(|at| post[at..at + 5].to_owned()))
+        .collect();
+    let mut sorted = order.clone();
+    sorted.sort();
+    assert_eq!(order, sorted);
 }
 
 fn attaches(hub: &FakeHub) -> usize {

@@ -18,6 +18,7 @@ use super::poster::{self, Answer};
 use super::standing::Standing;
 use super::{bury, close, now_ms, turned};
 use crate::binding::{Post, Verdict};
+use crate::keys::{Keys, key};
 use crate::named::HookOptions;
 use crate::push::REQUEST_ORIGIN;
 
@@ -181,31 +182,36 @@ impl Named {
         let mut taken: Vec<Delivery> = Vec::new();
         let (most, most_bytes) =
             (usize::from(self.options().in_flight.max(1)), self.options().in_flight_bytes.as_usize());
-        let mut held = 0_usize;
+        let (mut held, mut keys) = (0_usize, Keys::default());
         let over = drain.clone();
         let end = loop {
-            let numbered = u16::try_from(most.saturating_sub(posts.len())).unwrap_or(u16::MAX);
+            let numbered =
+                u16::try_from(most.saturating_sub(posts.len() + keys.waiting())).unwrap_or(u16::MAX);
             let room = Room { numbered, bytes: most_bytes.saturating_sub(held) };
             let has_room = numbered > 0 && (held == 0 || room.bytes > 0);
             tokio::select! {
                 biased;
                 () = turned(drain) => break End::Stopping,
-                Some(fate) = posts.next(), if !posts.is_empty() => match fate {
-                    Fate::Done(number, bytes) => {
-                        held = held.saturating_sub(bytes);
-                        link.ack(number.as_slice());
+                Some((key, fate)) = posts.next(), if !posts.is_empty() => {
+                    match fate {
+                        Fate::Done(number, bytes) => {
+                            held = held.saturating_sub(bytes);
+                            link.ack(number.as_slice());
+                        }
+                        Fate::Dead(number, bytes) => {
+                            held = held.saturating_sub(bytes);
+                            link.dead_lettered(number.as_slice());
+                        }
+                        // Its plan is over: nothing goes any more.
+                        Fate::Left => continue,
+                        Fate::Gone => break End::Gone,
                     }
-                    Fate::Dead(number, bytes) => {
-                        held = held.saturating_sub(bytes);
-                        link.dead_lettered(number.as_slice());
-                    }
-                    Fate::Left => {}
-                    Fate::Gone => break End::Gone,
-                },
+                    posts.extend(keys.leave(Option::<Box<str>>::as_deref(&key)).map(|next| self.keyed(next, over.clone())));
+                }
                 open = poll_fn(|cx| link.poll_deliveries(cx, room, &mut taken)), if has_room => {
                     for delivery in taken.drain(..) {
                         held += delivery.event.weight();
-                        posts.push(self.deliver(delivery, over.clone()));
+                        posts.extend(keys.enter(delivery).map(|first| self.keyed(first, over.clone())));
                     }
                     if let Err(closed) = open {
                         break End::Lost(closed);
@@ -215,7 +221,7 @@ impl Named {
         };
         if matches!(end, End::Stopping) {
             // What waits to be posted gives up at once; what is just being posted is heard out, for `timeout_ms` at most.
-            while let Some(fate) = posts.next().await {
+            while let Some((_, fate)) = posts.next().await {
                 match fate {
                     Fate::Done(number, _) => link.ack(number.as_slice()),
                     Fate::Dead(number, _) => link.dead_lettered(number.as_slice()),
@@ -225,6 +231,12 @@ impl Named {
         }
         close(Some(link));
         end
+    }
+
+    /// As [`Self::deliver`]; gives the key with it.
+    async fn keyed(&self, delivery: Delivery, over: watch::Receiver<bool>) -> (Option<Box<str>>, Fate) {
+        let key = key(&delivery.event);
+        (key, self.deliver(delivery, over).await)
     }
 
     /// Posts one event until it is taken, or a dead letter of it is kept.
