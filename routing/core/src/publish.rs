@@ -572,14 +572,15 @@ fn admit_remote(
                     receipts.push((receipt, places));
                 }
                 (Some(_), Err(reject)) => refused.extend(places.into_iter().map(|at| (at, reject.clone()))),
-                // Nobody waits for it: at the limit it is dropped and counted.
+                // It waits for nobody: at the limit it is dropped and counted.
                 (None, admitted) => {
-                    let dropped = match admitted {
-                        Ok(()) => remote.store.try_append(append).err(),
-                        Err(_) => Some(append),
-                    };
-                    let dropped = dropped.map_or(0, |append| append.entries.len() as u64);
-                    shared.metrics.dropped_remote.increment(dropped);
+                    let full =
+                        || Reject::new(RejectKind::Busy, format!("the store {:?} is full", remote.name));
+                    let taken = admitted.and_then(|()| remote.store.try_append(append).map_err(|_| full()));
+                    if let Err(reject) = taken {
+                        shared.metrics.dropped_remote.increment(places.len() as u64);
+                        refused.extend(places.into_iter().map(|at| (at, reject.clone())));
+                    }
                 }
             }
         }

@@ -267,3 +267,25 @@ async fn what_a_tenant_published_is_booked_under_it_over_crashes() {
     let owed: Vec<_> = found.iter().map(|(tenant, route, _, owed)| (&**tenant, &**route, *owed)).collect();
     assert!(owed.contains(&("acme", "plant/#", 2)) && owed.contains(&("", "plant/#", 1)), "{owed:?}");
 }
+
+#[tokio::test]
+async fn what_a_remote_store_has_no_room_for_is_refused_whatever_its_qos() {
+    let (handle, feed) = MemoryStore::new().open();
+    let (far, _ends) = event::store::store(ByteLimit::kib(1), 1);
+    let route = RouteOptions {
+        name: Some("far".to_owned()),
+        store: "far".to_owned(),
+        ..RouteOptions::new(TopicFilter::parse("far/#".to_owned()).unwrap())
+    };
+    let remotes = vec![("far".to_owned(), far)];
+    let core = Core::recover(small(), &[route], handle, feed, remotes).await.unwrap().0;
+    let data = "x".repeat(600);
+    let who = Principal::anonymous("tester");
+    let mut busy = 0;
+    for _ in 0..4 {
+        let outcome = settle(core.publish(&who, vec![publish(event("far/1", &data), AtMostOnce)])).await;
+        busy += u64::from(outcome.of(0).is_err_and(|reject| reject.kind == RejectKind::Busy));
+    }
+    assert!((1..4).contains(&busy), "{busy}");
+    assert_eq!(publishes(&core, "far"), (4, vec![("passed", 4 - busy), ("busy", busy)]));
+}
