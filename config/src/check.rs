@@ -36,6 +36,7 @@ const RANGES: &[(&str, u64, u64)] = &[
     ("core.live_wait_ms", 0, 1000),
     ("core.unique_events", 1, u64::MAX),
     ("core.redelivery.limit", 0, 1000),
+    ("core.redelivery.delay_ms", 0, 600_000),
     ("core.breaker.failures", 1, 1000),
     ("core.breaker.pause_ms", 100, 600_000),
     ("mqtt.max_packet_bytes", ByteLimit::kib(1).0, ByteLimit::mib(256).0),

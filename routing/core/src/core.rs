@@ -306,7 +306,7 @@ impl Hub for Core {
         let unreleased = {
             let mut mailbox = session.mailbox.lock();
             mailbox.pace.start(Instant::now());
-            mailbox.attach(holder, redelivery::limit(shared, &session), &shared.totals)
+            mailbox.attach(holder, redelivery::limits(shared, &session), &shared.totals)
         };
         let (user, peer) = (who.user.clone(), who.peer.clone());
         let view = ConnectionView { user, peer, protocol: request.protocol, since_ms: now_ms() };

@@ -157,6 +157,10 @@ pub struct RedeliveryOptions {
     /// network makes dead letters. QoS 2 is exempt, as MQTT wants it completed. Counted while Weft runs.
     #[schemars(range(max = 1000))]
     pub limit: u32,
+    /// How long an event waits with which a connection ended, once the next connection got as far; doubled with each
+    /// connection, up to a thousand times. What is behind it waits as well. Milliseconds; default 0; at most 600000.
+    #[schemars(range(max = 600_000))]
+    pub delay_ms: u32,
     /// Where dead letters are published: below this topic, as DEAD_LETTERS/CLIENT/TOPIC, or DEAD_LETTERS/GROUP/TOPIC for a shared
     /// subscription, with the attributes `deadlettertopic` and `deadletterreason`. Default "$dead": `#` does not match it, `$dead/#` does.
     /// Empty: they are counted and gone.
@@ -164,6 +168,18 @@ pub struct RedeliveryOptions {
 }
 
 impl RedeliveryOptions {
+    /// Whether somebody has to count.
+    pub(crate) fn is_on(&self) -> bool {
+        self.limit > 0 || self.delay_ms > 0
+    }
+
+    /// How long an event waits with which so many connections ended; `None`: they were too many.
+    pub(crate) fn delay(&self, times: u32) -> Option<Duration> {
+        let delay = Duration::from_millis(self.delay_ms.into());
+        let doubled = 1 << times.saturating_sub(1).min(10);
+        (self.limit == 0 || times < self.limit).then(|| delay * doubled)
+    }
+
     /// What is wrong with it: the key, and why.
     ///
     /// # Errors
@@ -179,7 +195,7 @@ impl RedeliveryOptions {
 
 impl Default for RedeliveryOptions {
     fn default() -> Self {
-        Self { limit: 0, dead_letters: "$dead".to_owned() }
+        Self { limit: 0, delay_ms: 0, dead_letters: "$dead".to_owned() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Events that connections end on become dead letters.
+//! Events that connections end on come again later, and become dead letters.
 //!
 //! Which event a client fell over, nobody can see. It had the oldest one that it did not acknowledge before all others, so
 //! that one is suspected: a session counts how many connections ended with it, a shared subscription how many members did. The
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use event::hub::{Delivery, Publish};
 use event::{Event, Guarantee, Origin, Principal, dead_letter};
 
+use crate::RedeliveryOptions;
 use crate::publish::{Marks, Publisher};
 use crate::session::Session;
 use crate::shared::Shared;
@@ -21,13 +22,11 @@ const UNDERTAKER: &str = "$redelivery";
 /// How long one waits that the store could not take.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// With how many connections an event may end; 0: with any number.
-pub(crate) fn limit(shared: &Shared, session: &Session) -> u32 {
+/// What holds for a session, if somebody has to count.
+pub(crate) fn limits<'a>(shared: &'a Shared, session: &Session) -> Option<&'a RedeliveryOptions> {
     // Parts of Weft have retries of their own.
-    match session.client.as_str().starts_with('$') {
-        true => 0,
-        false => shared.options.redelivery.limit,
-    }
+    let own = session.client.as_str().starts_with('$');
+    Some(&shared.options.redelivery).filter(|options| options.is_on() && !own)
 }
 
 /// Dead letters of one connection on their way.

@@ -170,6 +170,30 @@ async fn until_its_letter_is_kept_an_event_stays() {
     assert_eq!(texts(&take(&mut *watcher.link, 1).await), ["bad"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_event_comes_again_later_each_time_and_what_is_behind_it_waits() {
+    let redelivery = RedeliveryOptions { delay_ms: 1000, ..RedeliveryOptions::default() };
+    for (subscription, client) in [("plant/+", "reader"), ("$share/g/plant/+", "other")] {
+        let store = MemoryStore::new();
+        let core = start(&store, Options { redelivery: redelivery.clone(), ..options() }).await.0;
+        owed(&core, subscription, AtLeastOnce, &["first", "bad", "next"]).await;
+        falls_over(&core, "reader", 3, 1).await;
+        for seconds in [1, 2, 4] {
+            let mut reader = attach(&core, client, FOREVER).await;
+            subscribe(&mut *reader.link, subscription, SubscribeOptions::new(AtLeastOnce)).await;
+            let since = tokio::time::Instant::now();
+            assert!(ready(&mut *reader.link, 5).await.is_empty());
+            assert_eq!(texts(&take(&mut *reader.link, 2).await), ["bad", "next"]);
+            let waited = since.elapsed();
+            assert!(
+                (seconds * 1000..seconds * 1000 + 100).contains(&(waited.as_millis() as u64)),
+                "{waited:?}"
+            );
+            drop(reader);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_dead_letter_makes_no_other_and_without_a_place_events_are_gone() {
     let core = limited(&MemoryStore::new(), 1).await;
@@ -178,7 +202,8 @@ async fn a_dead_letter_makes_no_other_and_without_a_place_events_are_gone() {
     for _ in 0..3 {
         assert_eq!(falls_over(&core, "reader", 1, 0).await, ["bad"]);
     }
-    let redelivery = RedeliveryOptions { limit: 1, dead_letters: String::new() };
+    let redelivery =
+        RedeliveryOptions { limit: 1, dead_letters: String::new(), ..RedeliveryOptions::default() };
     let core = start(&MemoryStore::new(), Options { redelivery, ..options() }).await.0;
     owed(&core, "plant/+", AtLeastOnce, &["bad", "good"]).await;
     falls_over(&core, "reader", 2, 0).await;

@@ -180,7 +180,7 @@ impl Group {
                 let Some(mut waiting) = state.unwait(position, shared) else { continue };
                 let event = waiting.event.take();
                 let mut slot = waiting.assignment(position, wanted).slot(self, wanted.ids.clone());
-                (slot.account, slot.overdue) = (waiting.account, state.is_overdue(position, shared));
+                (slot.account, slot.ended) = (waiting.account, state.ended_with(position));
                 if mailbox.try_push_slot(slot, event.as_ref(), &shared.options, &shared.totals) {
                     state.books.pass_on(waiting.account);
                     let out = Out { session: session.key, durable: false, waiting, given: true };

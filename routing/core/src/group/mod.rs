@@ -339,7 +339,7 @@ impl Group {
                 state.out.insert(position, Out { session, durable: true, waiting, given: false });
             }
             let mut slot = assignment.slot(self, ids.clone());
-            slot.overdue = state.is_overdue(position, shared);
+            slot.ended = state.ended_with(position);
             let Some(out) = state.out.get_mut(position) else { return (slot, None) };
             let (event, account) = (out.waiting.event.take(), out.waiting.account);
             slot.account = account;
@@ -357,9 +357,9 @@ impl State {
         self.selection.as_deref().map(Selection::select)
     }
 
-    /// Whether too many members ended with it.
-    fn is_overdue(&self, position: Position, shared: &Shared) -> bool {
-        self.suspects.get(&position).is_some_and(|times| *times >= shared.options.redelivery.limit)
+    /// How many members ended with it.
+    fn ended_with(&self, position: Position) -> u32 {
+        self.suspects.get(&position).copied().unwrap_or(0)
     }
 
     fn is_durable(&self) -> bool {

@@ -200,7 +200,8 @@ impl Shared {
 
     /// A member ended with a delivery that it had.
     fn suspect(&self, session: &Session, left: Option<&Left>) {
-        let Some(Left { group, position }) = left.filter(|_| redelivery::limit(self, session) > 0) else {
+        let Some(Left { group, position }) = left.filter(|_| redelivery::limits(self, session).is_some())
+        else {
             return;
         };
         group.suspect(*position);

@@ -1,6 +1,7 @@
 //! A connection's hold on its session.
 
 use std::collections::BTreeSet;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use event::hub::{
 };
 use event::store::Position;
 use event::{Durability, Event, Pending, Principal, Reject, Select, TopicFilter};
+use tokio::time::{Sleep, sleep_until};
 
 use super::slot::{Left, Over};
 use super::walk::Walks;
@@ -28,6 +30,10 @@ use crate::wills;
 /// Numbers, and the events that are being read for them.
 type Loading = (Vec<u64>, Pending<Vec<Option<Event>>>);
 
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// The hold of one connection. Dropped without `close`, the connection is lost.
 pub(crate) struct SessionLink {
     shared: Arc<Shared>,
@@ -43,6 +49,8 @@ pub(crate) struct SessionLink {
     load: Vec<(u64, Position)>,
     walks: Walks,
     burials: Burials,
+    /// Rings when a delivery with which a connection ended may go out again.
+    waiting: Option<Pin<Box<Sleep>>>,
     /// What is over and has no record yet: the store had no room.
     unrecorded: Vec<(u64, End)>,
     /// The client knows that it is connected.
@@ -73,6 +81,7 @@ impl SessionLink {
             load: Vec::new(),
             walks: Walks::default(),
             burials: Burials::default(),
+            waiting: None,
             unrecorded: Vec::new(),
             accepted: false,
             ended: false,
@@ -97,7 +106,7 @@ impl SessionLink {
     /// Takes out of what was taken, from place `start` on, with what too many connections ended: it becomes a dead letter.
     fn bury(&mut self, mut start: usize, taken: &mut Vec<Delivery>) {
         let mut mailbox = self.session.mailbox.lock();
-        if !mailbox.has_overdue() {
+        if !mailbox.suspects.has_overdue() {
             return;
         }
         while let Some(delivery) = taken.get(start) {
@@ -158,6 +167,19 @@ impl SessionLink {
                 false
             }
         }
+    }
+
+    /// Ready at `until`, if that is ever.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>, until: Option<Instant>) -> Poll<()> {
+        let Some(until) = until.map(tokio::time::Instant::from_std) else {
+            self.waiting = None;
+            return Poll::Pending;
+        };
+        let sleep = self.waiting.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if sleep.deadline() != until {
+            sleep.as_mut().reset(until);
+        }
+        sleep.as_mut().poll(cx)
     }
 
     /// Lets replays go on, as long as this connection has the session.
@@ -366,6 +388,7 @@ impl Link for SessionLink {
             if mailbox.holder != self.holder {
                 return Poll::Ready(Err(Closed::TakenOver));
             }
+            mailbox.suspects.release(now());
             if let Some(closed) = mailbox.closed {
                 return Poll::Ready(Err(closed));
             }
@@ -410,7 +433,11 @@ impl Link for SessionLink {
             if !mailbox.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
                 mailbox.reader = Some(cx.waker().clone());
             }
-            return Poll::Pending;
+            let until = mailbox.wait(now());
+            drop(mailbox);
+            if self.poll_waiting(cx, until).is_pending() {
+                return Poll::Pending;
+            }
         }
     }
 

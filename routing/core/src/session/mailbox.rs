@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
+use std::time::Instant;
 
 use event::hub::{Closed, Delivery, Room, SubscribeOptions};
 use event::store::Position;
@@ -12,10 +13,11 @@ use event::{ClientId, Event, Guarantee};
 
 use super::pace::Pace;
 use super::slot::{Left, Over, Queued, Slot, SlotState};
+use super::suspects::Suspects;
 use super::window::Window;
 use crate::account::Account;
 use crate::ledger::{Books, End};
-use crate::{Options, QueueFull};
+use crate::{Options, QueueFull, RedeliveryOptions};
 
 /// What all mailboxes hold together.
 #[derive(Debug, Default)]
@@ -106,10 +108,8 @@ pub(crate) struct Mailbox {
     pub(crate) books: Books,
     /// A group had something for it that found no room.
     turned_away: bool,
-    /// The delivery with which the last connections ended, and how many did.
-    suspect: Option<(u64, u32)>,
-    /// Deliveries with which too many connections ended.
-    overdue: Vec<u64>,
+    /// Deliveries with which connections ended.
+    pub(crate) suspects: Suspects,
     /// How fast the reader empties the live lane.
     pub(crate) pace: Pace,
 }
@@ -169,8 +169,7 @@ impl Mailbox {
             dropped: 0,
             books: Books::default(),
             turned_away: false,
-            suspect: None,
-            overdue: Vec::new(),
+            suspects: Suspects::default(),
             pace: Pace::default(),
         }
     }
@@ -294,8 +293,8 @@ impl Mailbox {
             self.books.owe(slot.account);
             self.queued.add(slot.weight);
             self.hold(&mut slot, event, limits, totals);
-            if slot.overdue {
-                self.overdue.push(self.next());
+            if slot.ended > 0 {
+                self.suspects.add(self.next(), slot.ended, &limits.redelivery);
             }
         }
         totals.backlog.fetch_add(1, Ordering::Relaxed);
@@ -391,6 +390,9 @@ impl Mailbox {
         let mut released = 0;
         while room.numbered > 0 && room.bytes > 0 && self.cursor < self.first + SPAN {
             let number = self.cursor;
+            if self.suspects.has_to_wait(number) {
+                break;
+            }
             let at = usize::try_from(number - self.first).unwrap_or(usize::MAX);
             let Some(slot) = self.window.get_mut(at) else { break };
             if slot.state == SlotState::Open {
@@ -531,9 +533,7 @@ impl Mailbox {
         shared: &mut Vec<Left>,
         book: impl Fn(&mut Books, Account),
     ) -> Vec<u64> {
-        if !self.overdue.is_empty() {
-            self.overdue.retain(|number| !numbers.contains(number));
-        }
+        self.suspects.forget(numbers);
         let mut known = Vec::with_capacity(numbers.len());
         for &number in numbers {
             let Some(slot) = self.mark(number, SlotState::Done) else { continue };
@@ -610,12 +610,17 @@ impl Mailbox {
         totals.backlog.fetch_sub(usize::try_from(gone).unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// A new connection holds the session: everything open is offered again. Gives the numbers that wait for release. `limit`: with
-    /// how many connections a delivery may end; 0: with any number.
-    pub(crate) fn attach(&mut self, holder: u64, limit: u32, totals: &Totals) -> Vec<u64> {
+    /// A new connection holds the session: everything open is offered again. Gives the numbers that wait for release. `limits`:
+    /// for deliveries with which connections end, if there are some.
+    pub(crate) fn attach(
+        &mut self,
+        holder: u64,
+        limits: Option<&RedeliveryOptions>,
+        totals: &Totals,
+    ) -> Vec<u64> {
         self.holder = holder;
-        if limit > 0 {
-            self.suspect(limit);
+        if let Some(limits) = limits {
+            self.suspect(limits);
         }
         if !std::mem::replace(&mut self.attached, true) {
             totals.attached.fetch_add(1, Ordering::Relaxed);
@@ -628,21 +633,18 @@ impl Mailbox {
     }
 
     /// The connection of before ended. The oldest delivery that it had may be why.
-    fn suspect(&mut self, limit: u32) {
+    fn suspect(&mut self, limits: &RedeliveryOptions) {
         let had = usize::try_from(self.cursor - self.first).unwrap_or(usize::MAX);
         let open = |slot: &Slot| {
             slot.state == SlotState::Open && slot.group.is_none() && slot.guarantee == Guarantee::AtLeastOnce
         };
         let oldest = self.window.iter().take(had).position(|slot| open(&slot));
-        let Some(number) = oldest.map(|at| self.first + at as u64) else { return self.suspect = None };
-        let times = match self.suspect {
-            Some((known, times)) if known == number => times + 1,
-            _ => 1,
-        };
-        self.suspect = Some((number, times));
-        if times >= limit && !self.overdue.contains(&number) {
-            self.overdue.push(number);
-        }
+        self.suspects.ended_with(oldest.map(|at| self.first + at as u64), limits);
+    }
+
+    /// Until when the delivery that is next has to wait, if it does.
+    pub(crate) fn wait(&mut self, now: Instant) -> Option<Instant> {
+        self.suspects.wait(self.cursor, now)
     }
 
     /// The oldest of these numbers, if the connection had it.
@@ -650,14 +652,9 @@ impl Mailbox {
         numbers.first().copied().filter(|number| *number < self.cursor)
     }
 
-    /// Whether too many connections ended with something that is here.
-    pub(crate) fn has_overdue(&self) -> bool {
-        !self.overdue.is_empty()
-    }
-
     /// If too many connections ended with this one: who did not take it, `client` or the shared subscription that it came by.
     pub(crate) fn overdue(&mut self, number: u64, client: &ClientId) -> Option<String> {
-        let at = number.checked_sub(self.first).filter(|_| self.overdue.contains(&number))?;
+        let at = number.checked_sub(self.first).filter(|_| self.suspects.is_overdue(number))?;
         let slot = self.window.get_mut(usize::try_from(at).ok()?)?;
         let share = slot.group.as_ref().and_then(|group| group.filter.share());
         Some(share.unwrap_or(client.as_str()).to_owned())
@@ -692,7 +689,7 @@ impl Mailbox {
         self.first += self.window.len() as u64;
         self.window = Window::default();
         self.cursor = self.first;
-        self.overdue = Vec::new();
+        self.suspects = Suspects::default();
         self.queued = Queued::default();
         self.books.end_all(End::Left);
         std::mem::take(&mut self.books)

@@ -6,6 +6,7 @@ mod pace;
 pub(crate) mod registry;
 pub(crate) mod slot;
 mod subscriptions;
+mod suspects;
 mod walk;
 mod window;
 

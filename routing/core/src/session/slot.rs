@@ -25,8 +25,8 @@ pub(crate) struct Slot {
     pub(crate) account: Account,
     /// The shared subscription it came by.
     pub(crate) group: Option<Arc<Group>>,
-    /// That had given it to too many members that ended with it.
-    pub(crate) overdue: bool,
+    /// How many members of that ended with it.
+    pub(crate) ended: u32,
 }
 
 /// Deliveries that are over without an acknowledgement: expired, gone from the log, or sent to who acknowledges nothing.
@@ -100,7 +100,7 @@ impl Slot {
     /// A slot without its event.
     pub(crate) fn new(position: Position, guarantee: Guarantee, retain: bool, state: SlotState) -> Self {
         let account = Account::NONE;
-        let (event, ids, weight, group, overdue) = (None, None, 0, None, false);
-        Self { position, event, ids, guarantee, retain, state, weight, account, group, overdue }
+        let (event, ids, weight, group, ended) = (None, None, 0, None, 0);
+        Self { position, event, ids, guarantee, retain, state, weight, account, group, ended }
     }
 }
