@@ -137,6 +137,24 @@ impl Tally {
         }
     }
 
+    /// Counts what became of them; with `came`, also that they came.
+    fn end(&self, outcome: &Outcome, came: bool, of: &mut BTreeMap<Account, Published>) {
+        let mut places = 0..;
+        self.each(|account, fate, count| {
+            let published = of.entry(account).or_default();
+            published.came += if came { count } else { 0 };
+            match outcome {
+                Outcome::Kept => published.end(fate, count),
+                Outcome::Refused(reject) => published.end(Fate::of(reject), count),
+                Outcome::Partly(_) => {
+                    for place in places.by_ref().take(usize::try_from(count).unwrap_or(usize::MAX)) {
+                        published.end(outcome.of(place).map_or_else(Fate::of, |()| fate), 1);
+                    }
+                }
+            }
+        });
+    }
+
     fn each(&self, mut found: impl FnMut(Account, Fate, u64)) {
         self.0.iter().for_each(|(account, fate, count)| found(*account, *fate, u64::from(*count)));
     }
@@ -151,20 +169,7 @@ struct Open {
 impl Open {
     fn end(mut self, outcome: &Outcome) {
         let tally = std::mem::take(&mut self.tally);
-        let mut of = self.shared.intake.0.lock();
-        let mut places = 0..;
-        for (account, fate, count) in tally.0 {
-            let published = of.entry(account).or_default();
-            match outcome {
-                Outcome::Kept => published.end(fate, u64::from(count)),
-                Outcome::Refused(reject) => published.end(Fate::of(reject), u64::from(count)),
-                Outcome::Partly(_) => {
-                    for place in places.by_ref().take(count as usize) {
-                        published.end(outcome.of(place).map_or_else(Fate::of, |()| fate), 1);
-                    }
-                }
-            }
-        }
+        tally.end(outcome, false, &mut self.shared.intake.0.lock());
     }
 }
 
@@ -180,6 +185,12 @@ impl Drop for Open {
 
 /// Counts a batch: what came now, and what became of it when that is known.
 pub(crate) fn counted(shared: &Arc<Shared>, tally: Tally, admission: Admission) -> Admission {
+    if let Admission::Admitted(receipt) = &admission
+        && let Some(outcome) = receipt.known()
+    {
+        tally.end(outcome, true, &mut shared.intake.0.lock());
+        return admission;
+    }
     {
         let mut of = shared.intake.0.lock();
         tally.each(|account, _, count| of.entry(account).or_default().came += count);

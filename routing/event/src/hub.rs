@@ -255,10 +255,18 @@ impl Receipt {
         Self(ReceiptState::Ready(Some(outcome)))
     }
 
+    /// What it says, if that is known already.
+    pub fn known(&self) -> Option<&Outcome> {
+        match &self.0 {
+            ReceiptState::Ready(outcome) => outcome.as_ref(),
+            ReceiptState::Waiting(_) | ReceiptState::Joined(_) => None,
+        }
+    }
+
     /// The same, and `watch` sees what it says: at once, if that is known.
     #[must_use]
     pub fn watched(self, watch: impl FnOnce(&Outcome) + Send + 'static) -> Self {
-        if let ReceiptState::Ready(Some(outcome)) = &self.0 {
+        if let Some(outcome) = self.known() {
             watch(outcome);
             return self;
         }

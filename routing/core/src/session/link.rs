@@ -388,7 +388,7 @@ impl Link for SessionLink {
             if mailbox.holder != self.holder {
                 return Poll::Ready(Err(Closed::TakenOver));
             }
-            mailbox.suspects.release(now());
+            mailbox.suspects.release(now);
             if let Some(closed) = mailbox.closed {
                 return Poll::Ready(Err(closed));
             }
@@ -433,7 +433,7 @@ impl Link for SessionLink {
             if !mailbox.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
                 mailbox.reader = Some(cx.waker().clone());
             }
-            let until = mailbox.wait(now());
+            let until = mailbox.wait(now);
             drop(mailbox);
             if self.poll_waiting(cx, until).is_pending() {
                 return Poll::Pending;

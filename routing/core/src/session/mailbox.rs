@@ -643,7 +643,7 @@ impl Mailbox {
     }
 
     /// Until when the delivery that is next has to wait, if it does.
-    pub(crate) fn wait(&mut self, now: Instant) -> Option<Instant> {
+    pub(crate) fn wait(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
         self.suspects.wait(self.cursor, now)
     }
 

@@ -54,14 +54,18 @@ impl Suspects {
     }
 
     /// Until when this one, which is next, has to wait, if it does. Its time begins now, if it did not before.
-    pub(super) fn wait(&mut self, number: u64, now: Instant) -> Option<Instant> {
+    pub(super) fn wait(&mut self, number: u64, now: impl FnOnce() -> Instant) -> Option<Instant> {
         let next = self.all.iter_mut().find(|suspect| suspect.number == number)?;
         let waits = next.waits?;
-        Some(*next.until.get_or_insert(now + waits))
+        Some(*next.until.get_or_insert_with(|| now() + waits))
     }
 
     /// What has waited long enough may go out.
-    pub(crate) fn release(&mut self, now: Instant) {
+    pub(crate) fn release(&mut self, now: impl FnOnce() -> Instant) {
+        if self.all.is_empty() {
+            return;
+        }
+        let now = now();
         let over = |suspect: &&mut Suspect| suspect.until.is_some_and(|until| until <= now);
         self.all.iter_mut().filter(over).for_each(|suspect| suspect.waits = None);
     }
