@@ -1,5 +1,5 @@
 //! Seeds of random work on a shared subscription, with members that come, go and are taken over, and crashes, against a
-//! model: each event ends with one member, at no time do two have it, numbers mean the same event for ever.
+//! model: each event ends with one member or as a dead letter, at no time do two have it, numbers mean the same event for ever.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use event::hub::{Attached, Close, Hub as _, SubscribeOptions};
 use event::testing::{Chance, MemoryStore};
 use event::{ByteLimit, Guarantee, Principal, TopicFilter};
-use routing::{Core, Options, SharedOptions, Strategy};
+use routing::{Core, Options, RedeliveryOptions, SharedOptions, Strategy};
 use support::*;
 
 use Guarantee::{AtLeastOnce, ExactlyOnce};
@@ -75,6 +75,8 @@ impl World {
             checkpoint_bytes: ByteLimit(2000),
             queue_memory_bytes: ByteLimit(800),
             shared: SharedOptions { strategy, inflight: INFLIGHT, ..SharedOptions::default() },
+            // With every other seed none becomes a dead letter.
+            redelivery: RedeliveryOptions { limit: (seed % 2) as u32, ..RedeliveryOptions::default() },
             ..Options::default()
         };
         let store = MemoryStore::new();
@@ -86,7 +88,13 @@ impl World {
             Self { store, core, options, chance, members, guarantees: Vec::new(), holder, done, once };
         world.join(0).await;
         world.subscribe(0).await;
+        subscribe(&mut *world.undertaker().await.link, "$dead/#", SubscribeOptions::new(AtLeastOnce)).await;
         world
+    }
+
+    /// Who reads dead letters.
+    async fn undertaker(&self) -> Attached {
+        attach(&self.core, "undertaker", FOREVER).await
     }
 
     async fn step(&mut self) {
@@ -240,8 +248,18 @@ impl World {
                 self.ack(at);
             }
         }
-        let missing: Vec<usize> =
-            (0..self.guarantees.len()).filter(|event| !self.done.contains(event)).collect();
+        let (mut undertaker, mut dead) = (self.undertaker().await, BTreeSet::new());
+        loop {
+            let letters = ready(&mut *undertaker.link, u16::MAX).await;
+            if letters.is_empty() {
+                break;
+            }
+            dead.extend(texts(&letters).iter().map(|text| text.parse::<usize>().unwrap()));
+        }
+        assert!(dead.is_empty() || self.options.redelivery.limit > 0);
+        assert!(dead.iter().all(|event| self.guarantees[*event] == AtLeastOnce), "{dead:?}");
+        let over = |event: &usize| self.done.contains(event) || dead.contains(event);
+        let missing: Vec<usize> = (0..self.guarantees.len()).filter(|event| !over(event)).collect();
         assert!(missing.is_empty(), "never done: {missing:?}");
     }
 }
