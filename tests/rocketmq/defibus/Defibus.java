@@ -14,6 +14,7 @@ import java.util.concurrent.CountDownLatch;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyContext;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.impl.consumer.DefaultMQPushConsumerImpl;
 import org.apache.rocketmq.client.producer.SendCallback;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
@@ -22,7 +23,7 @@ import org.apache.rocketmq.common.message.MessageExt;
 
 /**
  * The published client of DeFiBus, in one role. Each line of standard input is a body; its end ends the client. Prints
- * "ready" when it is started, then one line for each thing that happens: words, and the body last, with \n for a new line.
+ * "ready" when it is started, and has queues if it replies, then one line for each thing that happens: words, and the body last, with \n for a new line.
  *
  * <pre>
  * Defibus NAME_SERVER IDC publish TOPIC            sent BODY | failed REASON
@@ -63,6 +64,7 @@ public final class Defibus {
             consumer.registerMessageListener(role.equals("reply") ? replying(producer) : listening());
             consumer.subscribe(topic);
             consumer.start();
+            if (role.equals("reply")) awaitQueues(consumer);
         }
         say("ready");
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
@@ -74,6 +76,16 @@ public final class Defibus {
         }
         if (consumer != null) consumer.shutdown();
         producer.shutdown();
+    }
+
+    /** Its first share of the queues may come out empty, as the broker may not know it yet; the next one is 10 s later. */
+    private static void awaitQueues(DeFiBusPushConsumer consumer) throws InterruptedException {
+        DefaultMQPushConsumerImpl inner = consumer.getDefaultMQPushConsumer().getDefaultMQPushConsumerImpl();
+        while (inner.getRebalanceImpl().getProcessQueueTable().isEmpty()) {
+            consumer.getDeFiBusClientInstance().sendHeartbeatToAllBrokerWithLock();
+            consumer.getDeFiBusClientInstance().rebalanceImmediately();
+            Thread.sleep(100);
+        }
     }
 
     private static void publish(DeFiBusProducer producer, Message message) throws Exception {
