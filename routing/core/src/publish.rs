@@ -30,7 +30,6 @@ use crate::unique::{self, Claim, Claims, Name, Once};
 pub(crate) struct Publisher {
     matcher: Matcher,
     /// Whose it is, what quotas have for it, and the quotas of which that was looked up.
-    tenant: Tenant,
     allotted: Allotted,
     quotas: Option<Arc<Quotas>>,
 }
@@ -98,7 +97,7 @@ impl Publisher {
         if shared.is_stopping() {
             let refused = Admission::Admitted(Receipt::ready(Outcome::Refused(Reject::closed())));
             let mut tally = Tally::default();
-            let account = Account::NONE.of(self.tenant);
+            let account = Account::NONE.of(self.allotted.tenant);
             batch.iter().for_each(|_| tally.push(account, Fate::Refused(RejectKind::Closed)));
             return intake::counted(shared, tally, refused);
         }
@@ -122,7 +121,6 @@ impl Publisher {
     fn follow_quotas(&mut self, shared: &Shared, who: &Principal) {
         let quotas = shared.quotas.load();
         if !self.quotas.as_ref().is_some_and(|known| Arc::ptr_eq(known, &quotas)) {
-            self.tenant = quotas.tenants.of(who);
             self.allotted = quotas.of(who, std::time::Instant::now());
             self.quotas = Some(Arc::clone(&quotas));
         }
@@ -157,7 +155,7 @@ impl Publisher {
         marks: Marks<'_>,
         batch: Vec<Publish>,
     ) -> Sorted {
-        let tenant = marks.will.map_or(self.tenant, |(_, tenant)| tenant);
+        let tenant = marks.will.map_or(self.allotted.tenant, |(_, tenant)| tenant);
         let mut sorted = Sorted { tenant, ..Sorted::default() };
         let count = batch.len();
         let listener = who.peer.as_ref().map(|(_, listener)| &**listener);

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::account::Tenant;
 use crate::retained::Retained;
 use crate::tenant::{Tenants, is_like};
 
@@ -173,10 +174,14 @@ impl Quotas {
 
     /// Those that are for `who`.
     pub(crate) fn of(&self, who: &Principal, now: Instant) -> Allotted {
-        let tenant = self.tenants.name_of(who).unwrap_or_default();
+        let tenant = self.tenants.name_of(who);
         // Parts of Weft have no peer.
-        let some = self.all.iter().filter(|quota| who.peer.is_some() && quota.options.is_for(who, tenant));
-        Allotted(some.map(|quota| (Arc::clone(quota), quota.of(who, tenant, now))).collect())
+        let some = self
+            .all
+            .iter()
+            .filter(|quota| who.peer.is_some() && quota.options.is_for(who, tenant.unwrap_or_default()));
+        let uses = some.map(|quota| (Arc::clone(quota), quota.of(who, tenant.unwrap_or_default(), now)));
+        Allotted { tenant: tenant.map_or(Tenant::NONE, Tenant::named), uses: uses.collect() }
     }
 }
 
@@ -222,13 +227,16 @@ impl Use {
     }
 }
 
-/// What the quotas have for one principal.
+/// What the quotas have for one principal, and whose it is.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Allotted(Vec<(Arc<Quota>, Arc<Use>)>);
+pub(crate) struct Allotted {
+    pub(crate) tenant: Tenant,
+    uses: Vec<(Arc<Quota>, Arc<Use>)>,
+}
 
 impl Allotted {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.uses.is_empty()
     }
 
     /// Counts an event that is to be published.
@@ -238,7 +246,7 @@ impl Allotted {
     pub(crate) fn publish(&self, event: &Event, now: Instant) -> Result<(), Reject> {
         let counts =
             |quota: &Quota| quota.options.topic.as_ref().is_none_or(|topic| topic.matches(event.topic()));
-        for (quota, one) in self.0.iter().filter(|(quota, _)| counts(quota)) {
+        for (quota, one) in self.uses.iter().filter(|(quota, _)| counts(quota)) {
             let QuotaOptions { events_per_second, bytes_per_second, .. } = &quota.options;
             let Meter { packets, bytes } = &**one.rates.load();
             // One that is larger than a second's share may pass; then the next ones wait for it.
@@ -260,7 +268,7 @@ impl Allotted {
     /// # Errors
     /// There are too many.
     pub(crate) fn retain(&self, event: &Event, retained: &RwLock<Retained>) -> Result<(), Reject> {
-        for (quota, _) in &self.0 {
+        for (quota, _) in &self.uses {
             let most = quota.options.retained_events as usize;
             let topic = quota.options.topic.as_ref().filter(|topic| most > 0 && topic.matches(event.topic()));
             let Some(topic) = topic.filter(|_| !event.data().is_empty()) else { continue };
@@ -286,7 +294,7 @@ impl Allotted {
     /// There are too many.
     pub(crate) fn connect(self, again: bool) -> Result<Held, Reject> {
         let mut held = Held::default();
-        for (quota, one) in self.0 {
+        for (quota, one) in self.uses {
             let most = quota.options.connections as usize;
             let before = one.connections.fetch_add(1, Ordering::Relaxed);
             held.0.push((Arc::clone(&quota), one));
