@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use event::{ByteLimit, TopicFilter, TopicName};
+use event::{ByteLimit, TopicFilter, is_dead_letter_place};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -379,8 +379,7 @@ impl BridgeOptions {
                 check_name("out.topic", topic, TOPIC_MAX)?;
             }
         }
-        let place = self.dead_letters.as_str();
-        if !place.is_empty() && TopicName::parse(place).map_or(true, |topic| topic.is_reserved()) {
+        if !is_dead_letter_place(&self.dead_letters) {
             return Err(OptionsError::DeadLetters(self.dead_letters.clone()));
         }
         let mut topics = BTreeSet::new();

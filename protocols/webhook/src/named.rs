@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use event::{ByteLimit, Select, TopicFilter, TopicName};
+use event::{ByteLimit, Select, TopicFilter, is_dead_letter_place};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -93,8 +93,7 @@ impl HookOptions {
         if self.origin.as_ref().is_some_and(|origin| origin.is_empty() || !origin.bytes().all(is_dns)) {
             return Err(("origin", "not a DNS name".to_owned()));
         }
-        let place = self.dead_letters.as_str();
-        if !place.is_empty() && TopicName::parse(place).map_or(true, |topic| topic.is_reserved()) {
+        if !is_dead_letter_place(&self.dead_letters) {
             return Err(("dead_letters", "not a topic that may be published to".to_owned()));
         }
         Ok(())

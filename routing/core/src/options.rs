@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use event::{ByteLimit, TopicName};
+use event::{ByteLimit, is_dead_letter_place};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -185,8 +185,7 @@ impl RedeliveryOptions {
     /// # Errors
     /// `dead_letters` is not a topic that may be published to.
     pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
-        let place = self.dead_letters.as_str();
-        match place.is_empty() || TopicName::parse(place).is_ok_and(|topic| !topic.is_reserved()) {
+        match is_dead_letter_place(&self.dead_letters) {
             true => Ok(()),
             false => Err(("dead_letters", "not a topic that may be published to")),
         }

@@ -39,7 +39,7 @@ struct Burial {
 }
 
 /// What becomes of a delivery with which too many connections ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Dead {
     letter: Option<Event>,
 }

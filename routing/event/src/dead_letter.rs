@@ -21,6 +21,11 @@ pub fn dead_letter(place: &str, part: &str, event: &Event, reason: &str) -> Opti
     Some(Event::new(parts))
 }
 
+/// Whether dead letters can have `place`: it is a topic that may be published to, or empty, for no place.
+pub fn is_dead_letter_place(place: &str) -> bool {
+    place.is_empty() || TopicName::parse(place).is_ok_and(|topic| !topic.is_reserved())
+}
+
 fn tell(meta: &mut Meta, name: &'static str, value: &str) {
     match &mut meta.attributes {
         Some(attributes) => {

@@ -36,7 +36,7 @@ pub mod trace;
 pub use access::{Rights, Source};
 pub use audit::Audit;
 pub use breaker::Breaker;
-pub use dead_letter::dead_letter;
+pub use dead_letter::{dead_letter, is_dead_letter_place};
 pub use event::{Attributes, Event, Meta, Parts, Value};
 pub use guarantee::{Durability, Guarantee};
 pub use health::Health;
