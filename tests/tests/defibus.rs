@@ -132,9 +132,9 @@ async fn a_request_from_there_is_answered_here(defibus: &Defibus, weft: &Weft) {
         }
     }
     // Nobody answers: their client waits until its time is over.
-    let mut requester = defibus.client("request", "FT0-s-serve", "1000").await;
+    let mut requester = defibus.client("request", "FT0-s-serve", "5000").await;
     ask_in_vain(&mut service, &mut requester).await;
-    eventually(Duration::from_secs(10), "the request is given up", || async {
+    eventually(Duration::from_secs(30), "the request is given up", || async {
         (outcomes(weft, PART, "weft_defibus_answers_total", "missing").await == 1).then_some(())
     })
     .await;

@@ -57,9 +57,9 @@ async fn a_request_from_there_is_answered_here(rocketmq: &RocketMq, weft: &Weft)
         answer_twice(&mut service, body).await;
         assert_eq!(requester.next().await, format!("reply answer to {body}"));
     }
-    let mut requester = rocketmq.rpc("ask", "Serve", "1000").await;
+    let mut requester = rocketmq.rpc("ask", "Serve", "5000").await;
     ask_in_vain(&mut service, &mut requester).await;
-    eventually(Duration::from_secs(10), "the request is given up", || async {
+    eventually(Duration::from_secs(30), "the request is given up", || async {
         (outcomes(weft, PART, "weft_rocketmq_answers_total", "missing").await == 1).then_some(())
     })
     .await;
