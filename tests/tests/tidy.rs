@@ -108,7 +108,22 @@ fn every_metric_is_in_the_readme() {
 }
 
 #[test]
+fn links_of_documents_lead_somewhere() {
+    let mut broken = String::new();
+    for name in ["README.md", "ARCHITECTURE.md", "STYLE.md", "CHANGELOG.md", "tests/bench/README.md"] {
+        let text = std::fs::read_to_string(root().join(name)).unwrap();
+        for link in dead_links(&text, root().join(name).parent().unwrap()) {
+            writeln!(broken, "{name}: nothing is at {link}").unwrap();
+        }
+    }
+    assert!(broken.is_empty(), "\n{broken}");
+}
+
+#[test]
 fn the_rules_bite() {
+    let text =
+        "# One, `two` and three\n[a](#one-two-and-three) [b](#one) [c](STYLE.md) [d](no.md) [e](https://no)";
+    assert_eq!(dead_links(text, &root()), ["#one", "no.md"]);
     let check = |rule: fn(&[Line]) -> Vec<Fault>, text: &str| rule(&code(text)).len();
     assert_eq!(check(waits, "    task.await;"), 1);
     assert_eq!(check(waits, "// task.await;"), 0);
@@ -124,6 +139,25 @@ fn the_rules_bite() {
         1
     );
     assert_eq!(check(too_long, "fn short() {\n    line\n}"), 0);
+}
+
+/// Links within a document and to files beside it, in `folder`, that lead nowhere.
+fn dead_links(text: &str, folder: &Path) -> Vec<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let anchors: BTreeSet<String> =
+        headings.map(|line| anchor(line.trim_start_matches('#').trim())).collect();
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+    let leads = |link: &&str| match link.strip_prefix('#') {
+        Some(anchor) => anchors.contains(anchor),
+        None => link.contains("://") || folder.join(link.split('#').next().unwrap()).exists(),
+    };
+    links.filter(|link| !leads(link)).map(str::to_owned).collect()
+}
+
+/// How a heading is linked to.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
 }
 
 /// A line of code and its number.
