@@ -348,9 +348,7 @@ async fn a_group_whose_members_are_not_told_is_trouble() {
     let broker = FakeBroker::start().await;
     broker.hide_members(true);
     let running = Running::bridge(&cluster(&broker));
-    let begun = std::time::Instant::now();
     running.until_health(|reason| reason.is_some_and(|reason| reason.contains("code 16"))).await;
-    assert!(begun.elapsed() < Duration::from_secs(3), "told after {:?}", begun.elapsed());
     broker.hide_members(false);
     running.until_health(|reason| reason.is_none()).await;
 }
