@@ -11,15 +11,14 @@ use std::time::{Duration, Instant};
 use tests::raw::Client;
 use tests::real::RocketMq;
 use tests::weft::Setup;
-use tests::wire::{Ack, Connect, Packet, Publish, Version};
+use tests::wire::{Connect, Publish, Version};
 use tests::{Weft, eventually};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Bytes of an event's data.
 const SIZE: usize = 256;
-/// Connections that publish the backlog, and what each has open.
+/// Connections that publish the backlog.
 const PUBLISHERS: u64 = 4;
-const WINDOW: u64 = 1000;
 /// Topics that take turns.
 const TOPICS: u64 = 16;
 
@@ -100,7 +99,7 @@ async fn drain(rocketmq: &RocketMq, weft: &Weft, backlog: u64) {
     futures_util::future::join_all(publishers).await;
     let filled = start.elapsed();
     rocketmq.restart_broker().await;
-    let cpu = cpu(weft);
+    let cpu = weft.cpu();
     let start = eventually(Duration::from_secs(60), "the bridge sends", || async {
         (sent(weft).await > before).then(Instant::now)
     })
@@ -118,7 +117,7 @@ async fn drain(rocketmq: &RocketMq, weft: &Weft, backlog: u64) {
         rate(filled),
         filled.as_secs_f64()
     );
-    let cost = (self::cpu(weft) - cpu).as_secs_f64() * 1e6 / backlog as f64;
+    let cost = (weft.cpu() - cpu).as_secs_f64() * 1e6 / backlog as f64;
     let memory = weft.memory() >> 20;
     println!(
         "| drained when it is back | {:.0} | {:.1} | {cost:.1} | {memory} |",
@@ -130,22 +129,8 @@ async fn drain(rocketmq: &RocketMq, weft: &Weft, backlog: u64) {
 /// Publishes `count` events, many at a time.
 async fn fill(weft: &Weft, number: u64, count: u64) {
     let (mut client, _) = Client::connect(weft.mqtt, &Connect::v5(&format!("fill-{number}"))).await.unwrap();
-    let mut left = count;
-    while left > 0 {
-        let batch = left.min(WINDOW);
-        let mut bytes = Vec::new();
-        for n in 0..batch {
-            let topic = format!("meters/{number}/{}", n % TOPICS);
-            let publish = Publish { id: n as u16 + 1, ..Publish::new(&topic, vec![b'x'; SIZE], 1) };
-            bytes.extend(publish.encode(Version::V5));
-        }
-        client.send(&bytes).await.unwrap();
-        for _ in 0..batch {
-            let answer = client.next().await;
-            assert!(matches!(answer, Packet::Ack(Ack::PubAck, _, ..0x80)), "{answer:?}");
-        }
-        left -= batch;
-    }
+    let make = |n| Publish::new(&format!("meters/{number}/{}", n % TOPICS), vec![b'x'; SIZE], 1);
+    client.publish_many(count, make).await;
 }
 
 /// Events that RocketMQ has from the bridge.
@@ -153,12 +138,4 @@ async fn sent(weft: &Weft) -> f64 {
     let (_, text) = weft.get("/metrics").await.expect("metrics");
     let series = "weft_rocketmq_sent_events_total{part=\"rocketmq/up\"} ";
     text.lines().find_map(|line| line.strip_prefix(series)).map_or(0.0, |value| value.parse().unwrap())
-}
-
-/// What Weft used so far.
-fn cpu(weft: &Weft) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", weft.id())).unwrap();
-    let behind = stat.rsplit_once(") ").unwrap().1;
-    let ticks: u64 = behind.split(' ').skip(11).take(2).map(|figure| figure.parse::<u64>().unwrap()).sum();
-    Duration::from_millis(ticks * 10)
 }

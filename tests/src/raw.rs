@@ -165,6 +165,23 @@ impl Client {
         Ok(())
     }
 
+    /// Publishes `count` events of QoS 1, a thousand at a time; `make` makes the one of a number. For a client that receives
+    /// nothing else meanwhile.
+    pub async fn publish_many(&mut self, count: u64, make: impl Fn(u64) -> Publish) {
+        let window: Vec<u16> = (1..=1000).collect();
+        let mut numbers = 0..count;
+        while !numbers.is_empty() {
+            let batch: Vec<(u16, u64)> = window.iter().copied().zip(numbers.by_ref().take(1000)).collect();
+            let publishes = batch.iter().map(|(id, number)| Publish { id: *id, qos: 1, ..make(*number) });
+            let bytes: Vec<u8> = publishes.flat_map(|publish| publish.encode(self.version)).collect();
+            self.send(&bytes).await.unwrap();
+            for _ in &batch {
+                let answer = self.next().await;
+                assert!(matches!(answer, Packet::Ack(Ack::PubAck, _, ..0x80)), "{answer:?}");
+            }
+        }
+    }
+
     /// The next message, answered as the standard asks; repeats of QoS 2 deliveries are answered and not told.
     /// `None` when the peer has closed.
     pub async fn message(&mut self) -> io::Result<Option<Publish>> {

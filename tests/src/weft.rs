@@ -227,6 +227,15 @@ impl Weft {
         kib.unwrap_or(0) * 1024
     }
 
+    /// Processor time used so far.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        let behind = stat.rsplit_once(") ").unwrap().1;
+        let ticks: u64 =
+            behind.split(' ').skip(11).take(2).map(|figure| figure.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
     fn spawn(&self) -> Process {
         let mut command = Command::new("sh");
         let limits: String = self.setup.limits.iter().map(|limit| format!("ulimit {limit} && ")).collect();
