@@ -90,6 +90,15 @@ impl Ledger {
         self.lock().sent.values().flat_map(BTreeMap::values).filter(|acked| **acked).count()
     }
 
+    /// Waits until `count` more publishes are acknowledged.
+    pub async fn more_acknowledged(&self, count: usize) {
+        let goal = self.acknowledged() + count;
+        eventually(Duration::from_secs(60), "more is acknowledged", || async {
+            (self.acknowledged() >= goal).then_some(())
+        })
+        .await;
+    }
+
     /// How many publishes of `publisher` were acknowledged.
     pub fn acknowledged_by(&self, publisher: &str) -> usize {
         let of = |(message, acked): &(&Message, &bool)| **acked && message.publisher == publisher;

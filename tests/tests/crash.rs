@@ -35,7 +35,9 @@ async fn nothing_acknowledged_is_lost_in_twelve_kills() {
         subscribers.push(subscriber);
     }
     let publishers: Vec<Actor> = (0..6).map(|number| publisher(&weft, number, &ledger)).collect();
-    for _ in 0..12 {
+    for round in 0..12 {
+        // Kills come at any moment, and yet there is something to lose.
+        ledger.more_acknowledged(if round % 2 == 0 { 90 } else { 0 }).await;
         pause(rng.millis(50, 1500)).await;
         weft.kill().await;
         weft.restart().await;
@@ -49,7 +51,6 @@ async fn nothing_acknowledged_is_lost_in_twelve_kills() {
     for subscriber in subscribers {
         subscriber.finish(Duration::from_secs(10)).await;
     }
-    assert!(ledger.acknowledged() > 500, "only {} acknowledged: too few to tell", ledger.acknowledged());
     for (name, _, qos, _) in readers {
         let once = |topic: &str| qos == 2 && topic.ends_with("q2");
         ledger
@@ -172,7 +173,8 @@ async fn what_http_answered_survives_a_kill() {
     for round in 0..5u64 {
         let publishers: Vec<_> =
             (0..4u64).map(|number| tokio::spawn(post(&weft, number, round, &ledger))).collect();
-        pause(rng.millis(100, 600)).await;
+        ledger.more_acknowledged(25).await;
+        pause(rng.millis(0, 500)).await;
         weft.kill().await;
         for publisher in publishers {
             publisher.await.unwrap();
@@ -191,7 +193,6 @@ async fn what_http_answered_survives_a_kill() {
         let chunk = chunk.unwrap_or_else(|_| panic!("missing: {:?}", ledger.missing("stream", |_| true)));
         parser.bytes(&chunk.unwrap().expect("the stream goes on"));
     }
-    assert!(ledger.acknowledged() > 100, "only {} were answered", ledger.acknowledged());
     ledger.check("stream", |_| Some(Promise::ExactlyOnce));
 }
 
