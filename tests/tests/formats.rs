@@ -119,8 +119,7 @@ async fn check(folder: &Path, name: &str) {
 
     let retained = async |filter: &str| {
         let mut reader = connect(&weft, &Connect::v5("reader")).await;
-        let id = 1;
-        reader.send(&wire::subscribe(wire::Version::V5, id, &[(filter, 1), ("end", 1)])).await.unwrap();
+        reader.subscribe(&[(filter, 1), ("end", 1)]).await;
         publish(&weft, &[("end", "", 1, false)]).await;
         let mut found = Vec::new();
         loop {
