@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::util::PATIENCE;
+
 /// A connection.
 #[derive(Debug)]
 pub struct Peer {
@@ -104,9 +106,9 @@ impl Peer {
         self.send_as(&format!("{}_ACK", frame.cmd()), frame.seq(), &json!({}), &Value::Null).await;
     }
 
-    /// The next frame. Panics after 20 s without one, and at the end of the connection.
+    /// The next frame. Panics after [`PATIENCE`] without one, and at the end of the connection.
     pub async fn next(&mut self) -> Frame {
-        self.next_within(Duration::from_secs(20)).await.expect("a frame within 20 s")
+        self.next_within(PATIENCE).await.expect("a frame in time")
     }
 
     /// The next frame; `None`: none came in time. Panics at the end of the connection. Cancel-safe.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use h2::client::SendRequest;
@@ -11,6 +10,8 @@ use h2::{RecvStream, SendStream};
 use prost::Message;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+
+use crate::util::PATIENCE;
 
 /// The message of all calls.
 #[derive(Clone, PartialEq, Message)]
@@ -179,10 +180,10 @@ impl GrpcPeer {
 }
 
 impl GrpcStream {
-    /// The next message. Panics after 20 s without one, and at the end of the stream.
+    /// The next message. Panics after [`PATIENCE`] without one, and at the end of the stream.
     pub async fn next(&mut self) -> GrpcEvent {
-        let next = tokio::time::timeout(Duration::from_secs(20), self.try_next()).await;
-        next.expect("a message within 20 s").expect("the stream goes on")
+        let next = tokio::time::timeout(PATIENCE, self.try_next()).await;
+        next.expect("a message in time").expect("the stream goes on")
     }
 
     /// The next message; the `grpc-status` at the end of the stream. Cancel-safe.

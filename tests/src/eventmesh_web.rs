@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::hook::{Hook, whole};
+use crate::util::PATIENCE;
 
 /// An answer of HTTP.
 #[derive(Clone, Debug)]
@@ -148,9 +149,9 @@ impl Webhook {
         self.hook.answer(status, "", &format!("{{\"retCode\":{code}}}"));
     }
 
-    /// The next post. Panics after 20 s without one.
+    /// The next post. Panics after [`PATIENCE`] without one.
     pub async fn next(&mut self) -> Post {
-        self.next_within(Duration::from_secs(20)).await.expect("a post within 20 s")
+        self.next_within(PATIENCE).await.expect("a post in time")
     }
 
     /// The next post; `None`: none came in time. Cancel-safe.

@@ -12,6 +12,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::util::PATIENCE;
+
 /// The webhook. Dropped, it is gone, and so are its connections.
 #[derive(Debug)]
 pub struct Hook {
@@ -115,9 +117,9 @@ impl Hook {
         headers.clone_into(&mut self.script.0.lock().unwrap().1);
     }
 
-    /// The next request. Panics after 20 s without one.
+    /// The next request. Panics after [`PATIENCE`] without one.
     pub async fn next(&mut self) -> Post {
-        self.next_within(Duration::from_secs(20)).await.expect("a request within 20 s")
+        self.next_within(PATIENCE).await.expect("a request in time")
     }
 
     /// The next request; `None`: none came in time. Cancel-safe.

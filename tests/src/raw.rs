@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::util::PATIENCE;
 use crate::wire::{self, Ack, Connect, Packet, Publish, Version};
 
 /// A connection.
@@ -75,9 +76,9 @@ impl Client {
         self.stream.write_all(bytes).await
     }
 
-    /// The next packet; `None` when the peer has closed. Cancel-safe. Gives up after 20 s without one.
+    /// The next packet; `None` when the peer has closed. Cancel-safe. Gives up after [`PATIENCE`] without one.
     pub async fn recv(&mut self) -> io::Result<Option<Packet>> {
-        self.recv_within(Duration::from_secs(20)).await
+        self.recv_within(PATIENCE).await
     }
 
     /// As [`Self::recv`] with a limit of its own; [`io::ErrorKind::TimedOut`] tells that it was reached.
@@ -88,7 +89,7 @@ impl Client {
 
     /// The bytes of the next packet; panics if there is none.
     pub async fn frame(&mut self) -> Vec<u8> {
-        let frame = self.read(Duration::from_secs(20), wire::frame).await;
+        let frame = self.read(PATIENCE, wire::frame).await;
         frame.expect("a packet").expect("a packet, not the end of the connection")
     }
 

@@ -5,6 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+/// How long a test waits for what has to come: longer than a busy machine takes, shorter than a person waits.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// An address on loopback that nothing listens on. Below the range of the ports that the system gives to clients, so
 /// that a program that is killed and started again finds its port free.
 pub fn free_address() -> SocketAddr {

@@ -20,7 +20,7 @@ use tokio::time::interval;
 
 /// Of the topic, and one of what the group gives back.
 const QUEUES: f64 = 5.0;
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_is_balanced_over_two_wefts_and_one_is_killed() {

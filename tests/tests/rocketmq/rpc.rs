@@ -22,7 +22,7 @@ async fn requests_and_replies_cross_rocketmq() {
         let rocketmq = RocketMq::start(version).await;
         let eventmesh = free_address();
         let config = format!(
-            "[rocketmq.main]\nname_servers = [\"{}\"]\n[bridge.rpc]\ncluster = \"main\"\n\
+            "[rocketmq.main]\nname_servers = [\"{}\"]\nreply_ms = 60000\n[bridge.rpc]\ncluster = \"main\"\n\
              [[bridge.rpc.out]]\nfilter = \"ask/#\"\ntopic = \"Ask\"\nrequests = true\n\
              [[bridge.rpc.in]]\ntopic = \"Serve\"\nto = \"serve\"\n\
              [listener.em]\nlisten = \"{eventmesh}\"\nprotocol = \"eventmesh-http\"\n",
