@@ -1,4 +1,5 @@
-//! A log that has used its budget with events that somebody waits for: refused with a code, or the oldest dropped and counted.
+//! A log that has used its budget with events that somebody waits for: refused with a code, or the oldest dropped and counted. So
+//! is what the full queue of a session drops.
 
 use std::time::Duration;
 
@@ -69,4 +70,21 @@ async fn without_a_word_of_the_route_new_ones_are_refused() {
     assert_eq!(weft.metric("weft_store_dropped_bytes_total").await.unwrap_or(0.0), 0.0);
     let numbers = collect(&weft, |numbers| numbers.len() == kept).await;
     assert_eq!(numbers, (0..kept).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_full_queue_drops_is_counted_whichever_it_is() {
+    for queue_full in ["drop-newest", "drop-oldest"] {
+        let config = format!("[core]\nqueue_events = 3\nqueue_full = \"{queue_full}\"\n");
+        let weft = Setup::new().config(&config).start().await;
+        let (mut away, _) = Client::connect(weft.mqtt, &Connect::v5("away").persistent()).await.unwrap();
+        away.subscribe(&[("d/#", 1)]).await;
+        away.disconnect().await;
+        let (mut writer, _) = Client::connect(weft.mqtt, &Connect::v5("writer")).await.unwrap();
+        for n in 0..10 {
+            writer.publish(Publish::new("d/1", n.to_string(), 1)).await.unwrap();
+        }
+        let dropped = weft.series("weft_core_events_dropped_total{reason=\"queue_full\"}").await;
+        assert_eq!(dropped, Some(7.0), "{queue_full}");
+    }
 }

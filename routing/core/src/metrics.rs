@@ -2,7 +2,6 @@
 
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
-use crate::session::mailbox::Offered;
 use crate::table::Reason;
 
 /// Handles of the core's metrics.
@@ -109,16 +108,6 @@ impl Metrics {
     pub(crate) fn replayed(&self, events: usize, bytes: usize) {
         self.replayed.increment(events as u64);
         self.replayed_bytes.increment(bytes as u64);
-    }
-
-    /// Counts what an offer to a mailbox came to.
-    pub(crate) fn count(&self, offered: Offered) {
-        if offered.dropped_live > 0 {
-            self.dropped_live.increment(offered.dropped_live as u64);
-        }
-        if offered.dropped_numbered > 0 {
-            self.dropped_queue.increment(offered.dropped_numbered as u64);
-        }
     }
 }
 

@@ -358,7 +358,7 @@ impl Shared {
         }
         let id = replay.id.subscription;
         let ids: Option<Arc<[u32]>> = (id != 0).then(|| Arc::from([id]));
-        let (mut bytes, mut dropped) = (0, 0);
+        let mut bytes = 0;
         session.fill(|mailbox| {
             for Assignment { position, guarantee, retain } in &list {
                 let mut slot = Slot::new(*position, *guarantee, *retain, SlotState::Open);
@@ -366,15 +366,13 @@ impl Shared {
                 slot.account = Account::REPLAY;
                 let event = state.event_at_hand(*position);
                 bytes += event.as_ref().map_or(0, |event| event.data().len());
-                let kept = mailbox.push_slot(slot, event.as_ref(), &self.options, &self.totals);
-                dropped += u64::from(!kept);
+                mailbox.push_slot(slot, event.as_ref(), &self.options, &self.totals);
             }
         });
         state.at_hand = Vec::new();
         let wanted = if meets { std::mem::take(&mut state.wanted) } else { Vec::new() };
         drop(state);
         self.metrics.replayed(list.len(), bytes);
-        self.metrics.dropped_queue.increment(dropped);
         if meets {
             self.keep_replays(session, |other| !std::ptr::eq(other, &**replay));
             for (filter, options) in wanted {

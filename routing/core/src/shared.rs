@@ -135,6 +135,7 @@ impl Shared {
         remotes: Vec<Arc<Remote>>,
     ) -> (Self, mpsc::Receiver<Told>) {
         let (audit, notices) = Audit::new(options.audit_per_second, Instant::now());
+        let metrics = Metrics::new();
         let shared = Self {
             audit,
             quotas: ArcSwap::default(),
@@ -154,7 +155,7 @@ impl Shared {
             generation: AtomicU64::new(1),
             retained: RwLock::new(Retained::default()),
             system: RwLock::default(),
-            totals: Totals::default(),
+            totals: Totals::new(&metrics),
             stamps: Stamps::starting_at(now_ms()),
             wills: Mutex::default(),
             wills_changed: Notify::new(),
@@ -164,7 +165,7 @@ impl Shared {
             ledger: Mutex::default(),
             intake: Intake::default(),
             stopping: AtomicBool::new(false),
-            metrics: Metrics::new(),
+            metrics,
             options,
         };
         (shared, notices)
@@ -271,34 +272,29 @@ impl Shared {
         let now_ms = now_ms();
         let passes = |event: &Event| selection.is_none_or(|selection| selection.passes_event(event));
         let ids: Option<Arc<[u32]>> = (options.id != 0).then(|| Arc::from([options.id]));
-        let dropped = session.fill(|mailbox| {
-            let (mut dropped, account) = (0, Account::RETAINED);
+        session.fill(|mailbox| {
+            let account = Account::RETAINED;
             retained.matches(filter, &mut |kept: &Kept| {
                 if kept.event.is_expired(now_ms) || !passes(&kept.event) {
                     return;
                 }
                 let guarantee = kept.guarantee.min(options.guarantee);
-                let sent = if guarantee == Guarantee::AtMostOnce && !session.keep_all {
-                    mailbox.push_live(&kept.event, true, ids.clone(), account, &self.options, &self.totals)
+                if guarantee == Guarantee::AtMostOnce && !session.keep_all {
+                    mailbox.push_live(&kept.event, true, ids.clone(), account, &self.options, &self.totals);
                 } else {
                     let guarantee = guarantee.max(Guarantee::AtLeastOnce);
                     let mut slot = Slot::new(kept.position, guarantee, true, SlotState::Open);
                     slot.ids.clone_from(&ids);
                     slot.account = account;
-                    mailbox.push_slot(slot, Some(&kept.event), &self.options, &self.totals)
-                };
-                dropped += u64::from(!sent);
+                    mailbox.push_slot(slot, Some(&kept.event), &self.options, &self.totals);
+                }
             });
             self.system.read().matches(filter, &mut |event| {
                 if !session.keep_all && passes(event) {
                     mailbox.push_live(event, true, ids.clone(), Account::SYSTEM, &self.options, &self.totals);
                 }
             });
-            dropped
         });
-        if dropped > 0 {
-            self.metrics.dropped_queue.increment(dropped);
-        }
     }
 
     /// Puts back a subscription that a checkpoint holds.

@@ -10,6 +10,7 @@ use std::time::Instant;
 use event::hub::{Closed, Delivery, Room, SubscribeOptions};
 use event::store::Position;
 use event::{ClientId, Event, Guarantee};
+use metrics::Counter;
 
 use super::pace::Pace;
 use super::slot::{Left, Over, Queued, Slot, SlotState};
@@ -17,10 +18,11 @@ use super::suspects::Suspects;
 use super::window::Window;
 use crate::account::Account;
 use crate::ledger::{Books, End};
+use crate::metrics::Metrics;
 use crate::{Options, QueueFull, RedeliveryOptions};
 
-/// What all mailboxes hold together.
-#[derive(Debug, Default)]
+/// What all mailboxes hold together, and drop.
+#[derive(Debug)]
 pub(crate) struct Totals {
     /// Weight of events in memory.
     pub(crate) memory: AtomicUsize,
@@ -28,6 +30,22 @@ pub(crate) struct Totals {
     pub(crate) backlog: AtomicUsize,
     /// Sessions that have a connection.
     pub(crate) attached: AtomicUsize,
+    /// Numbered deliveries dropped: a queue was full.
+    pub(crate) queue_full: Counter,
+    /// Live ones dropped: a lane was full.
+    pub(crate) slow_reader: Counter,
+}
+
+impl Totals {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        Self {
+            memory: AtomicUsize::new(0),
+            backlog: AtomicUsize::new(0),
+            attached: AtomicUsize::new(0),
+            queue_full: metrics.dropped_queue.clone(),
+            slow_reader: metrics.dropped_live.clone(),
+        }
+    }
 }
 
 /// An event on its way to subscribers.
@@ -62,19 +80,6 @@ impl From<SubscribeOptions> for Wanted {
             ids: (options.id != 0).then(|| Arc::from([options.id])),
         }
     }
-}
-
-/// What an offer came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Offered {
-    /// Live events put in.
-    pub(crate) live: usize,
-    /// Numbered events put in.
-    pub(crate) numbered: usize,
-    /// Live events dropped: the lane is full.
-    pub(crate) dropped_live: usize,
-    /// Numbered events dropped: the queue is full.
-    pub(crate) dropped_numbered: usize,
 }
 
 /// The outbox.
@@ -181,8 +186,7 @@ impl Mailbox {
         wanted: &Wanted,
         limits: &Options,
         totals: &Totals,
-    ) -> Offered {
-        let mut offered = Offered::default();
+    ) {
         for item in items {
             let retain = item.retain && wanted.retain_as_published;
             let guarantee = item.guarantee.min(wanted.guarantee);
@@ -195,24 +199,19 @@ impl Mailbox {
                     let ids = wanted.ids.clone();
                     let mut slot = Slot::new(position, guarantee, retain, SlotState::Open);
                     (slot.ids, slot.account) = (ids, item.account);
-                    let kept = self.push_slot(slot, Some(&item.event), limits, totals);
-                    offered.numbered += usize::from(kept);
-                    offered.dropped_numbered += usize::from(!kept);
+                    self.push_slot(slot, Some(&item.event), limits, totals);
                 }
                 // On its way past the log it reaches a session that keeps all by way of the log as well.
                 _ if self.keep_all || item.live_done || !self.attached => {}
                 _ => {
                     let ids = wanted.ids.clone();
-                    let kept = self.push_live(&item.event, retain, ids, item.account, limits, totals);
-                    offered.live += usize::from(kept);
-                    offered.dropped_live += usize::from(!kept);
+                    self.push_live(&item.event, retain, ids, item.account, limits, totals);
                 }
             }
         }
-        offered
     }
 
-    /// Puts in an event of the live lane; false when it was dropped.
+    /// Puts in an event of the live lane, if it has room.
     pub(crate) fn push_live(
         &mut self,
         event: &Event,
@@ -221,19 +220,19 @@ impl Mailbox {
         account: Account,
         limits: &Options,
         totals: &Totals,
-    ) -> bool {
+    ) {
         let weight = event.weight();
         self.books.owe(account);
         let full = self.live_bytes + weight > limits.live_bytes.as_usize() && !self.live.is_empty();
         if full || totals.memory.load(Ordering::Relaxed) > limits.memory_bytes.as_usize() {
             self.dropped += 1;
+            totals.slow_reader.increment(1);
             self.books.end(account, End::SlowReader);
-            return false;
+            return;
         }
         self.live_bytes += weight;
         totals.memory.fetch_add(weight, Ordering::Relaxed);
         self.live.push_back(Live { event: event.clone(), retain, ids, account });
-        true
     }
 
     /// How many events of a replay may be put in: some ahead of the subscriber, and none that would find no room.
@@ -252,21 +251,19 @@ impl Mailbox {
         }
     }
 
-    /// Puts in a numbered delivery. It takes its number even if it is dropped (false): numbers follow from the log.
-    pub(crate) fn push_slot(
-        &mut self,
-        slot: Slot,
-        event: Option<&Event>,
-        limits: &Options,
-        totals: &Totals,
-    ) -> bool {
+    /// Puts in a numbered delivery. It takes its number even if it is dropped: numbers follow from the log.
+    pub(crate) fn push_slot(&mut self, slot: Slot, event: Option<&Event>, limits: &Options, totals: &Totals) {
         let account = slot.account;
-        let kept = self.try_push_slot(slot, event, limits, totals);
-        if !kept {
+        if !self.try_push_slot(slot, event, limits, totals) {
             self.books.owe(account);
-            self.books.end(account, End::QueueFull);
+            self.drop_numbered(account, totals);
         }
-        kept
+    }
+
+    fn drop_numbered(&mut self, account: Account, totals: &Totals) {
+        self.books.end(account, End::QueueFull);
+        self.dropped += 1;
+        totals.queue_full.increment(1);
     }
 
     /// As [`Self::push_slot`], of one that still waits for somebody else if it finds no room here.
@@ -283,7 +280,6 @@ impl Mailbox {
         if slot.state == SlotState::Done {
             // Only its number counts.
         } else if !self.has_room(slot.weight, limits, totals) {
-            self.dropped += 1;
             self.turned_away |= slot.group.is_some();
             slot.state = SlotState::Done;
             if limits.queue_full == QueueFull::Disconnect && self.attached {
@@ -352,12 +348,12 @@ impl Mailbox {
                 continue;
             }
             slot.set_done(&mut self.queued);
-            self.books.end(slot.account, End::QueueFull);
+            let account = slot.account;
             if let Some(event) = slot.event.take() {
                 self.cached -= event.weight();
                 totals.memory.fetch_sub(event.weight(), Ordering::Relaxed);
             }
-            self.dropped += 1;
+            self.drop_numbered(account, totals);
             self.shift(totals);
         }
         true

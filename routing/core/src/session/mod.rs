@@ -138,9 +138,7 @@ impl Session {
 
     /// Puts in what of `items` it wants, and wakes its connection. The mailbox is locked once for all of them.
     pub(crate) fn offer(&self, items: &[Item], wanted: &Wanted, shared: &Shared) {
-        let offered =
-            self.fill(|mailbox| mailbox.offer(items.iter(), wanted, &shared.options, &shared.totals));
-        shared.metrics.count(offered);
+        self.fill(|mailbox| mailbox.offer(items.iter(), wanted, &shared.options, &shared.totals));
     }
 
     /// Gives events on their way past the log to its connection; tells whether that is behind and worth waiting for.
@@ -151,13 +149,11 @@ impl Session {
         shared: &Shared,
     ) -> bool {
         let limit = shared.options.live_bytes.as_usize();
-        let (offered, behind) = self.fill(|mailbox| {
-            let offered = mailbox.offer(items, wanted, &shared.options, &shared.totals);
+        self.fill(|mailbox| {
+            mailbox.offer(items, wanted, &shared.options, &shared.totals);
             let full = mailbox.live_bytes() > limit / 2;
-            (offered, full && mailbox.pace.keeps_up(limit / 4, Instant::now()))
-        });
-        shared.metrics.count(offered);
-        behind
+            full && mailbox.pace.keeps_up(limit / 4, Instant::now())
+        })
     }
 
     /// When it is over if nobody comes back, milliseconds since 1970.
