@@ -62,6 +62,10 @@ fn reason(shared: &Shared) -> String {
 }
 
 impl Burials {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Keeps the dead letter of a delivery; [`Self::poll`] tells when that is done.
     pub(crate) fn add(&mut self, shared: &Arc<Shared>, Delivery { event, number, .. }: Delivery, dead: Dead) {
         let Some(number) = number.filter(|number| !self.0.iter().any(|known| known.number == *number)) else {

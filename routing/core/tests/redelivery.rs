@@ -153,19 +153,19 @@ async fn members_that_fall_over_one_after_the_other_leave_one_dead_letter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn until_its_letter_is_kept_an_event_stays() {
+async fn until_its_letter_is_kept_an_event_stays_and_what_is_behind_it_waits() {
     let store = MemoryStore::new();
     let core = limited(&store, 1).await;
     let mut watcher = undertaker(&core).await;
-    owed(&core, "plant/+", AtLeastOnce, &["bad"]).await;
-    falls_over(&core, "reader", 1, 0).await;
+    owed(&core, "plant/+", AtLeastOnce, &["good", "bad", "next"]).await;
+    falls_over(&core, "reader", 3, 1).await;
     let mut reader = attach(&core, "reader", FOREVER).await;
     store.refuse(Some(Reject::new(RejectKind::Unavailable, "no disk")));
-    assert!(ready(&mut *reader.link, 1).await.is_empty());
+    assert!(ready(&mut *reader.link, 3).await.is_empty());
     assert_eq!(dead(&core), 0);
     store.refuse(None);
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(ready(&mut *reader.link, 1).await.is_empty());
+    assert_eq!(texts(&take(&mut *reader.link, 1).await), ["next"]);
     assert_eq!(dead(&core), 1);
     assert_eq!(texts(&take(&mut *watcher.link, 1).await), ["bad"]);
 }

@@ -392,9 +392,12 @@ impl Link for SessionLink {
             if let Some(closed) = mailbox.closed {
                 return Poll::Ready(Err(closed));
             }
+            // A client that falls over what is behind a dead letter must not end the connection before that is kept.
+            let numbered = if self.burials.is_empty() { room.numbered } else { 0 };
             self.load.clear();
             let behind = mailbox.live_bytes();
             let mut over = Over::default();
+            let room = Room { numbered, ..room };
             let expired = mailbox.take(room, now_ms(), out, &mut self.load, &mut over, &shared.totals);
             shared.metrics.expired.increment(expired as u64);
             if out.len() > before {

@@ -384,9 +384,12 @@ impl Mailbox {
     ) -> usize {
         let mut expired = 0;
         let mut released = 0;
+        let before = out.len();
         while room.numbered > 0 && room.bytes > 0 && self.cursor < self.first + SPAN {
             let number = self.cursor;
-            if self.suspects.has_to_wait(number) {
+            // What becomes a dead letter comes alone, so that what is behind it can wait for that.
+            let overdue = self.suspects.is_overdue(number);
+            if self.suspects.has_to_wait(number) || (overdue && out.len() > before) {
                 break;
             }
             let at = usize::try_from(number - self.first).unwrap_or(usize::MAX);
@@ -426,6 +429,9 @@ impl Mailbox {
                 }
             }
             self.cursor += 1;
+            if overdue {
+                break;
+            }
         }
         self.cached -= released;
         totals.memory.fetch_sub(released, Ordering::Relaxed);
