@@ -210,16 +210,18 @@ impl Publisher {
                 &shared.metrics,
             );
             let made = legs.and_then(|made| legs_may_retain(shared, &self.allotted, &publish, made));
+            let route = made.as_ref().ok().and_then(|made| made.legs.first());
+            let route = route.map_or(Account::NONE, |leg| leg.route.id);
             let new = made.and_then(|made| {
                 let marks = sorted.claim(shared, place, &publish, marks, made.unique_s)?;
                 Ok(marks.map(|marks| (marks, made.legs)))
             });
             match new {
                 Ok(Some((marks, legs))) => {
-                    sorted.count(legs.first().map_or(Account::NONE, |leg| leg.route.id), fate);
+                    sorted.count(route, fate);
                     self.add_legs(shared, &mut sorted, who, (place, &publish), marks, legs);
                 }
-                Ok(None) => sorted.count(Account::NONE, Fate::Repeated),
+                Ok(None) => sorted.count(route, Fate::Repeated),
                 Err(reject) => sorted.refuse(place, reject),
             }
         }

@@ -7,6 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use event::Guarantee::{AtLeastOnce, AtMostOnce, ExactlyOnce};
+use event::admin::Admin as _;
 use event::event::{Attributes, Meta};
 use event::hub::{Hub, Outcome, Publish, SubscribeOptions};
 use event::store::Store;
@@ -63,6 +64,8 @@ async fn one_event_is_delivered_for_each_source_and_id() {
     let mut wanted: Vec<&str> = others.chain(["s 1", "s1 ", "s 2"]).collect();
     wanted.sort_unstable();
     assert_eq!(got, wanted);
+    let route = core.ledger().into_iter().find(|view| view.route == "once/#").unwrap();
+    assert!(route.fates.contains(&("repeated", 13)), "{:?}", route.fates);
 }
 
 #[tokio::test]
