@@ -6,6 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use event::admin::Admin as _;
 use event::event::Meta;
 use event::hub::{Attached, Hub as _, Outcome, Publish, SubscribeOptions};
 use event::testing::MemoryStore;
@@ -128,6 +129,9 @@ async fn the_publisher_of_a_transaction_is_asked_and_then_it_is_given_up() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the transaction is given up");
+    let fates: Vec<_> = core.ledger().into_iter().flat_map(|view| view.fates).collect();
+    let count = |fate| fates.iter().filter(|(name, _)| *name == fate).map(|(_, count)| count).sum::<u64>();
+    assert_eq!((count("kept"), count("unanswered")), (1, 0), "{fates:?}");
 }
 
 fn crash<T>(core: Arc<Core>, connections: T) {

@@ -126,8 +126,8 @@ fn ask(
     let publish = Publish { event: question, guarantee: Guarantee::AtLeastOnce, retain: false, id: None };
     let who = Principal { origin: Origin::Weft, ..Principal::anonymous(ASKER) };
     let admission = Publisher::default().publish(shared, &who, Marks::default(), vec![publish]);
-    // It is asked again if this one is lost.
-    tasks.spawn(async move { drop(admission.receipt().await) });
+    // It is asked again if this one is lost. The ledger tells what became of a publish to those who wait for it.
+    tasks.spawn(async move { drop(admission.receipt().await.await) });
 }
 
 /// The event that asks: what the transaction holds, on a topic of its own.
