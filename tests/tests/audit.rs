@@ -90,11 +90,18 @@ async fn who_is_refused_is_told_of() {
     alice.publish(Publish::new("$weft/audit/access", "forged", 0)).await.unwrap();
     let (_, data) = told(&mut ops).await;
     assert_eq!((&data["wanted"], &data["topic"]), (&json!("publish"), &json!("$weft/audit/access")));
+    let will = Publish::new("$weft/audit/config", "forged", 1);
+    let forger = Connect::v5("forger").login("alice", "secret").will(will);
+    let mut refused = Client::open(weft.mqtt, forger.version).await.unwrap();
+    refused.send(&forger.encode()).await.unwrap();
+    assert!(matches!(refused.next().await, Packet::ConnAck { code: 0x90, .. }));
+    let (_, data) = told(&mut ops).await;
+    assert_eq!((&data["wanted"], &data["topic"]), (&json!("publish"), &json!("$weft/audit/config")));
 
     // They are in the log: who comes later finds them.
     let (mut late, _) = Client::connect(weft.mqtt, &Connect::v5("late").login("ops", "admin")).await.unwrap();
     assert_eq!(late.subscribe(&[("$replay/all/$weft/audit/access", 1)]).await, [1]);
-    for wanted in ["connect", "subscribe", "publish", "administer", "publish"] {
+    for wanted in ["connect", "subscribe", "publish", "administer", "publish", "publish"] {
         assert_eq!(told(&mut late).await.1["wanted"], wanted);
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Welcome {
     /// When the client is told that it cannot be served now.
     pub(super) until: Instant,
     assigned: bool,
+    /// The hub refuses its will, and tells those who watch over it. The client hears what is wrong with its topic.
+    reserved_will: bool,
     /// Response Information is wanted.
     response_information: bool,
     session_expiry_s: Option<u32>,
@@ -70,14 +72,11 @@ impl Connection {
             true => Arc::from(format!("auto-{:016x}", self.stamps.take())),
             false => Arc::from(&*connect.client_id),
         };
+        let reserved_will = connect.will.as_ref().is_some_and(|will| will.topic.is_reserved());
         let will = match connect.will {
             None => None,
-            Some(will) if will.topic.is_reserved() && self.version == Version::V5 => {
-                self.refuse_connect(Reason::TopicNameInvalid, None);
-                return Ok(());
-            }
             // 3.1.1 has no code for this; as any publish to such a topic, it is dropped.
-            Some(will) if will.topic.is_reserved() => None,
+            Some(_) if reserved_will && self.version == Version::V311 => None,
             Some(will) => match self.will(will, now) {
                 Ok(will) => Some(will),
                 Err(Unbound::Violation(violation)) => return Err(violation),
@@ -124,6 +123,7 @@ impl Connection {
             wish,
             until,
             assigned,
+            reserved_will,
             response_information: connect.response_information,
             session_expiry_s,
             keep_alive_s,
@@ -152,7 +152,14 @@ impl Connection {
     pub fn handle_attached(&mut self, answer: Result<Bound, Reject>, now: Now) {
         let bound = match answer {
             Ok(bound) => bound,
-            Err(reject) => return self.reject_connect(&reject),
+            Err(reject) => {
+                let reserved_will = matches!(&self.phase, Phase::Attaching(welcome) if welcome.reserved_will);
+                return if reserved_will && reject.kind == RejectKind::Denied {
+                    self.refuse_connect(Reason::TopicNameInvalid, None);
+                } else {
+                    self.reject_connect(&reject);
+                };
+            }
         };
         if self.version == Version::V311 {
             self.tally.other_out += 1;
