@@ -127,6 +127,7 @@ fn a_quota_names_a_listener_and_topics_that_are_there() {
     );
     starts(&quota("retained_events = 1"), "weft.toml:2: quota.q.retained_events = 1: say of which topics");
     starts(&quota("topic = \"$share/g/a\""), "weft.toml:2: quota.q.topic = ");
+    starts(&quota("user = \"*-gauge\""), "weft.toml:2: quota.q.user = \"*-gauge\": `*` stands for any text");
     starts(
         &quota("tenant = \"acme\"\n[tenant.ban]\nusers = [\"b\"]"),
         "weft.toml:2: quota.q.tenant = \"acme\": there is no such tenant; known: ban",
@@ -148,6 +149,10 @@ fn somebody_can_belong_to_a_tenant() {
     let tenant = |line: &str| mistake(&format!("[tenant.t]\n{line}\n"), &[], &[]);
     starts(&tenant("users = []"), "weft.toml:2: tenant.t.users = []: nobody belongs to it");
     starts(&tenant("clients = [\"\"]"), "weft.toml:2: tenant.t.clients = ");
+    starts(
+        &tenant("clients = [\"a\", \"b*c\"]"),
+        "weft.toml:2: tenant.t.clients = [\"a\", \"b*c\"]: `*` stands",
+    );
     starts(
         &tenant("listeners = [\"plnt\"]"),
         "weft.toml:2: tenant.t.listeners = [\"plnt\"]: there is no such listener; known: ",

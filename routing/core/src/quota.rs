@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Tenant;
 use crate::retained::Retained;
-use crate::tenant::{Tenants, is_like};
+use crate::tenant::{PATTERN, Tenants, is_like, is_pattern};
 
 /// What some may use. Those for whom several quotas are have to keep to all of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,7 +32,8 @@ pub struct QuotaOptions {
     pub listener: String,
     /// The tenant that they belong to. Default "", any and none.
     pub tenant: String,
-    /// Who shares it: "all" (default), all for whom it is; "user", "client" or "tenant", each of them has as much.
+    /// Who shares it: "all" (default), all for whom it is; "user", "client" or "tenant", each of them has as much. HTTP
+    /// requests, event streams and WebSockets without a client id count for their address.
     pub each: Each,
     /// Topics whose events it counts. Default none given: all, also those that begin with `$`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +62,7 @@ pub enum Each {
     All,
     /// Each user has as much.
     User,
-    /// Each client has as much.
+    /// Each client has as much; those without an id of their own count for their address.
     Client,
     /// Each tenant has as much. Those who belong to none share one.
     Tenant,
@@ -89,10 +90,15 @@ impl QuotaOptions {
     /// What is wrong with it: the key, and why.
     ///
     /// # Errors
-    /// Its topic is a shared subscription, or it limits retained events of no topic.
+    /// Its topic is a shared subscription, a name has `*` before its end, or it limits retained events of no topic.
     pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
         if self.topic.as_ref().is_some_and(|topic| topic.share().is_some()) {
             return Err(("topic", "a quota is for topics, not for a shared subscription"));
+        }
+        for (key, wanted) in [("user", &self.user), ("client", &self.client)] {
+            if !is_pattern(wanted) {
+                return Err((key, PATTERN));
+            }
         }
         if self.retained_events > 0 && self.topic.is_none() {
             return Err((

@@ -30,7 +30,7 @@ impl TenantOptions {
     /// What is wrong with it: the key, and why.
     ///
     /// # Errors
-    /// Nobody can belong to it.
+    /// Nobody can belong to it, or a name has `*` before its end.
     pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let Self { users, clients, listeners } = self;
         let empty = |names: &[String]| names.iter().any(String::is_empty);
@@ -40,6 +40,8 @@ impl TenantOptions {
             }
             () if empty(users) => Err(("users", "no user is named \"\"")),
             () if empty(clients) => Err(("clients", "no client is named \"\"")),
+            () if !users.iter().all(|user| is_pattern(user)) => Err(("users", PATTERN)),
+            () if !clients.iter().all(|client| is_pattern(client)) => Err(("clients", PATTERN)),
             () if empty(listeners) => Err(("listeners", "no listener is named \"\"")),
             () => Ok(()),
         }
@@ -68,6 +70,14 @@ impl Tenants {
     pub(crate) fn of(&self, who: &Principal) -> Tenant {
         self.name_of(who).map_or(Tenant::NONE, Tenant::named)
     }
+}
+
+/// What is wrong with what [`is_pattern`] does not take.
+pub(crate) const PATTERN: &str = "`*` stands for any text at the end only";
+
+/// Whether there is no `*` but at the end, where [`is_like`] knows it.
+pub(crate) fn is_pattern(wanted: &str) -> bool {
+    !wanted.strip_suffix('*').unwrap_or(wanted).contains('*')
 }
 
 /// Whether `name` is the one that is meant, or begins with it.

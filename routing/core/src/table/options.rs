@@ -271,7 +271,11 @@ impl TargetOptions {
         for (old, new) in &self.rename {
             let refused =
                 refuse_name(old, &[]).or_else(|| refuse_needed(old)).or_else(|| refuse_name(new, NOT_SET));
-            refused.map_or(Ok(()), |reason| Err(("rename", Some(old.clone()), reason)))?;
+            let wrong = |reason| ("rename", Some(old.clone()), reason);
+            refused.map_or(Ok(()), |reason| Err(wrong(reason)))?;
+            if self.rename.iter().any(|(other, name)| other < old && name == new) {
+                return Err(wrong(format!("another one becomes {new} already")));
+            }
         }
         for (name, template) in &self.set {
             let wrong = |reason| ("set", Some(name.clone()), reason);

@@ -187,6 +187,7 @@ fn mistakes_are_told_with_their_place() {
         ..rule("a/#", EMBEDDED, Durability::Synced)
     };
     let one = |name: &str, value: &str| [(name.to_owned(), value.to_owned())].into();
+    let both = ["a", "b"].map(|old| (old.to_owned(), "new".to_owned())).into();
     let plain = TargetOptions::default;
     for (target, key, reason) in [
         (to("a/{data"), ("topic", None), "at character 3: a place is closed"),
@@ -199,6 +200,7 @@ fn mistakes_are_told_with_their_place() {
             ("rename", Some("old")),
             "\"Neu\" is no attribute name",
         ),
+        (TargetOptions { rename: both, ..plain() }, ("rename", Some("b")), "another one becomes new already"),
         (
             TargetOptions { set: one("specversion", "1"), ..plain() },
             ("set", Some("specversion")),
