@@ -115,6 +115,9 @@ fn check(file: PathBuf) -> anyhow::Result<ExitCode> {
     files(&loaded)?;
     let config = loaded.config;
     access::Access::check(&config.access()).context("access")?;
+    for (name, hook) in &config.hooks {
+        webhook::check(hook).map_err(|reason| anyhow::anyhow!("hook.{name}: {reason}"))?;
+    }
     let (routes, clusters, bridges) = (config.routes.len(), config.clusters().count(), config.bridges.len());
     let file = file.display();
     print(&format!(

@@ -81,10 +81,29 @@ async fn a_mistake_in_the_file_is_shown_with_line_and_hint() {
 async fn weft_check_judges_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("weft.toml");
-    for (text, good) in [("", true), ("[mqtt]\nno_such_key = 1\n", false)] {
+    let hook = "[hook.h]\nurl = \"https://example.org\"\ntopics = [\"a\"]\ntoken_file = \"/no/token\"\n";
+    for (text, wrong) in
+        [("", ""), ("[mqtt]\nno_such_key = 1\n", "no_such_key"), (hook, "token_file /no/token")]
+    {
         std::fs::write(&file, text).unwrap();
         let output = Command::new(program()).arg("check").arg(&file).output().await.unwrap();
-        assert_eq!(output.status.success(), good, "{output:?}");
+        assert_eq!(output.status.success(), wrong.is_empty(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(wrong), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn weft_pub_says_why_it_did_not_work() {
+    let weft = Weft::start().await;
+    for (address, topic, why) in [
+        (weft.mqtt, "$weft/x", "the server refused: topic name invalid (reason code 0x90)"),
+        (free_address(), "x", "is Weft running there? --addr says where"),
+    ] {
+        let mut command = Command::new(program());
+        command.args(["pub", "--addr", &address.to_string(), topic, "hello"]);
+        let output = command.output().await.unwrap();
+        assert!(!output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{output:?}");
     }
 }
 

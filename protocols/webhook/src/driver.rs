@@ -20,10 +20,10 @@ use tokio::net::lookup_host;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::Options;
 use crate::hooks::{Hook, Key, Registry, Write};
 use crate::push::{self, CONTENT_TYPE, HEADERS, Push, Secret, Verdict};
 use crate::target::{self, BadUrl, Target};
+use crate::{HookOptions, Options};
 
 mod named;
 mod plan;
@@ -32,6 +32,14 @@ mod set;
 mod standing;
 
 pub use set::{NamedHooks, Plans, SESSIONS};
+
+/// Looks whether these could be the settings of a webhook. Reads the files that they name.
+///
+/// # Errors
+/// A setting or a file cannot be used: says which, and why.
+pub fn check(options: &HookOptions) -> Result<(), String> {
+    plan::Plan::new(options, plan::Files::read(options)?).map(drop)
+}
 
 /// All webhooks. Cloning shares them.
 #[derive(Clone)]
