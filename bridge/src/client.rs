@@ -86,8 +86,9 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 async fn connect(peer: &Peer) -> anyhow::Result<Client<TcpStream>> {
     let addr = &peer.addr;
     let stream = match timeout(CONNECT, TcpStream::connect(addr)).await {
-        Ok(stream) => stream.with_context(|| format!("no connection to {addr}"))?,
-        Err(_) => bail!("no connection to {addr} within {} s", CONNECT.as_secs()),
+        Ok(stream) => stream
+            .with_context(|| format!("no connection to {addr}; is Weft running there? --addr says where"))?,
+        Err(_) => bail!("no connection to {addr} within {} s; --addr says where", CONNECT.as_secs()),
     };
     let password = peer.user.as_ref().map(|_| passwd::of_client()).transpose()?;
     let hello = Hello { client_id: peer.id.clone(), user: peer.user.clone(), password, ..Hello::default() };
