@@ -15,6 +15,7 @@ use event::Event;
 use event::incoming::{POSITION, TOPIC};
 use event::json::EVENT_TYPE;
 use event::store::Position;
+use event::trace::{TRACEPARENT, TRACESTATE};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
@@ -53,14 +54,21 @@ pub(crate) enum Verdict {
 impl Mode {
     /// The event at `position` of the log, for a reader that knows nothing but what is posted.
     pub(crate) fn write(self, event: &Event, position: Option<Position>) -> Post {
-        match self {
+        let (mut headers, body) = match self {
             Self::Structured => {
                 let kind = HeaderValue::from_static(EVENT_TYPE);
-                let headers = HeaderMap::from_iter([(CONTENT_TYPE, kind)]);
-                Post { headers, body: event.as_reader_json(position) }
+                (HeaderMap::from_iter([(CONTENT_TYPE, kind)]), event.as_reader_json(position))
             }
-            Self::Binary => Post { headers: attributes(event, position), body: event.data().clone() },
+            Self::Binary => (attributes(event, position), event.data().clone()),
+        };
+        // The trace that it belongs to, where services look for it (W3C Trace Context §3).
+        for name in [TRACEPARENT, TRACESTATE] {
+            let value = event.meta().and_then(|meta| meta.value(name));
+            if let Some(value) = value.and_then(|value| HeaderValue::try_from(&*value).ok()) {
+                headers.insert(name, value);
+            }
         }
+        Post { headers, body }
     }
 }
 
@@ -181,6 +189,17 @@ mod tests {
         assert_eq!(headers(&post), ["content-type: application/cloudevents+json"]);
         let shown: serde_json::Value = serde_json::from_slice(&post.body).unwrap();
         assert_eq!((&shown["data"], &shown["wefttopic"]), (&21.5.into(), &"ovens/3".into()));
+    }
+
+    #[test]
+    fn a_trace_is_where_http_has_it() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let user = vec![("traceparent".into(), parent.into()), ("tracestate".into(), "a=b".into())];
+        for mode in [Mode::Structured, Mode::Binary] {
+            let post = mode.write(&event(Some(Meta { user: user.clone(), ..Meta::default() })), None);
+            assert_eq!(post.headers["traceparent"], parent);
+            assert_eq!(post.headers["tracestate"], "a=b");
+        }
     }
 
     #[test]
