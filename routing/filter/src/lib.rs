@@ -73,7 +73,7 @@ impl Filter {
         Self::compile(select.language, &select.text)
     }
 
-    /// Whether the event passes. Costs 100 µs at most, and the reading of its data.
+    /// Whether the event passes. Costs some 100 to 400 µs at most, and the reading of its data.
     pub fn judge(&self, view: &EventView<'_>) -> Verdict {
         match &self.0 {
             Compiled::Cesql(expression) => match expression.evaluate(view) {

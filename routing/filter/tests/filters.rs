@@ -254,9 +254,18 @@ fn cost_is_bounded() {
         &serde_json::json!({ "specversion": "1.0", "id": "1", "source": "/s", "type": "t", "long": long }),
     );
     let double = "CONCAT(long, long, long)";
+    let object =
+        with_data(&serde_json::json!({ "s": long, "t": "ab".repeat(4000), "l": vec![0; 100] }).to_string());
+    // A text that was made takes memory wherever it is copied to.
+    let copies = format!("['x' + data.t].exists(x, data.l.map(y, [{}]).size() == 100)", ["x"; 100].join(","));
     for (language, expression, event) in [
         (Language::Cel, nested, &event),
         (Language::Cel, "data.map(a, data.map(b, data)) == []", &event),
+        (Language::Cel, &copies, &object),
+        (Language::Cel, "['x' + data.t].exists(x, data.l.all(y, x != 'a'))", &object),
+        (Language::Cel, "['x' + data.t].exists(x, data.l.all(y, [x, x][1] != 'a'))", &object),
+        (Language::Cel, "data.l.all(x, data.s <= data.s)", &object),
+        (Language::Cel, "data.t.matches('[ab]*a[ab]{200}b')", &object),
         (Language::Cesql, &format!("{double} = {double}"), &text),
         (Language::Cesql, "long LIKE '%_aaaaaaaab'", &text),
         (Language::Cesql, "long LIKE '%_aaaaaaaab%'", &text),

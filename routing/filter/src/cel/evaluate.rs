@@ -41,7 +41,11 @@ impl<'a, 'e> Evaluation<'a, 'e> {
             Expr::Attribute(name) => self.view.attribute(name).map(of_attribute),
             Expr::Data => Some(Value::from(self.view.data()?.root())),
             Expr::Topic => Some(Value::Text(Cow::Borrowed(self.view.event().topic().as_str()))),
-            Expr::Variable(at) => self.variables.get(*at).cloned(),
+            Expr::Variable(at) => {
+                let value = self.variables.get(*at)?;
+                self.fuel.take(value.copied())?;
+                Some(value.clone())
+            }
             Expr::Member(of, name) => {
                 let of = self.value(of)?;
                 self.member(&of, name)
@@ -82,8 +86,7 @@ impl<'a, 'e> Evaluation<'a, 'e> {
             }
             Expr::Matches(of, regex) => match self.value(of)? {
                 Value::Text(text) => {
-                    // The engine is linear in the text; its worst case is some 50 ns a byte.
-                    self.fuel.take(text.len())?;
+                    self.fuel.take(text.len().saturating_mul(REGEX_COST))?;
                     Some(Value::Boolean(regex.is_match(&text)))
                 }
                 _ => None,
@@ -136,7 +139,11 @@ impl<'a, 'e> Evaluation<'a, 'e> {
                     _ => return None,
                 };
                 match of {
-                    Value::List(list) => list.get(at).cloned(),
+                    Value::List(list) => {
+                        let value = list.get(at)?;
+                        self.fuel.take(value.copied())?;
+                        Some(value.clone())
+                    }
                     Value::Json(place) if of.is_list() => {
                         self.fuel.take(at.min(place.size()))?;
                         place.elements().nth(at).map(Value::from)
@@ -160,6 +167,10 @@ impl<'a, 'e> Evaluation<'a, 'e> {
             return Some(Value::Boolean(found));
         }
         let (a, b) = (self.value(a)?, self.value(b)?);
+        let orders = matches!(op, Binary::Less | Binary::LessEqual | Binary::Greater | Binary::GreaterEqual);
+        if let (true, Value::Text(a), Value::Text(b)) = (orders, &a, &b) {
+            self.fuel.take(a.len().min(b.len()) / 16)?;
+        }
         let ordered = |fits: fn(Ordering) -> bool| {
             a.is_ordered_with(&b).then(|| Value::Boolean(a.compare(&b).is_some_and(fits)))
         };
@@ -179,6 +190,7 @@ impl<'a, 'e> Evaluation<'a, 'e> {
     fn is_in(&mut self, value: &Value<'a>, range: &Value<'a>) -> Outcome<'a> {
         if range.is_list() {
             for element in range.elements()? {
+                self.fuel.take(element.copied())?;
                 if value.equals(&element, &mut self.fuel)? {
                     return Some(Value::Boolean(true));
                 }
@@ -207,7 +219,7 @@ impl<'a, 'e> Evaluation<'a, 'e> {
             (a, b) if a.is_list() && b.is_list() => {
                 let mut list = Vec::new();
                 for element in a.elements()?.chain(b.elements()?) {
-                    self.fuel.take(LIST_COST)?;
+                    self.fuel.take(LIST_COST + element.copied())?;
                     list.push(element);
                 }
                 Some(Value::List(Rc::new(list)))
@@ -222,7 +234,8 @@ impl<'a, 'e> Evaluation<'a, 'e> {
         let (mut failed, mut count) = (false, 0_usize);
         let mut list = Vec::new();
         for element in elements {
-            self.fuel.take(LIST_COST)?;
+            // It is copied out of its list, and kept.
+            self.fuel.take(LIST_COST + 2 * element.copied())?;
             let kept = matches!(kind, Macro::Filter).then(|| element.clone());
             self.variables.push(element);
             let wanted = match predicate {
@@ -261,6 +274,9 @@ impl<'a, 'e> Evaluation<'a, 'e> {
 
 /// What an element of a list that is made costs.
 const LIST_COST: usize = 20;
+/// What a regular expression costs for each byte of the text. The engine is linear in it, mostly a nanosecond or two a byte; but
+/// large expressions, over texts made for that, take a thousand times as long: so texts of more than 3 KiB are too costly.
+const REGEX_COST: usize = 32;
 /// Doubles are taken for an index up to here.
 const NEAR: i64 = 1024;
 

@@ -17,6 +17,9 @@ impl<'a> Evaluation<'a, '_> {
         if let Value::Text(text) = &first {
             self.fuel.take(text.len() / 16)?;
         }
+        if matches!(function, Function::String) {
+            self.fuel.take(TEXT_COST)?;
+        }
         match function {
             Function::Size => size(&first),
             Function::Int => int(first),
@@ -56,6 +59,9 @@ impl<'a> Evaluation<'a, '_> {
         })
     }
 }
+
+/// What a text costs that is made of a number.
+const TEXT_COST: usize = 50;
 
 fn size<'a>(value: &Value<'a>) -> Outcome<'a> {
     let size = match value {
