@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use tests::real::{self, Browser, EventStream, Received, RocketMq, Tool, needs};
+use tests::real::{self, Browser, EventStream, FORGOTTEN, Received, RocketMq, Tool, needs};
 use tests::weft::Setup;
 use tests::{Ledger, Process, Promise, Rng, Weft, eventually, pause, seed};
 use tokio::sync::watch;
@@ -72,9 +72,7 @@ async fn nothing_acknowledged_is_lost_between_real_parts() {
     mosquitto.await.unwrap();
     java.await.unwrap();
     for (reader, from_rocketmq) in READERS {
-        ledger
-            .complete(reader, |topic| from_rocketmq || !is_from_rocketmq(topic), Duration::from_secs(90))
-            .await;
+        ledger.complete(reader, |topic| from_rocketmq || !is_from_rocketmq(topic), FORGOTTEN).await;
     }
     report(&ledger);
     for (reader, from_rocketmq) in READERS {

@@ -20,6 +20,10 @@ use crate::process::Process;
 use crate::util::eventually;
 use crate::weft::root;
 
+/// How long what a group has to do may wait when a member is killed: a busy broker may take its last heartbeat after it saw its
+/// connection end. Then it counts it for two minutes more, and looks every ten seconds.
+pub const FORGOTTEN: Duration = Duration::from_secs(200);
+
 /// A name server and a broker. Gone when dropped.
 #[derive(Debug)]
 pub struct RocketMq {

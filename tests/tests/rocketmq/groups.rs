@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tests::eventmesh::Peer;
 use tests::raw::Client;
-use tests::real::{RocketMq, Tool, needs};
+use tests::real::{FORGOTTEN, RocketMq, Tool, needs};
 use tests::util::free_address;
 use tests::weft::Setup;
 use tests::wire::{Ack, Connect, Packet, Publish, ack};
@@ -20,7 +20,7 @@ use tokio::time::interval;
 
 /// Of the topic, and one of what the group gives back.
 const QUEUES: f64 = 5.0;
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = FORGOTTEN;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_is_balanced_over_two_wefts_and_one_is_killed() {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tests::actors::{self, Actor, Publishing, Subscribing};
 use tests::raw::Client;
-use tests::real::{RocketMq, Tool, needs};
+use tests::real::{FORGOTTEN, RocketMq, Tool, needs};
 use tests::weft::Setup;
 use tests::wire::{Connect, Publish};
 use tests::{Ledger, Promise, Weft, eventually};
@@ -61,7 +61,7 @@ async fn two_wefts_share_a_cluster_and_one_is_killed() {
         writer.publish(Publish::new(&topic, data, 1)).await.unwrap();
         bridged.acked(&topic, "late", n);
     }
-    eventually(Duration::from_secs(10), "the other takes over", || async {
+    eventually(FORGOTTEN, "the other takes over", || async {
         let late = bridged.missing("either", |_| true);
         (!late.iter().any(|(_, message)| message.publisher == "late")).then_some(())
     })
@@ -74,10 +74,10 @@ async fn two_wefts_share_a_cluster_and_one_is_killed() {
         writer.finish(Duration::from_secs(30)).await;
     }
     for reader in ["on-a", "on-b"] {
-        stored.complete(reader, |_| true, Duration::from_secs(30)).await;
+        stored.complete(reader, |_| true, FORGOTTEN).await;
         stored.check(reader, |_| Some(Promise::AtLeastOnce));
     }
-    bridged.complete("either", |_| true, Duration::from_secs(30)).await;
+    bridged.complete("either", |_| true, FORGOTTEN).await;
     for reader in readers {
         reader.finish(Duration::from_secs(10)).await;
     }
