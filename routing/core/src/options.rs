@@ -14,7 +14,8 @@ use crate::Strategy;
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Events that one session may have waiting or unacknowledged, by count. Default 100000; at least 1. At the limit
-    /// `queue_full` says what happens. Bridges are exempt: the disk is their limit.
+    /// `queue_full` says what happens. Bridges are exempt: the disk is their limit. As many may wait for a shared
+    /// subscription; more are dropped.
     pub queue_events: u32,
     /// The same by bytes of data. Default "256 MiB". The log holds them; a session without this limit could fill
     /// the disk for all.
@@ -22,7 +23,9 @@ pub struct Options {
     pub queue_bytes: ByteLimit,
     /// What happens when the queue of a session is full: "drop-newest" (default) drops what comes, "drop-oldest" drops
     /// what waits longest and was not sent yet, "disconnect" drops what comes and ends the connection (MQTT 5: 0x97), so
-    /// that the client sees it. What is dropped is counted in `weft_core_events_dropped_total`.
+    /// that the client sees it. "wait" drops nothing: what comes waits in the log, until that is full (`store.max_bytes`;
+    /// then `when_full` of the route holds) or `backlog_events` is reached. What is dropped is counted in
+    /// `weft_core_events_dropped_total`.
     pub queue_full: QueueFull,
     /// Data of events that one session holds in memory for events that must arrive; more is read from the log when it
     /// is due. Default "1 MiB".
@@ -117,6 +120,8 @@ pub enum QueueFull {
     DropOldest,
     /// The event that comes is dropped, and the connection ends.
     Disconnect,
+    /// The event that comes waits as well.
+    Wait,
 }
 
 /// How shared subscriptions (`$share/GROUP/FILTER`) spread events over their members.

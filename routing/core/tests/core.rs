@@ -253,6 +253,22 @@ async fn a_full_queue_follows_its_policy() {
 }
 
 #[tokio::test]
+async fn a_full_queue_may_let_everything_wait() {
+    let limit = event::ByteLimit(100);
+    let small = Options { queue_events: 5, queue_bytes: limit, queue_full: QueueFull::Wait, ..options() };
+    let store = MemoryStore::new();
+    let (core, _) = start(&store, Options { backlog_events: 40, ..small }).await;
+    let mut to = attach(&core, "to", FOREVER).await;
+    subscribe(&mut *to.link, "a", SubscribeOptions::new(AtLeastOnce)).await;
+    for n in 0..50 {
+        send(&core, event("a", &n.to_string()), AtLeastOnce).await;
+    }
+    let waited: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+    assert_eq!(texts(&take(&mut *to.link, 40).await), waited, "up to what all sessions may have");
+    nothing(&mut *to.link).await;
+}
+
+#[tokio::test]
 async fn a_full_queue_may_end_the_connection_and_keeps_what_was_there() {
     let small = Options { queue_events: 2, queue_full: QueueFull::Disconnect, ..options() };
     let (core, _) = start(&MemoryStore::new(), small).await;

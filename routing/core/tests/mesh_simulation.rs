@@ -84,7 +84,8 @@ struct World {
 }
 
 fn options(seed: u64) -> Options {
-    let queue_full = [QueueFull::DropNewest, QueueFull::DropOldest, QueueFull::Disconnect][seed as usize % 3];
+    let policies = [QueueFull::DropNewest, QueueFull::DropOldest, QueueFull::Disconnect, QueueFull::Wait];
+    let queue_full = policies[seed as usize % policies.len()];
     Options {
         checkpoint_bytes: ByteLimit(3000),
         queue_memory_bytes: ByteLimit(600),

@@ -327,6 +327,9 @@ impl Mailbox {
         if totals.backlog.load(Ordering::Relaxed) >= counts(limits.backlog_events) {
             return false;
         }
+        if limits.queue_full == QueueFull::Wait {
+            return true;
+        }
         let fits = |queued: &Queued| {
             queued.count < most
                 && (queued.bytes + u64::from(weight) <= limits.queue_bytes.0 || queued.count == 0)
