@@ -1,6 +1,6 @@
 //! Connectors: one match from a table of the configuration to the store or bridge that it means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -10,11 +10,11 @@ use event::hub::Hub;
 use event::store::{AppendQueue, Feed, Store, store};
 use event::{ClientId, Health, TopicFilter};
 use parking_lot::Mutex;
-use rocketmq::{ClusterOptions, Kind};
+use rocketmq::{BridgeOptions, Bridges, ClusterOptions, Kind};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
-use webhook::{HookOptions, NamedHooks, Plans, SESSIONS};
+use webhook::{HookOptions, NamedHooks};
 
 /// What runs below the core.
 pub(crate) struct Connectors {
@@ -27,11 +27,25 @@ pub(crate) struct Connectors {
 /// Remote stores, bridges and webhooks that run. A clone is the same ones.
 #[derive(Clone)]
 pub(crate) struct Running {
-    /// `None`: they are being ended, and none is started any more.
+    /// Those of stores. `None`: they are being ended, and none is started any more.
     tasks: Arc<Mutex<Option<Vec<JoinHandle<()>>>>>,
     drain: watch::Sender<bool>,
+    /// Clusters that are open as stores.
+    stores: Arc<Mutex<BTreeSet<String>>>,
     /// `None`: they are not started yet, or being ended.
-    hooks: Arc<Mutex<Option<NamedHooks>>>,
+    parts: Arc<Mutex<Option<Parts>>>,
+}
+
+/// What follows the configuration while Weft runs.
+struct Parts {
+    bridges: Bridges,
+    hooks: NamedHooks,
+}
+
+/// Bridges and webhooks that are known to be right.
+pub(crate) struct Plans {
+    bridges: rocketmq::Plans,
+    hooks: webhook::Plans,
 }
 
 /// The handles for the core.
@@ -56,13 +70,14 @@ pub(crate) async fn open(config: &Config, health: &Health) -> anyhow::Result<(Co
         waiting.push((name.clone(), ends.appends));
     }
     let tasks = Arc::new(Mutex::new(Some(Vec::new())));
-    let running = Running { tasks, drain: watch::Sender::new(false), hooks: Arc::default() };
+    let running =
+        Running { tasks, drain: watch::Sender::new(false), stores: Arc::default(), parts: Arc::default() };
     let connectors = Connectors { log: opened.handle, waiting, running };
     Ok((connectors, Stores { log: opened.store, feed: opened.feed, remotes }))
 }
 
 impl Connectors {
-    /// Starts remote stores, bridges and webhooks. `admin` knows the sessions that webhooks of an earlier run left.
+    /// Starts remote stores, bridges and webhooks. `admin` knows the sessions that those of an earlier run left.
     pub(crate) fn start(
         &mut self,
         config: &Config,
@@ -74,24 +89,13 @@ impl Connectors {
             let cluster = config.cluster(&name).with_context(|| format!("no cluster {name}"))?;
             self.running.start_store(&name, cluster, appends, hub, health)?;
         }
-        for (name, bridge) in &config.bridges {
-            let cluster = config.cluster(&bridge.cluster);
-            let (kind, cluster) = cluster.with_context(|| format!("no cluster {}", bridge.cluster))?;
-            let task = rocketmq::spawn_bridge(
-                kind,
-                name,
-                bridge,
-                cluster,
-                Arc::clone(hub),
-                health,
-                self.running.drain.subscribe(),
-            );
-            self.running.hold(task.with_context(|| format!("bridge.{name}"))?);
-        }
-        let mut hooks = NamedHooks::new(Arc::clone(hub), health.clone(), left_by_hooks(admin));
-        let plans = hooks.plan(&config.hooks).map_err(anyhow::Error::msg)?;
-        hooks.follow(plans);
-        *self.running.hooks.lock() = Some(hooks);
+        let (bridges, hooks) = (left_by(rocketmq::SESSIONS, admin), left_by(webhook::SESSIONS, admin));
+        *self.running.parts.lock() = Some(Parts {
+            bridges: Bridges::new(Arc::clone(hub), health.clone(), bridges),
+            hooks: NamedHooks::new(Arc::clone(hub), health.clone(), hooks),
+        });
+        let plans = self.running.plan(&config.bridges, |name| config.cluster(name), &config.hooks);
+        self.running.follow(plans.map_err(anyhow::Error::msg)?);
         Ok(())
     }
 
@@ -104,9 +108,9 @@ impl Connectors {
     /// Not cancel-safe.
     pub(crate) async fn finish(&mut self, deadline: Instant) {
         self.running.drain.send_replace(true);
-        let hooks = self.running.hooks.lock().take();
-        if let Some(hooks) = hooks {
-            hooks.finish(deadline).await;
+        let parts = self.running.parts.lock().take();
+        if let Some(Parts { bridges, hooks }) = parts {
+            tokio::join!(bridges.finish(deadline), hooks.finish(deadline));
         }
         let tasks = self.running.tasks.lock().take();
         for mut task in tasks.into_iter().flatten() {
@@ -141,16 +145,32 @@ impl Running {
         Ok(handle)
     }
 
-    /// Looks whether these could be the webhooks from now on; changes nothing. `None`: Weft stops.
-    pub(crate) fn plan_hooks(&self, hooks: &BTreeMap<String, HookOptions>) -> Result<Option<Plans>, String> {
-        self.hooks.lock().as_ref().map(|running| running.plan(hooks)).transpose()
+    /// Looks whether these could be the bridges and webhooks from now on; changes nothing. `cluster` tells what holds under a
+    /// name. `None`: Weft stops.
+    pub(crate) fn plan<'a>(
+        &self,
+        bridges: &BTreeMap<String, BridgeOptions>,
+        cluster: impl Fn(&str) -> Option<(Kind, &'a ClusterOptions)>,
+        hooks: &BTreeMap<String, HookOptions>,
+    ) -> Result<Option<Plans>, String> {
+        let plan = |running: &Parts| {
+            let bridges = running.bridges.plan(bridges, cluster)?;
+            Ok(Plans { bridges, hooks: running.hooks.plan(hooks)? })
+        };
+        self.parts.lock().as_ref().map(plan).transpose()
     }
 
-    /// These are the webhooks from now on. Has to be called within a runtime.
-    pub(crate) fn follow_hooks(&self, plans: Option<Plans>) {
-        if let (Some(running), Some(plans)) = (&mut *self.hooks.lock(), plans) {
-            running.follow(plans);
+    /// These are the bridges and webhooks from now on. Has to be called within a runtime.
+    pub(crate) fn follow(&self, plans: Option<Plans>) {
+        if let (Some(running), Some(plans)) = (&mut *self.parts.lock(), plans) {
+            running.bridges.follow(plans.bridges);
+            running.hooks.follow(plans.hooks);
         }
+    }
+
+    /// Whether the cluster is open as a store.
+    pub(crate) fn is_store(&self, name: &str) -> bool {
+        self.stores.lock().contains(name)
     }
 
     fn start_store(
@@ -164,6 +184,7 @@ impl Running {
         let drain = self.drain.subscribe();
         let task = rocketmq::spawn_store(kind, name, cluster, appends, Arc::clone(hub), health, drain);
         self.hold(task.with_context(|| format!("{}.{name}", kind.name()))?);
+        self.stores.lock().insert(name.to_owned());
         Ok(())
     }
 
@@ -175,14 +196,14 @@ impl Running {
     }
 }
 
-/// What the sessions of webhooks that the log knows subscribed, by the names of the webhooks.
-fn left_by_hooks(admin: &dyn Admin) -> BTreeMap<String, Vec<TopicFilter>> {
+/// What the sessions that begin with `sessions` and that the log knows subscribed, by what follows in their names.
+fn left_by(sessions: &str, admin: &dyn Admin) -> BTreeMap<String, Vec<TopicFilter>> {
     let mut left = BTreeMap::new();
-    let mut after = ClientId::from(SESSIONS);
+    let mut after = ClientId::from(sessions);
     loop {
         let page = admin.sessions(Some(&after), PAGE);
         let ours = page.iter().map_while(|session| {
-            let name = session.client.as_str().strip_prefix(SESSIONS)?;
+            let name = session.client.as_str().strip_prefix(sessions)?;
             Some((name.to_owned(), session.client.clone()))
         });
         let before = left.len();

@@ -1,4 +1,4 @@
-//! Reads the configuration again while Weft runs. Routes, tenants, quotas and webhooks are replaced as a whole, or not at all;
+//! Reads the configuration again while Weft runs. Routes, tenants, quotas, bridges and webhooks are replaced as a whole, or not at all;
 //! everything else that changed is named, and holds from the next start on.
 
 use std::sync::Arc;
@@ -32,11 +32,11 @@ const PART: &str = "configuration";
 pub(crate) struct Reload {
     sources: Sources,
     core: Arc<Core>,
-    /// Where stores are opened that no route named before, and webhooks are.
+    /// Where stores are opened that no route named before, and bridges and webhooks are.
     connected: Running,
     health: Health,
-    /// What holds: as it was at the start, with the routes, quotas and webhooks of now and the clusters opened for routes. Held while a change is
-    /// made.
+    /// What holds: as it was at the start, with the routes, quotas, bridges and webhooks of now, and the clusters that are no open stores.
+    /// Held while a change is made.
     running: Mutex<Config>,
 }
 
@@ -60,24 +60,27 @@ impl Reload {
         Arc::new(Self { sources, core, connected, health, running: Mutex::new(running) })
     }
 
-    /// Reads the configuration and takes its routes, quotas and webhooks. On an error, which says what is wrong where, nothing changes.
+    /// Reads the configuration and takes its routes, quotas, bridges and webhooks. On an error, which says what is wrong where, nothing changes.
     fn now(&self) -> Result<Taken, String> {
         let mut running = self.running.lock();
         let result = config::load(&self.sources).map_err(|mistake| mistake.to_string()).and_then(|loaded| {
             let config = loaded.config;
-            let hooks = self.connected.plan_hooks(&config.hooks)?;
+            let cluster = |name: &str| self.holding(&running, &config, name).cluster(name);
+            let plans = self.connected.plan(&config.bridges, cluster, &config.hooks)?;
             self.core.set_routes(&config.routes, |name| self.open(name, &config, &mut running))?;
-            Ok((config, hooks))
+            Ok((config, plans))
         });
         let outcome = match result {
-            Ok((config, hooks)) => {
+            Ok((config, plans)) => {
                 let mut changed = differing(&running, &config);
                 running.routes.clone_from(&config.routes);
                 running.tenants.clone_from(&config.tenants);
                 running.quotas.clone_from(&config.quotas);
                 self.core.set_quotas(&config.tenants, &config.quotas);
+                running.bridges.clone_from(&config.bridges);
                 running.hooks.clone_from(&config.hooks);
-                self.connected.follow_hooks(hooks);
+                self.follow_clusters(&mut running, &config);
+                self.connected.follow(plans);
                 let taken =
                     Taken { routes: config.routes.len(), after_restart: differing(&running, &config) };
                 self.health.up(PART);
@@ -107,6 +110,22 @@ impl Reload {
         let taken = reason.is_none();
         let notice = || Notice::Config { taken, reason, changed, after_restart, files: Vec::new() };
         self.core.audit().tell(audit::Kind::Config, Instant::now(), notice);
+    }
+
+    /// Which of the two has what holds for the cluster `name`: an open store stays as it is, for bridges as well.
+    fn holding<'a>(&self, running: &'a Config, config: &'a Config, name: &str) -> &'a Config {
+        if self.connected.is_store(name) { running } else { config }
+    }
+
+    /// Clusters that are no open stores are those of `config` from now on.
+    fn follow_clusters(&self, running: &mut Config, config: &Config) {
+        for (now, next) in
+            [(&mut running.rocketmq, &config.rocketmq), (&mut running.defibus, &config.defibus)]
+        {
+            now.retain(|name, _| self.connected.is_store(name));
+            let free = next.iter().filter(|(name, _)| !self.connected.is_store(name));
+            now.extend(free.map(|(name, cluster)| (name.clone(), cluster.clone())));
+        }
     }
 
     /// Opens the cluster `name` of `config` as a store.

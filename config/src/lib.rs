@@ -77,15 +77,18 @@ pub struct Config {
     /// Quotas, each under a name of its own. They are replaced while Weft runs, as routes are.
     #[serde(rename = "quota")]
     pub quotas: BTreeMap<String, routing::QuotaOptions>,
-    /// RocketMQ clusters, each under a name of its own. Routes and bridges refer to the name.
+    /// RocketMQ clusters, each under a name of its own. Routes and bridges refer to the name. Bridges follow one that changes while
+    /// Weft runs, unless it is the store of a route: then it stays as it is until the next start.
     pub rocketmq: BTreeMap<String, rocketmq::ClusterOptions>,
     /// DeFiBus clusters, each under a name of its own, which no RocketMQ cluster has. Routes and bridges refer to the name.
+    /// They change as those of RocketMQ do.
     pub defibus: BTreeMap<String, rocketmq::ClusterOptions>,
     /// Which store keeps the events of which topics. The first route whose filter matches a topic decides; topics that
     /// none matches are kept in the embedded log.
     #[serde(rename = "route")]
     pub routes: Vec<routing::RouteOptions>,
     /// Bridges between topics here and RocketMQ, each under a name of its own: a bridge is a durable session of that name.
+    /// They come, change and go while Weft runs, as routes do; one that is taken out ends with its session, and what waits there.
     #[serde(rename = "bridge")]
     pub bridges: BTreeMap<String, rocketmq::BridgeOptions>,
     /// Webhooks that get events as CloudEvents over HTTP, each under a name of its own: a durable session of that name.

@@ -32,12 +32,18 @@ struct State {
     /// What does not work though brokers answer, by its name.
     trouble: BTreeMap<String, String>,
     shown: Option<Option<String>>,
+    /// Another one, or none, has its place.
+    over: bool,
 }
 
 impl Condition {
     /// Down until something answers.
     pub(crate) fn new(part: String, health: Health, store: Option<Up>) -> Self {
-        health.down(&part, "not connected yet");
+        Self::begin(part, health, store, "not connected yet")
+    }
+
+    fn begin(part: String, health: Health, store: Option<Up>, reason: &str) -> Self {
+        health.down(&part, reason);
         let up = gauge!("weft_rocketmq_link_up", "part" => part.clone());
         up.set(0.0);
         let board = Board { part, health, up, store, state: Mutex::default() };
@@ -84,6 +90,47 @@ impl Condition {
     }
 }
 
+/// What is shown of a bridge, whose settings change: they have a [`Condition`] each, and only the last one is heard.
+pub(crate) struct Standing {
+    part: String,
+    health: Health,
+    now: Mutex<Option<Condition>>,
+}
+
+impl Standing {
+    /// That of the settings that are to hold; `None`: there is no such bridge.
+    pub(crate) fn condition(&self) -> Option<Condition> {
+        let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        now.as_ref().map(|now| Condition { board: Arc::clone(&now.board), of: None })
+    }
+
+    fn turn(&self, next: impl FnOnce() -> Option<Condition>) {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = &*now {
+            before.board.change(|state| state.over = true);
+        }
+        *now = next();
+    }
+}
+
+impl parts::Standing for Standing {
+    fn new(name: &str, health: &Health) -> Self {
+        Self { part: name.to_owned(), health: health.clone(), now: Mutex::default() }
+    }
+
+    fn begin(&self, reason: &str) {
+        self.turn(|| Some(Condition::begin(self.part.clone(), self.health.clone(), None, reason)));
+    }
+
+    fn end(&self) {
+        self.turn(|| {
+            gauge!("weft_rocketmq_link_up", "part" => self.part.clone()).set(f64::NAN);
+            self.health.gone(&self.part);
+            None
+        });
+    }
+}
+
 impl Drop for Condition {
     fn drop(&mut self) {
         if let Some(of) = &self.of {
@@ -104,6 +151,9 @@ impl Board {
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
+        if state.over {
+            return;
+        }
         let Some(reach) = state.reach.clone() else { return };
         let trouble = || state.trouble.iter().next().map(|(what, reason)| format!("{what}: {reason}"));
         let now = reach.or_else(trouble);
@@ -154,5 +204,28 @@ mod tests {
         assert_eq!(shown().as_deref(), Some("group g: T: no permission"));
         drop(group);
         assert_eq!(shown(), None);
+    }
+
+    #[test]
+    fn only_the_last_settings_of_a_bridge_are_heard() {
+        use parts::Standing as _;
+        let health = Health::default();
+        let standing = Standing::new("rocketmq/b", &health);
+        assert!(standing.condition().is_none() && health.parts().is_empty());
+        standing.begin("not yet");
+        let old = standing.condition().unwrap();
+        old.reached();
+        assert_eq!(health.parts(), [("rocketmq/b".to_owned(), None)]);
+        standing.begin("its new settings do not hold yet");
+        old.unreached("late");
+        old.reached();
+        let new = standing.condition().unwrap();
+        let shown = || health.parts().remove(0).1;
+        assert_eq!(shown().as_deref(), Some("its new settings do not hold yet"));
+        new.reached();
+        assert_eq!(shown(), None);
+        standing.end();
+        new.unreached("late");
+        assert!(health.parts().is_empty());
     }
 }

@@ -2,11 +2,13 @@
 
 mod arrivals;
 mod bridge;
+mod bridges;
 mod client;
 mod connection;
 mod consumer;
 mod groups;
 mod live;
+mod plan;
 mod popper;
 mod queue;
 mod replier;
@@ -15,130 +17,26 @@ mod sender;
 mod store;
 mod tracer;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::time::Duration;
 
 use event::hub::Hub;
 use event::store::AppendQueue;
-use event::{Health, Origin, Principal, Rate};
+use event::{Health, Origin, Principal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use self::bridge::{Outlet, Way};
-use self::client::{Client, Identity, locked};
+use self::client::{Client, Identity, Keys};
 use self::consumer::{Consumer, Manner, Rule};
 use self::groups::Groups;
-use self::replier::Replier;
-use self::requester::Requester;
 use self::store::Intake;
 use crate::condition::Condition;
 use crate::options::RETRIES;
 use crate::subscription::{Subscription, Wanted};
 use crate::template::Template;
-use crate::{BridgeOptions, ClusterOptions, InRule, Kind, OptionsError, OutRule};
+use crate::{ClusterOptions, Kind, OptionsError};
 
-/// Starts the bridge `name` on `cluster`, which has brokers of this kind: the session `$bridge/{kind}/{name}`, and the part
-/// `{kind}/{name}` of `health`. It works until `drain` turns true; then it finishes what is out, commits, and its task ends.
-pub fn spawn_bridge(
-    kind: Kind,
-    name: &str,
-    bridge: &BridgeOptions,
-    cluster: &ClusterOptions,
-    hub: Arc<dyn Hub>,
-    health: &Health,
-    drain: watch::Receiver<bool>,
-) -> Result<JoinHandle<()>, OptionsError> {
-    bridge.check(name, cluster)?;
-    bridge.check_kind(kind)?;
-    let part = format!("{}/{name}", kind.name());
-    let group = cluster.wrap(&bridge.group(name, cluster));
-    let subscription = |rule: &InRule| Subscription {
-        topic: cluster.wrap(&rule.topic),
-        wanted: Wanted::of(rule.tags.as_deref(), rule.sql.as_deref()),
-    };
-    let address = |rule: &OutRule| {
-        let requests = rule.requests || kind.asks_always();
-        Ok(Way { filter: rule.filter.clone(), address: rule.address(cluster)?, requests })
-    };
-    let rules_out = bridge.out.iter().map(address).collect::<Result<Vec<_>, OptionsError>>()?;
-    let identity = Identity {
-        part: part.clone(),
-        producer: group.clone(),
-        out: rules_out.iter().filter_map(|way| way.address.fixed().map(|topic| topic.to_string())).collect(),
-        inward: with_retries(
-            kind.takes_back() && !bridge.pop,
-            bridge.inward.iter().map(subscription).collect(),
-            &group,
-        ),
-        pop: bridge.pop,
-        group,
-        start: bridge.start,
-        asks: rules_out.iter().any(|way| way.requests),
-    };
-    let condition = Condition::new(part, health.clone(), None);
-    let client = Arc::new(Client::new(kind, cluster.clone(), identity, condition)?);
-    let who = Principal::anonymous(&*format!("$bridge/{}/{name}", kind.name()));
-    let requester =
-        client.identity.asks.then(|| Requester::new(Arc::clone(&client), Arc::clone(&hub), who.clone()));
-    let replier =
-        (!bridge.inward.is_empty()).then(|| Replier::new(Arc::clone(&client), Arc::clone(&hub), &who));
-    let replier = replier.map(|replier| replier.ok_or(OptionsError::Random)).transpose()?;
-    let outlet = Outlet {
-        client: Arc::clone(&client),
-        hub: Arc::clone(&hub),
-        who: who.clone(),
-        rules: rules_out,
-        rate: Rate::per_second(bridge.rate.into()),
-        patience: Duration::from_secs(bridge.refused_s.into()),
-        dead_letters: (bridge.dead_letters.clone(), name.to_owned()),
-        requester,
-        live_share: bridge.live_share,
-    };
-    let template = |to: &str| Template::parse(to).ok_or_else(|| OptionsError::Template(to.to_owned()));
-    let rules = bridge.inward.iter().map(|rule| {
-        let becomes = Rule { topic: rule.topic.as_str().into(), to: template(&rule.to)? };
-        Ok((cluster.wrap(&rule.topic), becomes))
-    });
-    let rules = rules.collect::<Result<BTreeMap<_, _>, OptionsError>>()?;
-    let consumer = Consumer {
-        client: Arc::clone(&client),
-        hub,
-        who,
-        rules,
-        manner: manner(bridge),
-        group: None,
-        replier,
-        pulled: watch::Sender::new(0),
-        refusals: AtomicU32::new(0),
-    };
-    Ok(tokio::spawn(async move { run_bridge(&outlet, &consumer, drain).await }))
-}
-
-/// Both ways of a bridge, and the replies that belong to each. Not cancel-safe: events that are out go again.
-async fn run_bridge(outlet: &Outlet, consumer: &Consumer, drain: watch::Receiver<bool>) {
-    let replies = async {
-        let pushes = locked(&outlet.client.replies).take();
-        if let (Some(requester), Some(pushes)) = (&outlet.requester, pushes) {
-            requester.run(pushes, drain.clone()).await;
-        }
-    };
-    let out = async {
-        if !outlet.rules.is_empty() {
-            tokio::join!(outlet.run(drain.clone()), replies);
-        }
-    };
-    let answers = async {
-        if let Some(replier) = &consumer.replier {
-            replier.run(drain.clone()).await;
-        }
-    };
-    let inward = async {
-        tokio::join!(consumer.run(drain.clone()), answers);
-    };
-    Box::pin(work(&outlet.client, out, inward)).await;
-}
+pub use self::bridges::{Bridges, Plans, SESSIONS};
 
 /// Starts the cluster `name`, which has brokers of this kind, as the store of routes: sends what comes from `appends`, and
 /// publishes what its group brings back; if the cluster has a `node`, it feeds shared subscriptions by groups that they have at
@@ -155,6 +53,8 @@ pub fn spawn_store(
     health: &Health,
     drain: watch::Receiver<bool>,
 ) -> Result<JoinHandle<()>, OptionsError> {
+    cluster.check(kind)?;
+    let keys = Keys::read(cluster)?;
     let part = format!("{}/{name}/store", kind.name());
     let store = &cluster.store;
     let (topic, group) = (cluster.wrap(&store.topic), cluster.wrap(&cluster.of_node(&store.group)));
@@ -170,7 +70,7 @@ pub fn spawn_store(
         asks: false,
     };
     let condition = Condition::new(part, health.clone(), Some(appends.up()));
-    let client = Arc::new(Client::new(kind, cluster.clone(), identity, condition)?);
+    let client = Arc::new(Client::new(kind, cluster.clone(), keys, identity, condition));
     let intake = Intake { client: Arc::clone(&client), appends, topic: Arc::from(&*topic) };
     let session = format!("$store/{}/{name}", kind.name());
     let shares = cluster.shares_groups(kind);
@@ -206,13 +106,6 @@ pub fn spawn_store(
         };
         Box::pin(work(&client, intake.run(drain.clone()), inward)).await;
     }))
-}
-
-/// How a bridge consumes.
-fn manner(bridge: &BridgeOptions) -> Manner {
-    let BridgeOptions { broadcast: alone, pop, invisible_s, ordered, retries, .. } = *bridge;
-    let pop = pop.then(|| Duration::from_secs(invisible_s.into()));
-    Manner { own: false, alone, pop, ordered, retries }
 }
 
 /// Who consumes anything gets again what its group gave back.

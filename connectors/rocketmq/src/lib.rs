@@ -2,7 +2,7 @@
 //!
 //! * [`spawn_store`]: events of a route are acknowledged when RocketMQ has them; what a consumer group brings back is
 //!   published here with [`event::Origin::Store`].
-//! * [`spawn_bridge`]: a durable session forwards events at the speed of the link and acks them after SEND_OK; topics
+//! * [`Bridges`]: a durable session forwards events at the speed of the link and acks them after SEND_OK; topics
 //!   of RocketMQ are published into topics here.
 //!
 //! The order of one topic is kept: all its events go to one queue, one request at a time, each with all that waits.
@@ -47,7 +47,7 @@ mod template;
 mod tls;
 mod trace;
 
-pub use driver::{spawn_bridge, spawn_store};
+pub use driver::{Bridges, Plans, SESSIONS, spawn_store};
 pub use error::OptionsError;
 pub use kind::Kind;
 pub use options::{BridgeOptions, ClusterOptions, InRule, OutRule, StoreOptions, Unconfirmed};

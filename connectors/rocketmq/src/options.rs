@@ -14,7 +14,7 @@ use crate::template::Template;
 use crate::{Kind, OptionsError, Start};
 
 /// A RocketMQ cluster: how to reach it, and how to use it as the store of routes that name it.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterOptions {
     /// Name servers as "host:port"; one is asked, and the next when it does not answer. Default ["127.0.0.1:9876"]; at least one.
@@ -102,7 +102,7 @@ pub enum Unconfirmed {
 }
 
 /// A cluster as the store of routes.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreOptions {
     /// RocketMQ topic that holds the events; their own topics are in the property WEFT_TOPIC. Default "Weft".
@@ -125,8 +125,9 @@ pub struct StoreOptions {
     pub deadline_ms: u32,
 }
 
-/// A bridge between topics here and RocketMQ. Its name is part of its session: renaming it forgets its backlog.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+/// A bridge between topics here and RocketMQ. Its name is part of its session: one that is renamed or
+/// taken out loses its backlog.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BridgeOptions {
     /// Name of the `[rocketmq.NAME]` to use.
@@ -161,7 +162,7 @@ pub struct BridgeOptions {
     pub rate: u32,
     /// While the bridge is more than 5 s behind: percent of the turns that events have as they are published, ahead of the
     /// backlog. Default 0: all goes in order, and waits for what is before it; 0..=90. With more, an event may overtake older
-    /// ones with the same key. Each is sent once, but for a crash of Weft. A turn is 32 events.
+    /// ones with the same key. Each is sent once, unless Weft or the bridge starts anew meanwhile. A turn is 32 events.
     #[schemars(range(max = 90))]
     pub live_share: u8,
     /// For how many seconds an event is offered again that RocketMQ refuses for a cause that may pass (no such topic, no

@@ -2,12 +2,15 @@
 //! one does on demand. `tests/tests/defibus.rs` has the published client of DeFiBus at the other end.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic, in its helpers too")]
 
+#[path = "fake/bridges.rs"]
+mod bridges;
 #[path = "fake/defibus.rs"]
 mod broker;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bridges::spawn_bridge;
 use broker::{FakeDefibus, Lock, Sent};
 use bytes::Bytes;
 use defibus::code::request as theirs;
@@ -19,9 +22,7 @@ use event::{
 };
 use remoting::code::request;
 use remoting::{Command, Language};
-use rocketmq::{
-    BridgeOptions, ClusterOptions, InRule, Kind, OutRule, StoreOptions, spawn_bridge, spawn_store,
-};
+use rocketmq::{BridgeOptions, ClusterOptions, InRule, Kind, OutRule, StoreOptions, spawn_store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};

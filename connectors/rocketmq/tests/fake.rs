@@ -1,6 +1,8 @@
 //! Both uses against a broker that is late, busy, deaf or gone, as no real one is on demand.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic, in its helpers too")]
 
+#[path = "fake/bridges.rs"]
+mod bridges;
 #[path = "fake/broker.rs"]
 mod broker;
 
@@ -8,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use bridges::spawn_bridge;
 use broker::{Answer, FakeBroker};
 use bytes::Bytes;
 use event::hub::{Attach, Hub as _, Outcome, Publish, Receipt};
@@ -19,8 +22,7 @@ use event::{
 };
 use remoting::code::{request, response};
 use rocketmq::{
-    BridgeOptions, ClusterOptions, InRule, Kind, OutRule, StoreOptions, Unconfirmed, spawn_bridge,
-    spawn_store,
+    BridgeOptions, ClusterOptions, InRule, Kind, OutRule, StoreOptions, Unconfirmed, spawn_store,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;

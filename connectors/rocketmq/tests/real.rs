@@ -14,11 +14,13 @@ use event::testing::{Call, FakeHub};
 use event::{
     Attributes, ByteLimit, Durability, Event, Guarantee, Health, Meta, Parts, TopicFilter, TopicName, Value,
 };
-use rocketmq::{BridgeOptions, ClusterOptions, InRule, Kind, OutRule, spawn_bridge, spawn_store};
+use rocketmq::{BridgeOptions, ClusterOptions, InRule, Kind, OutRule, spawn_store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+#[path = "fake/bridges.rs"]
+mod bridges;
 #[path = "../../../tests/rocketmq/fixture.rs"]
 mod fixture;
 
@@ -27,6 +29,7 @@ mod clusters;
 #[path = "real/consuming.rs"]
 mod consuming;
 
+use bridges::spawn_bridge;
 use fixture::{Node, RocketMq};
 
 const PATIENCE: Duration = Duration::from_secs(30);

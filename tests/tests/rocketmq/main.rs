@@ -6,4 +6,5 @@ mod groups;
 mod matrix;
 mod nodes;
 mod outage;
+mod reload;
 mod rpc;

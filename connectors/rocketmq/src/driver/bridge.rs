@@ -47,6 +47,7 @@ pub(super) struct Outlet {
 }
 
 /// Where events go.
+#[derive(Clone, Debug)]
 pub(super) struct Way {
     pub(super) filter: TopicFilter,
     pub(super) address: Address,
@@ -77,12 +78,12 @@ const SLICE: usize = 32;
 const TOPICS: usize = 1000;
 /// Between two tries to get the session.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long requests that are out may take when Weft stops. What is not acked then goes again after the next start.
+/// How long requests that are out may take when it ends. What is not acked then goes again when the next one begins.
 const LEAVE: Duration = Duration::from_secs(2);
 
 impl Outlet {
-    /// Forwards until `drain` turns true.
-    pub(super) async fn run(&self, mut drain: watch::Receiver<bool>) {
+    /// Forwards until `drain` turns true. `subscribed`: what its session may have subscribed so far.
+    pub(super) async fn run(&self, mut drain: watch::Receiver<bool>, subscribed: &mut Vec<TopicFilter>) {
         if self.requester.is_some() {
             // A request says who asks, which is known with the first connection.
             tokio::select! {
@@ -95,7 +96,7 @@ impl Outlet {
             let attached = tokio::select! {
                 biased;
                 () = drained(&mut drain) => return,
-                attached = self.attach() => attached,
+                attached = self.attach(subscribed) => attached,
             };
             let link = match attached {
                 Ok(link) => link,
@@ -115,13 +116,23 @@ impl Outlet {
         }
     }
 
-    async fn attach(&self) -> Result<Box<dyn Link>, Reject> {
+    /// Takes up the session, with the filters of the rules and no others. Cancel-safe: what `subscribed` names may be subscribed.
+    async fn attach(&self, subscribed: &mut Vec<TopicFilter>) -> Result<Box<dyn Link>, Reject> {
         let protocol = self.client.kind.title();
         let request = Attach { keep: Duration::MAX, protocol, keep_all: true, ..Attach::default() };
         let mut attached = self.hub.attach(self.who.clone(), request).await?;
         attached.link.ack(&attached.unreleased);
         // RocketMQ repeats after a crash; more than at-least-once would promise what it cannot keep.
-        self.subscribe(attached.link, Guarantee::AtLeastOnce).await
+        let filters: Vec<TopicFilter> = self.rules.iter().map(|way| way.filter.clone()).collect();
+        subscribed.retain(|filter| !filters.contains(filter));
+        let old = subscribed.clone();
+        subscribed.extend(filters.iter().cloned());
+        let mut link = self.subscribe(attached.link, Guarantee::AtLeastOnce).await?;
+        if !old.is_empty() {
+            link.unsubscribe(old).await?;
+        }
+        *subscribed = filters;
+        Ok(link)
     }
 
     pub(super) async fn subscribe(
@@ -218,7 +229,7 @@ impl Outlet {
             }
         };
         if timeout(LEAVE, finish).await.is_err() {
-            debug!(session = %self.who.client, "left with events that go again after the next start");
+            debug!(session = %self.who.client, "left with events that go again later");
         }
     }
 

@@ -65,6 +65,21 @@ pub(super) struct Identity {
     pub(super) asks: bool,
 }
 
+/// How brokers know that they may believe it, and it them.
+#[derive(Clone)]
+pub(super) struct Keys {
+    signer: Option<Signer>,
+    tls: Option<TlsConnector>,
+}
+
+impl Keys {
+    /// Reads the files that `options` name.
+    pub(super) fn read(options: &ClusterOptions) -> Result<Self, OptionsError> {
+        let tls = tls::settings(options)?.map(TlsConnector::from);
+        Ok(Self { signer: Signer::of(options)?, tls })
+    }
+}
+
 /// A client of one cluster. Its tasks end with it.
 pub(super) struct Client {
     pub(super) kind: Kind,
@@ -129,21 +144,21 @@ impl Known {
 }
 
 impl Client {
-    /// A client that has no connection yet. Reads the secret key.
+    /// A client that has no connection yet.
     pub(super) fn new(
         kind: Kind,
         options: ClusterOptions,
+        keys: Keys,
         identity: Identity,
         condition: Condition,
-    ) -> Result<Self, OptionsError> {
-        options.check(kind)?;
+    ) -> Self {
         let now_ms = now_ms();
         let (sender, replies) = mpsc::channel(REPLIES);
         let (tracer, traces) = mpsc::channel(WAITING);
-        Ok(Self {
+        Self {
             kind,
-            signer: Signer::of(&options)?,
-            tls: tls::settings(&options)?.map(TlsConnector::from),
+            signer: keys.signer,
+            tls: keys.tls,
             avoid: Mutex::default(),
             name_server: AtomicUsize::new(0),
             replies: Mutex::new(Some(replies)),
@@ -163,7 +178,7 @@ impl Client {
             connections: Mutex::default(),
             routes: Mutex::default(),
             tasks: Mutex::default(),
-        })
+        }
     }
 
     /// Its name at brokers; empty before the first connection.

@@ -42,6 +42,7 @@ pub(super) struct Consumer {
 }
 
 /// What becomes of the messages of a topic.
+#[derive(Clone, Debug)]
 pub(super) struct Rule {
     /// The topic as the configuration calls it, without a namespace.
     pub(super) topic: ByteString,

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, info};
 
-use super::client::{Client, Identity, now_ms};
+use super::client::{Client, Identity, Keys, now_ms};
 use super::consumer::{Consumer, Manner, Rule};
 use super::queue::LAST_PAUSE;
 use super::{drained, with_retries, work};
@@ -105,14 +105,16 @@ impl Groups {
             start: Start::At(now_ms()),
             asks: false,
         };
-        let client = match Client::new(*kind, cluster.clone(), identity, condition.of_group(&group)) {
-            Ok(client) => Arc::new(client),
+        let keys = match Keys::read(cluster) {
+            Ok(keys) => keys,
             Err(error) => {
                 error!(%error, "a shared subscription cannot be fed");
                 timeout(LAST_PAUSE, drained(&mut stop)).await.unwrap_or(());
                 return filter;
             }
         };
+        let condition = condition.of_group(&group);
+        let client = Arc::new(Client::new(*kind, cluster.clone(), keys, identity, condition));
         let to = Rule { topic: cluster.store.topic.as_str().into(), to: Template::origin() };
         let consumer = Consumer {
             client: Arc::clone(&client),

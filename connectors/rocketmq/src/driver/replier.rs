@@ -68,13 +68,17 @@ const RETRY: Duration = Duration::from_millis(200);
 /// How long answers that are out may take when Weft stops.
 const LEAVE: Duration = Duration::from_secs(2);
 
+/// A topic for answers that cannot be guessed. `None`: the system gives no random numbers.
+pub(super) fn replies() -> Option<TopicName> {
+    TopicName::parse(format!("{}{}", event::REPLY_TOPICS, hex(&random()?))).ok()
+}
+
 impl Replier {
-    /// One for the bridge of this session. `None`: the system gives no random numbers.
-    pub(super) fn new(client: Arc<Client>, hub: Arc<dyn Hub>, bridge: &Principal) -> Option<Self> {
+    /// One for the bridge of this session, by the topic [`replies`] made.
+    pub(super) fn new(client: Arc<Client>, hub: Arc<dyn Hub>, bridge: &Principal, topic: TopicName) -> Self {
         let most = usize::try_from(client.options.requests_max).unwrap_or(usize::MAX);
         let who = Principal::anonymous(&*format!("{}/replies", bridge.client));
-        let topic = TopicName::parse(format!("{}{}", event::REPLY_TOPICS, hex(&random()?))).ok()?;
-        Some(Self { client, hub, who, topic, open: Mutex::new(Waiting::new(most)) })
+        Self { client, hub, who, topic, open: Mutex::new(Waiting::new(most)) }
     }
 
     /// Makes `event`, the request `asked`, one that can be answered here. `None`: it is too old, or too many are open.

@@ -9,6 +9,7 @@ use event::{Breaker, Bucket, Event, Guarantee, Principal, Rate, Reject, TopicFil
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
+use parts::Place;
 use reqwest::Method;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -29,6 +30,7 @@ pub(super) struct Named {
     hub: Arc<dyn Hub>,
     plan: Arc<Plan>,
     standing: Arc<Standing>,
+    over: watch::Receiver<bool>,
     breaker: Breaker,
     /// Nothing is posted before: the webhook said so.
     not_before: Mutex<Option<Instant>>,
@@ -58,19 +60,15 @@ enum End {
 }
 
 impl Named {
-    pub(super) fn new(
-        name: &str,
-        who: Principal,
-        plan: Arc<Plan>,
-        hub: Arc<dyn Hub>,
-        standing: Arc<Standing>,
-    ) -> Self {
+    pub(super) fn new(plan: Arc<Plan>, place: Place<Standing>) -> Self {
         let options = &plan.options;
+        let Place { name, who, hub, standing, over } = place;
         Self {
-            name: name.to_owned(),
+            name: name.to_string(),
             who,
             hub,
             standing,
+            over,
             breaker: Breaker::new(options.failures_max.max(1).into(), millis(options.pause_ms)),
             not_before: Mutex::default(),
             rate: OnceLock::new(),
@@ -86,7 +84,7 @@ impl Named {
     /// Posts until its plan is over. `subscribed`: what its session may have subscribed so far. Not cancel-safe: events that
     /// are out go again.
     pub(super) async fn run(&self, subscribed: &mut Vec<TopicFilter>) {
-        let mut drain = self.plan.over.subscribe();
+        let mut drain = self.over.clone();
         let mut to_ask = self.options().origin.as_deref();
         loop {
             let attached = tokio::select! {
@@ -403,12 +401,12 @@ fn millis(ms: u32) -> Duration {
 /// What `/ready` says of one that is no more.
 const GONE: &str = "it answered 410 Gone: nothing is posted until its settings change or Weft starts; take it out of the configuration";
 /// What operators see that its session speaks.
-pub(super) const PROTOCOL: &str = "webhook";
+const PROTOCOL: &str = "webhook";
 /// What a post costs of a rate for a minute.
 const POST: u64 = 60;
 /// The longest that a webhook can put us off.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Between two tries to get the session.
-pub(super) const SESSION_PAUSE: Duration = Duration::from_secs(1);
+const SESSION_PAUSE: Duration = Duration::from_secs(1);
 /// How long posts under way may take when Weft stops. What is not acked then goes again after the next start.
 pub(super) const LAST_WORD: Duration = Duration::from_secs(5);

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use event::Select;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
 use reqwest::{Certificate, Client};
-use tokio::sync::watch;
 
 use super::poster;
 use crate::named::HookOptions;
@@ -20,8 +19,6 @@ pub(super) struct Plan {
     pub(super) target: Target,
     pub(super) client: Client,
     pub(super) secret: Option<Secret>,
-    /// Turns true when it does not hold any more.
-    pub(super) over: watch::Sender<bool>,
 }
 
 /// What is in the files that settings name: a file that changed makes another webhook.
@@ -76,7 +73,6 @@ impl Plan {
             secret,
             options: options.clone(),
             files,
-            over: watch::Sender::new(false),
         })
     }
 

@@ -14,28 +14,28 @@ pub(super) struct Standing {
     said: Mutex<Option<Option<String>>>,
 }
 
-impl Standing {
-    /// Nothing is said before [`Self::begin`].
-    pub(super) fn new(name: &str, health: &Health) -> Self {
+impl parts::Standing for Standing {
+    fn new(name: &str, health: &Health) -> Self {
         let up = gauge!("weft_hook_up", "hook" => name.to_owned());
         let (name, part) = (name.to_owned(), format!("hook/{name}"));
         Self { name, part, health: health.clone(), up, said: Mutex::default() }
     }
 
-    /// There is such a webhook from now on. It is down until it has its session: what is published before that, it never gets.
-    pub(super) fn begin(&self, reason: &str) {
+    /// It is down until it has its session: what is published before that, it never gets.
+    fn begin(&self, reason: &str) {
         *self.said.lock() = Some(Some(reason.to_owned()));
         self.up.set(0.0);
         self.health.down(&self.part, reason);
     }
 
-    /// There is no such webhook any more.
-    pub(super) fn end(&self) {
+    fn end(&self) {
         *self.said.lock() = None;
         self.up.set(f64::NAN);
         self.health.gone(&self.part);
     }
+}
 
+impl Standing {
     /// It takes events, as far as is known.
     pub(super) fn up(&self) {
         if self.says(None) {

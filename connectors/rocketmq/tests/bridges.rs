@@ -1,0 +1,164 @@
+//! How bridges come, change and go.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic, in its helpers too")]
+
+#[allow(dead_code, reason = "other tests use all of it")]
+#[path = "fake/broker.rs"]
+mod broker;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Answer, FakeBroker};
+use bytes::Bytes;
+use event::hub::Publish;
+use event::testing::{Call, FakeHub};
+use event::{Event, Guarantee, Health, Parts, TopicFilter, TopicName};
+use rocketmq::{BridgeOptions, Bridges, ClusterOptions, Kind, OutRule, StoreOptions};
+use tokio::time::timeout;
+
+const LIMIT: Duration = Duration::from_secs(20);
+const SESSION: &str = "$bridge/rocketmq/b";
+
+struct Site {
+    hub: FakeHub,
+    bridges: Bridges,
+}
+
+impl Site {
+    fn new() -> Self {
+        let hub = FakeHub::new();
+        let bridges = Bridges::new(Arc::new(hub.clone()), Health::default(), BTreeMap::new());
+        Self { hub, bridges }
+    }
+
+    fn turn(&mut self, bridge: Option<&BridgeOptions>, cluster: &ClusterOptions) {
+        let wanted = bridge.map(|bridge| ("b".to_owned(), bridge.clone())).into_iter().collect();
+        let plans = self.bridges.plan(&wanted, |_| Some((Kind::RocketMq, cluster))).unwrap();
+        self.bridges.follow(plans);
+    }
+
+    /// How often its session was taken up by then, and what it subscribed last.
+    fn taken_up(&self) -> (usize, Vec<String>) {
+        let (mut times, mut filters) = (0, Vec::new());
+        for call in self.hub.calls() {
+            if let Call::Subscribe { client, wanted } = call
+                && client == SESSION
+            {
+                times += 1;
+                filters = wanted.iter().map(|one| one.filter.as_str().to_owned()).collect();
+            }
+        }
+        (times, filters)
+    }
+
+    async fn until_taken_up(&self, times: usize) {
+        let until = self.hub.until(|calls| {
+            let ours = |call: &&Call| matches!(call, Call::Subscribe { client, .. } if client == SESSION);
+            (calls.iter().filter(ours).count() >= times).then_some(())
+        });
+        timeout(LIMIT, until).await.unwrap();
+    }
+
+    async fn until_acked(&self, count: usize) {
+        let until = self.hub.until(|calls| {
+            let acked = |call: &Call| if let Call::Ack { numbers, .. } = call { numbers.len() } else { 0 };
+            (calls.iter().map(acked).sum::<usize>() >= count).then_some(())
+        });
+        timeout(LIMIT, until).await.unwrap();
+    }
+}
+
+fn bridge(filter: &str, topic: &str) -> BridgeOptions {
+    let out = vec![OutRule::new(TopicFilter::parse(filter.to_owned()).unwrap(), topic)];
+    BridgeOptions { cluster: "main".into(), out, ..BridgeOptions::default() }
+}
+
+fn cluster(broker: &FakeBroker) -> ClusterOptions {
+    ClusterOptions { name_servers: vec![broker.addr.to_string()], ..ClusterOptions::default() }
+}
+
+fn publish(topic: &str, body: &str, stamp: u64) -> Publish {
+    let event = Event::new(Parts {
+        topic: TopicName::parse(topic.to_owned()).unwrap(),
+        data: Bytes::from(body.to_owned()),
+        stamp,
+        received_ms: 0,
+        expires_ms: 0,
+        publisher: Arc::from("dev"),
+        meta: None,
+    });
+    Publish { event, guarantee: Guarantee::AtLeastOnce, retain: false, id: None }
+}
+
+#[tokio::test]
+async fn one_that_changed_goes_on_with_its_session_and_one_that_did_not_is_left_alone() {
+    let broker = FakeBroker::start().await;
+    let cluster = cluster(&broker);
+    let mut site = Site::new();
+    site.turn(Some(&bridge("a/#", "T")), &cluster);
+    site.until_taken_up(1).await;
+    // The broker has it and has not said so: it is heard out before the next settings hold.
+    broker.answer_next(Answer::Late);
+    site.hub.inject("dev", publish("a/x", "1", 1));
+    broker.until_sends(1).await;
+    site.turn(Some(&bridge("b/#", "T")), &cluster);
+    assert_eq!(site.taken_up().0, 1);
+    broker.release();
+    site.until_taken_up(2).await;
+    assert_eq!(site.hub.acked(SESSION).len(), 1);
+    assert_eq!(site.taken_up(), (2, vec!["b/#".to_owned()]));
+    let left = |calls: &[Call]| {
+        calls.iter().find_map(|call| {
+            let Call::Unsubscribe { client, filters } = call else { return None };
+            (client == SESSION).then(|| filters.clone())
+        })
+    };
+    let left = timeout(LIMIT, site.hub.until(left)).await.unwrap();
+    assert_eq!(left, [TopicFilter::parse("a/#").unwrap()]);
+    site.hub.inject("dev", publish("b/x", "2", 2));
+    site.until_acked(2).await;
+    assert_eq!(broker.until_sends(2).await.concat(), ["1", "2"]);
+
+    // The store of the cluster is none of its business.
+    let store = StoreOptions { topic: "Other".into(), ..StoreOptions::default() };
+    site.turn(Some(&bridge("b/#", "T")), &ClusterOptions { store, ..cluster.clone() });
+    site.hub.inject("dev", publish("b/x", "3", 3));
+    site.until_acked(3).await;
+    assert_eq!(site.taken_up().0, 2);
+    // All else is.
+    site.turn(Some(&bridge("b/#", "T")), &ClusterOptions { request_ms: 4000, ..cluster.clone() });
+    site.until_taken_up(3).await;
+    site.turn(None, &cluster);
+    let ended = |calls: &[Call]| {
+        let is = |call: &Call| matches!(call, Call::Close { client, how } if client == SESSION && how.keep == Some(Duration::ZERO));
+        calls.iter().any(is).then_some(())
+    };
+    timeout(LIMIT, site.hub.until(ended)).await.unwrap();
+    assert!(site.hub.sessions().is_empty());
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_told_and_changes_nothing() {
+    let broker = FakeBroker::start().await;
+    let site = Site::new();
+    let reason = |bridge: BridgeOptions, cluster: Option<&ClusterOptions>| {
+        let wanted = BTreeMap::from([("b".to_owned(), bridge)]);
+        let plans = site.bridges.plan(&wanted, |_| cluster.map(|cluster| (Kind::RocketMq, cluster)));
+        plans.err().unwrap()
+    };
+    let cluster = cluster(&broker);
+    let keyless = ClusterOptions {
+        access_key: Some("key".into()),
+        secret_key_file: Some("/no/such/file".into()),
+        ..cluster.clone()
+    };
+    for (reason, part) in [
+        (reason(bridge("a", "T"), None), "no cluster main"),
+        (reason(BridgeOptions::default(), Some(&cluster)), "neither out nor in rules"),
+        (reason(bridge("a", "T"), Some(&keyless)), "/no/such/file"),
+    ] {
+        assert!(reason.starts_with("bridge.b: ") && reason.contains(part), "{reason}");
+    }
+    assert!(site.hub.calls().is_empty());
+}
