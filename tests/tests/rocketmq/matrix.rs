@@ -85,8 +85,8 @@ async fn whatever_ails_rocketmq_nothing_is_lost_and_everybody_can_see_it() {
     let keys = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&keys, "weft-secret").unwrap();
     let config = format!(
-        "[rocketmq.main]\nname_servers = [\"{}\"]\nrequest_ms = 3000\naccess_key = \"weft\"\nsecret_key_file = {:?}\n\
-         [rocketmq.main.store]\ntopic = \"{}\"\ndeadline_ms = 3000\n[[route]]\ntopic = \"stored/#\"\nstore = \"main\"\n\
+        "[rocketmq.main]\nname_servers = [\"{}\"]\nrequest_ms = 2000\naccess_key = \"weft\"\nsecret_key_file = {:?}\n\
+         [rocketmq.main.store]\ntopic = \"{}\"\ndeadline_ms = 1500\n[[route]]\ntopic = \"stored/#\"\nstore = \"main\"\n\
          [bridge.up]\ncluster = \"main\"\nrefused_s = 1\n[[bridge.up.out]]\nfilter = \"meters/#\"\ntopic = \"{}\"\n\
          [[bridge.up.in]]\ntopic = \"{}\"\nto = \"back/{{origin}}\"\n",
         rocketmq.name_server,

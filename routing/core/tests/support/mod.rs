@@ -116,7 +116,7 @@ pub(crate) fn numbers(deliveries: &[Delivery]) -> Vec<u64> {
 }
 
 /// As [`event::testing::seeds`], with a runtime for each.
-pub(crate) fn seeds<F: Future<Output = ()>>(steps: u64, world: impl Fn(u64, u64) -> F) {
+pub(crate) fn seeds<F: Future<Output = ()>>(steps: u64, world: impl Fn(u64, u64) -> F + Sync) {
     event::testing::seeds(steps, |seed, steps| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(world(seed, steps));
