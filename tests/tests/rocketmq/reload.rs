@@ -12,6 +12,8 @@ use tests::wire::{Connect, Publish};
 use tests::{Ledger, Weft, eventually};
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// RocketMQ's.
+const TOPICS: [&str; 4] = ["Stays", "Before", "After", "Added"];
 
 fn cluster(name_server: &str) -> String {
     format!("reload_s = 0\n[rocketmq.main]\nname_servers = [{name_server:?}]\n")
@@ -73,13 +75,17 @@ async fn bridges_come_change_and_go_under_load_and_nothing_is_lost() {
         return;
     }
     let rocketmq = RocketMq::start("5.3.3").await;
+    // Their client looks for new topics every 30 s.
+    for topic in TOPICS {
+        rocketmq.make_topic(topic).await;
+    }
     let base = cluster(&rocketmq.name_server) + &bridge("stays", "load/#", "Stays");
     let config = base.clone() + &bridge("moves", "load/#", "Before");
     let mut weft = Setup::new().config(&*config).start().await;
     let ledger = Ledger::new();
     let note = ledger.clone();
     let _consumer = rocketmq
-        .consume("reload", &["Stays", "Before", "After", "Added"], move |message| {
+        .consume("reload", &TOPICS, move |message| {
             let reader = match &*message.topic {
                 "Before" | "After" => "moves",
                 "Stays" => "stays",
