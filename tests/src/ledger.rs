@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::util::eventually;
+use crate::util::{PATIENCE, eventually};
 
 /// What every test message says in its data.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -93,7 +93,7 @@ impl Ledger {
     /// Waits until `count` more publishes are acknowledged.
     pub async fn more_acknowledged(&self, count: usize) {
         let goal = self.acknowledged() + count;
-        eventually(Duration::from_secs(60), "more is acknowledged", || async {
+        eventually(PATIENCE, "more is acknowledged", || async {
             (self.acknowledged() >= goal).then_some(())
         })
         .await;

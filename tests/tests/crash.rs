@@ -51,6 +51,7 @@ async fn nothing_acknowledged_is_lost_in_twelve_kills() {
     for subscriber in subscribers {
         subscriber.finish(Duration::from_secs(10)).await;
     }
+    assert!(ledger.acknowledged() > 500, "only {} acknowledged: too few to tell", ledger.acknowledged());
     for (name, _, qos, _) in readers {
         let once = |topic: &str| qos == 2 && topic.ends_with("q2");
         ledger
@@ -193,6 +194,7 @@ async fn what_http_answered_survives_a_kill() {
         let chunk = chunk.unwrap_or_else(|_| panic!("missing: {:?}", ledger.missing("stream", |_| true)));
         parser.bytes(&chunk.unwrap().expect("the stream goes on"));
     }
+    assert!(ledger.acknowledged() > 100, "only {} were answered", ledger.acknowledged());
     ledger.check("stream", |_| Some(Promise::ExactlyOnce));
 }
 
