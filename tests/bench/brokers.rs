@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command as Blocking;
-use std::time::Duration;
 
 use tempfile::TempDir;
 use tests::util::free_address;
@@ -109,7 +108,7 @@ impl Broker {
         for address in [v4, v5] {
             let what = format!("{} listens", self.name());
             let connected = || async { TcpStream::connect(address).await.ok() };
-            eventually(Duration::from_secs(20), &what, connected).await;
+            eventually(&what, connected).await;
         }
         Running { process, v4, v5, _folder: folder }
     }

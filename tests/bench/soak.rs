@@ -56,17 +56,17 @@ async fn main() {
             kills += 1;
         }
         for writer in writers {
-            writer.finish(Duration::from_secs(60)).await;
+            writer.finish().await;
         }
         for (name, _, qos) in READERS {
-            ledger.complete(name, |_| true, Duration::from_secs(120)).await;
+            ledger.complete(name, |_| true).await;
             let once = |topic: &str| qos == 2 && topic.ends_with("q2");
             let promise = |topic: &str| if once(topic) { Promise::ExactlyOnce } else { Promise::AtLeastOnce };
             ledger.check(name, |topic| Some(promise(topic)));
             arrivals += ledger.arrivals(name);
         }
         for reader in readers {
-            reader.finish(Duration::from_secs(10)).await;
+            reader.finish().await;
         }
         acknowledged += ledger.acknowledged();
         let log = weft.metric("weft_store_disk_bytes").await.unwrap_or_default();

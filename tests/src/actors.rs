@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::ledger::Ledger;
 use crate::raw::{Client, Receiver};
-use crate::util::{Rng, pause};
+use crate::util::{PATIENCE, Rng, pause};
 use crate::wire::{self, Ack, Connect, Packet, Publish};
 
 /// What a publisher does.
@@ -58,11 +58,11 @@ impl Actor {
     }
 
     /// Tells it to stop and waits until it has: a publisher once everything is acknowledged.
-    pub async fn finish(self, limit: Duration) {
+    pub async fn finish(self) {
         self.stop.send_replace(true);
-        match tokio::time::timeout(limit, self.task).await {
+        match tokio::time::timeout(PATIENCE, self.task).await {
             Ok(ended) => ended.expect("the actor did not panic"),
-            Err(_) => panic!("an actor does not come to its end within {limit:?}"),
+            Err(_) => panic!("an actor does not come to its end within {PATIENCE:?}"),
         }
     }
 }

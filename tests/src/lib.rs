@@ -49,6 +49,6 @@ pub mod witness;
 
 pub use ledger::{Ledger, Promise};
 pub use process::Process;
-pub use util::{Rng, eventually, pause, seed};
+pub use util::{PATIENCE, Rng, eventually, pause, seed};
 pub use weft::Weft;
 pub use witness::Witness;

@@ -3,17 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, Endpoint, ReadError, RecvStream, SendStream, VarInt};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::util::PATIENCE;
 use crate::wire::{self, Connect, Packet, Publish, Version};
-
-/// How long an answer may take.
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// How a client connects.
 #[derive(Clone, Debug)]
@@ -78,7 +75,7 @@ impl Dialer {
     pub async fn dial(&self, address: SocketAddr) -> Result<Quic, ConnectionError> {
         let connecting = self.endpoint.connect_with(self.config.clone(), address, "localhost").unwrap();
         let connection =
-            tokio::time::timeout(LIMIT, connecting).await.expect("an answer to the handshake")?;
+            tokio::time::timeout(PATIENCE, connecting).await.expect("an answer to the handshake")?;
         Ok(Quic { endpoint: self.endpoint.clone(), connection })
     }
 
@@ -88,7 +85,7 @@ impl Dialer {
         let (connection, accepted) = connecting.into_0rtt().ok()?;
         let (mut send, receive) = connection.open_bi().await.unwrap();
         send.write_all(bytes).await.unwrap();
-        let accepted = tokio::time::timeout(LIMIT, accepted).await.expect("an end of the handshake");
+        let accepted = tokio::time::timeout(PATIENCE, accepted).await.expect("an end of the handshake");
         let channel = Channel { send, receive, input: Vec::new(), version: Version::V5 };
         Some((Quic { endpoint: self.endpoint.clone(), connection }, channel, accepted))
     }
@@ -108,7 +105,7 @@ impl Dialer {
 impl Quic {
     /// Opens a stream.
     pub async fn open(&self, version: Version) -> Channel {
-        let opened = tokio::time::timeout(LIMIT, self.connection.open_bi()).await;
+        let opened = tokio::time::timeout(PATIENCE, self.connection.open_bi()).await;
         let (send, receive) = opened.expect("a stream more").expect("an open connection");
         Channel { send, receive, input: Vec::new(), version }
     }
@@ -125,7 +122,7 @@ impl Quic {
 
     /// Waits for the end of the connection, and tells why.
     pub async fn closed(&self) -> ConnectionError {
-        tokio::time::timeout(LIMIT, self.connection.closed()).await.expect("the end of the connection")
+        tokio::time::timeout(PATIENCE, self.connection.closed()).await.expect("the end of the connection")
     }
 }
 
@@ -147,7 +144,7 @@ impl Channel {
                 return Some(packet);
             }
             let mut bytes = [0; 4096];
-            let read = tokio::time::timeout(LIMIT, self.receive.read(&mut bytes)).await;
+            let read = tokio::time::timeout(PATIENCE, self.receive.read(&mut bytes)).await;
             match read.expect("a packet or an end") {
                 Ok(Some(count)) => self.input.extend(&bytes[..count]),
                 Ok(None) | Err(ReadError::Reset(_) | ReadError::ConnectionLost(_)) => return None,

@@ -1,7 +1,6 @@
 //! A WebSocket client of `/ws` (subprotocol `cloudevents.json`).
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -12,6 +11,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::cloud::CloudEvent;
+use crate::util::PATIENCE;
 
 /// A connection.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Socket {
 
     async fn next(&mut self) -> Option<Result<Message, Error>> {
         loop {
-            let next = tokio::time::timeout(Duration::from_secs(10), self.stream.next()).await;
+            let next = tokio::time::timeout(PATIENCE, self.stream.next()).await;
             match next.expect("a message within 10 s") {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 other => return other,

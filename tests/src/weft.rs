@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use crate::process::{Output, Process};
-use crate::util::{eventually, free_address, pause};
+use crate::util::{PATIENCE, eventually, free_address, pause};
 
 /// One Weft with its folder. The folder and the ports stay the same over restarts.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Setup {
     pub async fn start_and_fail(self) -> (ExitStatus, String) {
         let weft = self.prepare();
         let mut process = weft.spawn();
-        let status = process.wait(Duration::from_secs(20)).await;
+        let status = process.wait(PATIENCE).await;
         (status, process.output().text())
     }
 
@@ -137,12 +137,12 @@ impl Weft {
     pub async fn restart(&mut self) -> Duration {
         let start = Instant::now();
         self.launch();
-        self.wait_ready(Duration::from_secs(60)).await;
+        self.wait_ready().await;
         start.elapsed()
     }
 
     /// Waits until `/ready` answers 200.
-    pub async fn wait_ready(&mut self, limit: Duration) {
+    pub async fn wait_ready(&mut self) {
         let start = Instant::now();
         loop {
             if self.get("/ready").await.is_some_and(|(status, _)| status == 200) {
@@ -152,7 +152,7 @@ impl Weft {
             if let Some(status) = process.ended() {
                 panic!("weft ended with {status} before it was ready");
             }
-            assert!(start.elapsed() < limit, "weft not ready within {limit:?}");
+            assert!(start.elapsed() < PATIENCE, "weft not ready within {PATIENCE:?}");
             pause(Duration::from_millis(20)).await;
         }
     }
@@ -168,7 +168,7 @@ impl Weft {
         let mut process = self.process.take().expect("weft runs");
         let start = Instant::now();
         process.signal("TERM").await;
-        let status = process.wait(Duration::from_secs(30)).await;
+        let status = process.wait(PATIENCE).await;
         (status, start.elapsed(), process.output().text())
     }
 
@@ -185,7 +185,7 @@ impl Weft {
     /// Status and body of a GET; `None` if it could not be had.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
         let request = reqwest::get(format!("http://{}{path}", self.http));
-        let answer = tokio::time::timeout(Duration::from_secs(5), request).await.ok()?.ok()?;
+        let answer = tokio::time::timeout(PATIENCE, request).await.ok()?.ok()?;
         let status = answer.status().as_u16();
         Some((status, answer.text().await.ok()?))
     }
@@ -209,10 +209,10 @@ impl Weft {
     }
 
     /// Waits until `/ready` answers `status` with a body that holds `text`; how long that took.
-    pub async fn until_ready_says(&self, status: u16, text: &str, limit: Duration) -> Duration {
+    pub async fn until_ready_says(&self, status: u16, text: &str) -> Duration {
         let start = Instant::now();
         let what = format!("/ready answers {status} with {text:?}");
-        eventually(limit, &what, || async {
+        eventually(&what, || async {
             self.get("/ready").await.filter(|(have, body)| *have == status && body.contains(text))
         })
         .await;

@@ -17,13 +17,16 @@ pub struct Witness {
     task: JoinHandle<Seen>,
 }
 
+/// The longest that one message may take: the debug build shares few cores with all that goes on.
+const UNDISTURBED: Duration = Duration::from_secs(20);
+
 /// What it saw.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
+struct Seen {
     /// Messages that made it from one to the other.
-    pub messages: u32,
+    messages: u32,
     /// The longest time one took.
-    pub slowest: Duration,
+    slowest: Duration,
 }
 
 impl Witness {
@@ -36,13 +39,12 @@ impl Witness {
         Self { stop, task: tokio::spawn(run(writer, reader, stopped)) }
     }
 
-    /// Ends it; panics if a message was lost, a connection broken, or one message took longer than `limit`.
-    pub async fn finish(self, limit: Duration) -> Seen {
+    /// Ends it; panics if a message was lost, a connection broken, or one message stood still with what went on beside it.
+    pub async fn finish(self) {
         self.stop.send_replace(true);
         let seen = self.task.await.expect("the witness was not disturbed");
         assert!(seen.messages > 3, "only {} messages: too few to tell", seen.messages);
-        assert!(seen.slowest < limit, "a message of an uninvolved pair took {:?}", seen.slowest);
-        seen
+        assert!(seen.slowest < UNDISTURBED, "a message of an uninvolved pair took {:?}", seen.slowest);
     }
 }
 

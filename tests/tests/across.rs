@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
+use tests::PATIENCE;
 use tests::Weft;
 use tests::cloud::{CloudEvent, STRUCTURED};
 use tests::raw::Client;
@@ -256,7 +256,7 @@ impl Stream {
             if let Some(got) = self.events.lock().unwrap().pop_front() {
                 return got;
             }
-            let chunk = tokio::time::timeout(Duration::from_secs(10), self.response.chunk()).await;
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await;
             let chunk = chunk.expect("the stream shows the event").unwrap();
             self.parser.bytes(&chunk.expect("the stream goes on"));
         }

@@ -6,10 +6,7 @@ use std::time::Duration;
 use tests::raw::Client;
 use tests::weft::Setup;
 use tests::wire::{self, Ack, Connect, Packet, Property, Publish, Version, packet};
-use tests::{Weft, Witness, eventually};
-
-/// The longest that a message of the witness may take: the debug build shares two cores with all that goes on.
-const UNDISTURBED: Duration = Duration::from_secs(3);
+use tests::{PATIENCE, Weft, Witness, eventually};
 
 // Reason codes of DISCONNECT and SUBACK (MQTT 5 §2.4).
 const MALFORMED: u8 = 0x81;
@@ -68,7 +65,7 @@ async fn what_is_no_packet_ends_the_connection_that_sent_it() {
             "{name}: DISCONNECT {code:x?}, not {codes:x?}"
         );
     }
-    witness.finish(UNDISTURBED).await;
+    witness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,7 +94,7 @@ async fn what_is_no_packet_of_3_1_1_closes_without_a_word() {
             Ok(Some(other)) => panic!("{name}: {other:?}"),
         }
     }
-    witness.finish(UNDISTURBED).await;
+    witness.finish().await;
 }
 
 #[tokio::test]
@@ -146,7 +143,7 @@ async fn connects_that_are_wrong_are_refused_as_the_standards_say() {
     for (name, bytes, expected) in cases {
         let mut client = Client::open(weft.mqtt, Version::V4).await.unwrap();
         client.send(&bytes).await.unwrap();
-        let answer = tokio::time::timeout(Duration::from_secs(5), client_answer(&mut client)).await;
+        let answer = tokio::time::timeout(PATIENCE, client_answer(&mut client)).await;
         let answer = answer.unwrap_or_else(|_| panic!("{name}: neither answered nor closed"));
         assert!(
             answer.is_none_or(|code| code >= 0x80 || Some(code) == expected),
@@ -154,7 +151,7 @@ async fn connects_that_are_wrong_are_refused_as_the_standards_say() {
         );
         assert!(expected.is_none() || answer.is_some(), "{name}: no CONNACK");
     }
-    witness.finish(UNDISTURBED).await;
+    witness.finish().await;
 }
 
 /// The code of a CONNACK, read without the strictness of [`wire`]: a server may answer a version that it does not
@@ -181,7 +178,7 @@ async fn a_packet_over_the_limit_is_refused_before_it_is_read() {
     let (mut client, _) = Client::connect(weft.mqtt, &Connect::v5("fits")).await.unwrap();
     client.publish(Publish::new("t", vec![7; 60 * 1024], 1)).await.unwrap();
     assert!(weft.memory() < before + (32 << 20), "{} MiB", weft.memory() >> 20);
-    witness.finish(UNDISTURBED).await;
+    witness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -198,11 +195,9 @@ async fn half_open_clients_are_let_go() {
         silent.push(client);
     }
     for mut client in silent {
-        tokio::time::timeout(Duration::from_secs(10), client.closed())
-            .await
-            .expect("closed by connect_timeout_ms");
+        tokio::time::timeout(PATIENCE, client.closed()).await.expect("closed by connect_timeout_ms");
     }
-    witness.finish(UNDISTURBED).await;
+    witness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -217,7 +212,7 @@ async fn a_client_that_falls_silent_is_let_go_and_its_will_published() {
         let start = std::time::Instant::now();
         assert_eq!(client.closed().await, code);
         let took = start.elapsed();
-        assert!(took > Duration::from_millis(1300) && took < Duration::from_secs(6), "closed after {took:?}");
+        assert!(took > Duration::from_millis(1300), "closed after {took:?}");
         assert_eq!(watcher.message().await.unwrap().unwrap().payload, b"gone");
     }
 }
@@ -243,7 +238,7 @@ async fn slow_readers_cost_bounded_memory_and_nobody_elses_time() {
     }
     let grown = weft.memory().saturating_sub(before);
     assert!(grown < 128 << 20, "{} MiB more for readers that do not read", grown >> 20);
-    witness.finish(UNDISTURBED).await;
+    witness.finish().await;
     // One of them starts to read: what was acknowledged is there for it.
     let mut reader = slow.remove(1);
     let mut numbered = 0;
@@ -297,11 +292,9 @@ async fn connections_that_break_off_anywhere_leave_nothing_behind() {
         let end = usize::try_from(rng.within(0..conversation.len() as u64)).unwrap();
         client.send(&conversation[..end]).await.unwrap_or(());
     }
-    eventually(Duration::from_secs(20), "all connections are gone", || async {
-        (open_files(&weft) <= open_before + 2).then_some(())
-    })
-    .await;
-    witness.finish(UNDISTURBED).await;
+    eventually("all connections are gone", || async { (open_files(&weft) <= open_before + 2).then_some(()) })
+        .await;
+    witness.finish().await;
 }
 
 fn open_files(weft: &Weft) -> usize {

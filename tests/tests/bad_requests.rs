@@ -1,19 +1,15 @@
 //! Wrong input over HTTP and WebSocket, against the real program: each gets the standard's answer, and a pair of
 //! well-behaved clients does not notice.
 
-use std::time::Duration;
-
 use tests::cloud::CloudEvent;
 use tests::socket::Socket;
 use tests::weft::Setup;
-use tests::{Weft, Witness, eventually};
+use tests::{PATIENCE, Weft, Witness, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
 use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 use tokio_tungstenite::tungstenite::{Error, Message};
-
-const UNDISTURBED: Duration = Duration::from_secs(3);
 
 /// A request: headers, body, query, and what the answer has to be: status and the `type` of the problem (RFC 9457).
 struct Case {
@@ -142,7 +138,7 @@ async fn publishes_that_are_wrong_are_answered_with_the_problem() {
         let request = headers.fold(request, |request, (name, value)| request.header(*name, *value));
         assert_problem(case.name, request, case.status, case.problem).await;
     }
-    witness.finish(UNDISTURBED).await;
+    witness.finish().await;
 }
 
 #[tokio::test]
@@ -188,7 +184,7 @@ async fn bodies_over_the_limit_are_refused() {
     let mut answer = vec![0; 12];
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(answer, b"HTTP/1.1 413", "told before the body is sent");
-    witness.finish(UNDISTURBED).await;
+    witness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -210,13 +206,13 @@ async fn what_is_no_http_ends_the_connection() {
         let mut answer = Vec::new();
         let read = stream.read_to_end(&mut answer);
         let shown = String::from_utf8_lossy(bytes);
-        let ended = tokio::time::timeout(Duration::from_secs(15), read).await;
+        let ended = tokio::time::timeout(PATIENCE, read).await;
         let ended = ended.unwrap_or_else(|_| panic!("{shown:?}: still open"));
         ended.map(drop).unwrap_or(());
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{shown:?}: {answer}");
     }
-    witness.finish(UNDISTURBED).await;
+    witness.finish().await;
 }
 
 /// A page of another site must not publish to a Weft on the machine of the person who visits it.
@@ -255,11 +251,11 @@ async fn a_reader_of_a_stream_that_does_not_read_costs_bounded_memory() {
     let grown = weft.memory().saturating_sub(before);
     assert!(grown < 96 << 20, "{} MiB more for readers that do not read", grown >> 20);
     drop(slow);
-    eventually(Duration::from_secs(20), "the streams are closed", || async {
+    eventually("the streams are closed", || async {
         weft.metric("weft_http_streams_closed_total").await.filter(|count| *count >= 4.0)
     })
     .await;
-    witness.finish(UNDISTURBED).await;
+    witness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -311,7 +307,7 @@ async fn frames_that_are_wrong_close_with_the_code_of_the_standard() {
             "{name}: closed with {code:?}, not {codes:?}"
         );
     }
-    witness.finish(UNDISTURBED).await;
+    witness.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use tests::cloud::CloudEvent;
 use tests::raw::Client;
 use tests::sse::{Parser, ServerSentEvent};
 use tests::wire::{self, Ack, Connect, Packet, Property, Publish, Version};
-use tests::{Ledger, Promise, Rng, Weft, pause, seed};
+use tests::{Ledger, PATIENCE, Promise, Rng, Weft, pause, seed};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_in_twelve_kills() {
@@ -43,13 +43,13 @@ async fn nothing_acknowledged_is_lost_in_twelve_kills() {
         weft.restart().await;
     }
     for publisher in publishers {
-        publisher.finish(Duration::from_secs(60)).await;
+        publisher.finish().await;
     }
     for (name, ..) in readers {
-        ledger.complete(name, |_| true, Duration::from_secs(60)).await;
+        ledger.complete(name, |_| true).await;
     }
     for subscriber in subscribers {
-        subscriber.finish(Duration::from_secs(10)).await;
+        subscriber.finish().await;
     }
     assert!(ledger.acknowledged() > 500, "only {} acknowledged: too few to tell", ledger.acknowledged());
     for (name, _, qos, _) in readers {
@@ -190,7 +190,7 @@ async fn what_http_answered_survives_a_kill() {
         sink.received("stream", event.get("wefttopic").unwrap(), &event.data);
     });
     while !ledger.missing("stream", |_| true).is_empty() {
-        let chunk = tokio::time::timeout(Duration::from_secs(10), stream.chunk()).await;
+        let chunk = tokio::time::timeout(PATIENCE, stream.chunk()).await;
         let chunk = chunk.unwrap_or_else(|_| panic!("missing: {:?}", ledger.missing("stream", |_| true)));
         parser.bytes(&chunk.unwrap().expect("the stream goes on"));
     }

@@ -3,7 +3,6 @@
 //! come and go) is in `connectors/rocketmq/tests/defibus.rs`.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use tests::real::{Defibus, JavaClient, Tool, needs};
 use tests::requests::{self, answer_twice, ask_in_vain, connect, outcomes};
@@ -134,7 +133,7 @@ async fn a_request_from_there_is_answered_here(defibus: &Defibus, weft: &Weft) {
     // Nobody answers: their client waits until its time is over.
     let mut requester = defibus.client("request", "FT0-s-serve", "5000").await;
     ask_in_vain(&mut service, &mut requester).await;
-    eventually(Duration::from_secs(30), "the request is given up", || async {
+    eventually("the request is given up", || async {
         (outcomes(weft, PART, "weft_defibus_answers_total", "missing").await == 1).then_some(())
     })
     .await;
@@ -161,7 +160,7 @@ async fn a_route_keeps_events_there(weft: &Weft) {
 async fn an_outage_loses_nothing(defibus: &Defibus, weft: &Weft) {
     let mut device = connect(weft, "patient").await;
     defibus.kill_broker().await;
-    let told = weft.until_ready_says(503, "defibus/bank", Duration::from_secs(10)).await;
+    let told = weft.until_ready_says(503, "defibus/bank").await;
     eprintln!("/ready told of it after {told:?}");
     for n in 0..20 {
         device.publish(Publish::new("out/b", format!("kept {n}"), 1)).await.unwrap();
@@ -175,5 +174,5 @@ async fn an_outage_loses_nothing(defibus: &Defibus, weft: &Weft) {
             got.insert(n.parse::<u32>().unwrap());
         }
     }
-    weft.until_ready_says(200, "", Duration::from_secs(20)).await;
+    weft.until_ready_says(200, "").await;
 }

@@ -11,9 +11,9 @@
 
 use std::time::Duration;
 
-use tests::real::{self, Browser, EventStream, FORGOTTEN, Received, RocketMq, Tool, needs};
+use tests::real::{self, Browser, EventStream, Received, RocketMq, Tool, needs};
 use tests::weft::Setup;
-use tests::{Ledger, Process, Promise, Rng, Weft, eventually, pause, seed};
+use tests::{Ledger, PATIENCE, Process, Promise, Rng, Weft, eventually, pause, seed};
 use tokio::sync::watch;
 
 /// Topics that clients publish on, with their QoS.
@@ -38,7 +38,7 @@ async fn nothing_acknowledged_is_lost_between_real_parts() {
     let ledger = Ledger::new();
     let _readers = Readers::start(&weft, &rocketmq, &ledger).await;
     // The bridge and three readers here; the Java consumer reads its topic from the start.
-    eventually(Duration::from_secs(60), "all have subscribed", || async {
+    eventually("all have subscribed", || async {
         weft.metric("weft_core_subscriptions").await.filter(|count| *count >= 4.0)
     })
     .await;
@@ -67,12 +67,12 @@ async fn nothing_acknowledged_is_lost_between_real_parts() {
     pause(Duration::from_secs(2)).await;
     stop.send_replace(true);
     paho.close_input();
-    let status = paho.wait(Duration::from_secs(90)).await;
+    let status = paho.wait(PATIENCE).await;
     assert!(status.success(), "Paho did not get everything acknowledged");
     mosquitto.await.unwrap();
     java.await.unwrap();
     for (reader, from_rocketmq) in READERS {
-        ledger.complete(reader, |topic| from_rocketmq || !is_from_rocketmq(topic), FORGOTTEN).await;
+        ledger.complete(reader, |topic| from_rocketmq || !is_from_rocketmq(topic)).await;
     }
     report(&ledger);
     for (reader, from_rocketmq) in READERS {
@@ -156,7 +156,7 @@ impl Readers {
 async fn everyone_reads(ledger: &Ledger) {
     for (reader, from_rocketmq) in READERS {
         let what = format!("{reader} reads what everyone publishes");
-        eventually(Duration::from_secs(90), &what, || async {
+        eventually(&what, || async {
             let publishers = ledger.publishers_seen_by(reader);
             (publishers.len() >= if from_rocketmq { 3 } else { 2 }).then_some(())
         })
@@ -176,7 +176,7 @@ async fn java_producer(mut producer: Process, ledger: Ledger, stop: watch::Recei
         pause(Duration::from_millis(50)).await;
     }
     producer.close_input();
-    assert!(producer.wait(Duration::from_secs(60)).await.success());
+    assert!(producer.wait(PATIENCE).await.success());
 }
 
 fn sent(ledger: Ledger) -> impl FnMut(u64) + Send + 'static {

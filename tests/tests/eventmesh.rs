@@ -1,8 +1,7 @@
 //! Apache EventMesh's clients on Weft: the SDK for Java as its users have it, and events that go on by other protocols.
 
-use std::time::Duration;
-
 use serde_json::json;
+use tests::PATIENCE;
 use tests::Weft;
 use tests::eventmesh::{Peer, event_properties, message, message_properties};
 use tests::raw::Client;
@@ -265,7 +264,7 @@ async fn a_member_that_is_stuck_harms_nobody_else() {
     let body = "x".repeat(900);
     for _ in 0..600 {
         publisher.publish(&message("jobs", &body, &[])).await;
-        let frame = other.next_within(Duration::from_secs(20)).await.expect("the other group goes on");
+        let frame = other.next_within(PATIENCE).await.expect("the other group goes on");
         other.ack(&frame).await;
     }
 }

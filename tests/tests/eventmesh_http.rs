@@ -15,9 +15,7 @@ use tests::socket::Socket;
 use tests::util::free_address;
 use tests::weft::{Setup, passwd};
 use tests::wire::{Connect, Property, Publish};
-use tests::{Weft, eventually};
-
-const LIMIT: Duration = Duration::from_secs(20);
+use tests::{PATIENCE, Weft, eventually};
 
 /// A Weft that speaks all of EventMesh's protocols, and where.
 struct Mesh {
@@ -561,17 +559,15 @@ async fn operators_see_and_send_away_clients_of_all_protocols() {
     };
     let gone: Value = delete("/client/http", json!({"url": hook.url})).await.unwrap().json().await.unwrap();
     assert_eq!(gone, json!({"rejected": 1}));
-    eventually(LIMIT, "the webhook is gone", || async {
-        (page("/client/http").await == json!([])).then_some(())
-    })
-    .await;
+    eventually("the webhook is gone", || async { (page("/client/http").await == json!([])).then_some(()) })
+        .await;
     web.publish("t", "x", &[]).await;
     assert_eq!(stream.next().await.data(), "x", "gRPC still gets events");
     assert!(hook.next_within(Duration::from_millis(300)).await.is_none(), "the webhook gets none");
     let place = page("/client/grpc").await[0].clone();
     let wanted = json!({"host": place["host"], "port": place["port"]});
     assert_eq!(delete("/client/grpc", wanted).await.unwrap().status(), 200);
-    let end = tokio::time::timeout(LIMIT, stream.try_next()).await.expect("the stream ends");
+    let end = tokio::time::timeout(PATIENCE, stream.try_next()).await.expect("the stream ends");
     assert!(end.is_err(), "{end:?}");
     assert_eq!(delete("/client/tcp", json!({})).await.unwrap().status(), 400, "nobody is not everybody");
 
@@ -657,7 +653,7 @@ async fn a_heartbeat_keeps_a_webhook_and_its_silence_ends_it() {
     let beat = [("clientType", "SUB"), ("consumerGroup", "g1"), ("heartbeatEntities", &*entities)];
     assert_eq!(web.command(203, "1", &beat).await.code(), 0);
     // Who sent one is watched from then on, who sent none is not.
-    eventually(LIMIT, "the silent one is gone", || async {
+    eventually("the silent one is gone", || async {
         let (_, page) = weft.get("/admin/sessions").await?;
         (!page.contains("$webhook/g1") && page.contains("$webhook/g2")).then_some(())
     })

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tests::PATIENCE;
 use tests::Weft;
 use tests::raw::Client;
 use tests::socket::Socket;
@@ -70,7 +71,7 @@ async fn events(stream: &mut reqwest::Response, count: usize) -> Vec<Value> {
         if found.len() == count {
             return found.iter().map(|event| event["data"]["t"].clone()).collect();
         }
-        let chunk = tokio::time::timeout(Duration::from_secs(20), stream.chunk()).await;
+        let chunk = tokio::time::timeout(PATIENCE, stream.chunk()).await;
         text.push_str(std::str::from_utf8(&chunk.expect("events").unwrap().unwrap()).unwrap());
     }
 }

@@ -5,7 +5,6 @@
 //! the older ones as they are.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tests::raw::Client;
 use tests::weft::{Setup, root};
@@ -134,7 +133,7 @@ async fn check(folder: &Path, name: &str) {
     };
     assert_eq!(retained("state/#").await, ["state/a=1", "state/c=3"], "{name}");
     let will = async || retained("wills/#").await.contains(&"wills/lost=gone".to_owned()).then_some(());
-    eventually(Duration::from_secs(20), "the will of the client that was lost", will).await;
+    eventually("the will of the client that was lost", will).await;
 }
 
 fn copy(from: &Path, to: &Path) {

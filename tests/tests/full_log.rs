@@ -1,8 +1,7 @@
 //! A log that has used its budget with events that somebody waits for: refused with a code, or the oldest dropped and counted. So
 //! is what the full queue of a session drops.
 
-use std::time::Duration;
-
+use tests::PATIENCE;
 use tests::Weft;
 use tests::raw::Client;
 use tests::weft::Setup;
@@ -45,7 +44,7 @@ async fn collect(weft: &Weft, until: impl Fn(&[usize]) -> bool) -> Vec<usize> {
             numbers.push(text.split(' ').next().unwrap().parse().unwrap());
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), all).await.expect("all that is there");
+    tokio::time::timeout(PATIENCE, all).await.expect("all that is there");
     numbers
 }
 

@@ -15,7 +15,6 @@ use tests::weft::Setup;
 use tests::wire::{Connect, Property, Publish};
 use tests::{Weft, eventually};
 
-const LIMIT: Duration = Duration::from_secs(20);
 /// Message Expiry Interval (MQTT 5 §3.3.2.3.3).
 const EXPIRY: u8 = 2;
 
@@ -49,7 +48,7 @@ fn seen(post: &Post) -> (String, String) {
 async fn counted(weft: &Weft, outcome: &str, count: u32) {
     let series = format!("weft_hook_events_total{{hook=\"h\",outcome=\"{outcome}\"}} {count}");
     let what = format!("/metrics has {series}");
-    eventually(LIMIT, &what, || async {
+    eventually(&what, || async {
         let (_, page) = weft.get("/metrics").await?;
         page.lines().any(|line| line == series).then_some(())
     })
@@ -105,13 +104,13 @@ async fn a_webhook_that_was_away_catches_up_in_order() {
     for n in 0..50 {
         publish(&mut from, "a", &n.to_string()).await;
     }
-    weft.until_ready_says(503, r#""hook/h":{"ok":false,"reason":"2 posts in a row failed: "#, LIMIT).await;
+    weft.until_ready_says(503, r#""hook/h":{"ok":false,"reason":"2 posts in a row failed: "#).await;
     assert_eq!(weft.metric("weft_hook_up").await, Some(0.0));
     let mut target = Hook::at(address).await;
     for n in 0..50 {
         assert_eq!(seen(&target.next().await).1, n.to_string());
     }
-    weft.until_ready_says(200, r#""hook/h":{"ok":true}"#, LIMIT).await;
+    weft.until_ready_says(200, r#""hook/h":{"ok":true}"#).await;
     assert_eq!(weft.metric("weft_hook_up").await, Some(1.0));
 }
 
@@ -166,7 +165,7 @@ async fn one_that_is_gone_gets_nothing_more_until_the_next_start() {
         publish(&mut from, "a", data).await;
     }
     assert_eq!(seen(&target.next().await).1, "1");
-    weft.until_ready_says(503, "it answered 410 Gone", LIMIT).await;
+    weft.until_ready_says(503, "it answered 410 Gone").await;
     weft.kill().await;
     assert!(target.next_within(Duration::ZERO).await.is_none());
     weft.restart().await;
@@ -251,7 +250,7 @@ async fn a_webhook_is_asked_first_if_weft_says_who_it_is() {
         ("OPTIONS", "weft.example.org")
     );
     let reason = "it answers OPTIONS without a WebHook-Allowed-Origin for weft.example.org";
-    weft.until_ready_says(503, reason, LIMIT).await;
+    weft.until_ready_says(503, reason).await;
     let mut from = publisher(&weft).await;
     publish(&mut from, "a", "1").await;
     target.consent("WebHook-Allowed-Origin: weft.example.org\r\nWebHook-Allowed-Rate: 6000\r\n");
@@ -276,7 +275,7 @@ async fn over_tls_the_authority_of_the_configuration_is_believed_and_no_other() 
         publish(&mut from, "a", "1").await;
         match ok {
             true => assert_eq!(seen(&target.next().await).1, "1"),
-            false => drop(weft.until_ready_says(503, "\"hook/h\":{\"ok\":false", LIMIT).await),
+            false => drop(weft.until_ready_says(503, "\"hook/h\":{\"ok\":false").await),
         }
     }
 }
@@ -291,11 +290,11 @@ async fn switch(weft: &Weft, hooks: &str, count: usize) {
     weft.configure(&format!("reload_s = 0\n{hooks}"));
     let reloads = weft.metric("weft_config_reloads_total").await.unwrap_or(0.0);
     weft.signal("HUP").await;
-    eventually(LIMIT, "it is read", async || {
+    eventually("it is read", async || {
         (weft.metric("weft_config_reloads_total").await? > reloads).then_some(())
     })
     .await;
-    weft.until_ready_says(200, "", LIMIT).await;
+    weft.until_ready_says(200, "").await;
     let (_, page) = weft.get("/ready").await.unwrap();
     assert_eq!(page.matches("\"hook/").count(), count, "{page}");
 }
@@ -357,11 +356,11 @@ async fn webhooks_come_change_and_go_under_load_and_no_event_is_lost_or_doubled(
         let (status, _) = weft.get("/admin/sessions/%24hook%2Ffirst").await?;
         (status == 404).then_some(())
     };
-    eventually(LIMIT, "its session has ended", ended).await;
+    eventually("its session has ended", ended).await;
     load(10).await;
     assert_eq!(numbers(&mut two, 20).await, Vec::from_iter(400..420));
     let settled = async || (booked(&weft, "queued").await == 0).then_some(());
-    eventually(LIMIT, "the ledger has settled", settled).await;
+    eventually("the ledger has settled", settled).await;
     let book = [booked(&weft, "owed").await, booked(&weft, "acked").await, booked(&weft, "left").await];
     assert_eq!(book, [730, 720, 10]);
     assert!(
@@ -388,7 +387,7 @@ async fn one_that_was_taken_out_while_weft_was_down_leaves_nothing() {
             page["sessions"].as_array().unwrap().iter().map(|one| one["client"].as_str().unwrap().to_owned());
         (names.collect::<Vec<_>>() == ["$hook/kept"]).then_some(())
     };
-    eventually(LIMIT, "its session has ended", sessions).await;
+    eventually("its session has ended", sessions).await;
     // And the one that is there has no topic that it had before.
     let (_, page) = weft.get("/admin/subscriptions?client=%24hook%2Fkept").await.unwrap();
     assert!(page.contains(r#""filter":"b""#) && !page.contains("a/#"), "{page}");

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use event::event::parse_rfc3339;
 use serde_json::Value;
+use tests::PATIENCE;
 use tests::Weft;
 use tests::raw::Client;
 use tests::weft::{Setup, program};
@@ -386,8 +386,7 @@ async fn a_reader_that_has_enough_is_no_error() {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.next_line().await.unwrap().is_some());
         drop(lines);
-        let output =
-            tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await.unwrap().unwrap();
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
         assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]), "{arguments:?}");
     }
     let other = tempfile::tempdir().unwrap();
@@ -397,12 +396,9 @@ async fn a_reader_that_has_enough_is_no_error() {
     let line = r#"{"specversion":"1.0","id":"1","source":"/o","type":"t","data":1}"#;
     import.write(&format!("{line}\n").repeat(400)).await.unwrap();
     let lock = other.path().join("data/00000000000000000000.log");
-    tests::eventually(Duration::from_secs(20), "the import has the log open", || async {
-        lock.exists().then_some(())
-    })
-    .await;
+    tests::eventually("the import has the log open", || async { lock.exists().then_some(()) }).await;
     import.signal("INT").await;
-    let status = import.wait(Duration::from_secs(20)).await;
+    let status = import.wait(PATIENCE).await;
     let text = import.output().text();
     assert!(status.code() == Some(1) && text.contains("stopped as asked"), "{status} {text}");
     let kept = log(&other.path().join("data"), &["export"]).await.1.lines().count();

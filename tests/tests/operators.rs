@@ -2,12 +2,11 @@
 //! and `weft retained`; and the ledger.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use tests::raw::Client;
 use tests::weft::{Setup, program};
 use tests::wire::{Connect, Packet, Publish, Version};
-use tests::{Weft, eventually};
+use tests::{PATIENCE, Weft, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn system_topics_say_what_the_metrics_say() {
@@ -45,7 +44,7 @@ async fn system_topics_say_what_the_metrics_say() {
             values.insert(message.topic, String::from_utf8(message.payload).unwrap());
         }
     };
-    let followed = tokio::time::timeout(Duration::from_secs(10), follow).await;
+    let followed = tokio::time::timeout(PATIENCE, follow).await;
     assert!(followed.is_ok(), "{values:#?}");
     for name in ["version", "uptime", "bytes/received", "heap/current", "load/messages/received/15min"] {
         assert!(values.contains_key(&format!("$SYS/broker/{name}")), "{name} is not in {values:#?}");
@@ -163,7 +162,7 @@ async fn the_ledger_knows_each_delivery_also_after_a_crash() {
     }
     drop(reader);
     // The reader acknowledges what it gets; one more waits for it.
-    eventually(Duration::from_secs(5), "all is acknowledged", || async {
+    eventually("all is acknowledged", || async {
         (ledger(&weft).await["orders"]["acked"] == 2).then_some(())
     })
     .await;
@@ -174,7 +173,7 @@ async fn the_ledger_knows_each_delivery_also_after_a_crash() {
     assert_eq!((&before["orders"]["queued"], &before["(none)"]["acked"]), (&1.into(), &1.into()));
     let (_, table, _) = look(&weft, &["ledger"]).await;
     assert!(table.starts_with("ROUTE") && table.contains("\norders "), "{table}");
-    eventually(Duration::from_secs(5), "the metrics say it as well", || async {
+    eventually("the metrics say it as well", || async {
         (weft.metric("weft_ledger_ended_total").await == Some(6.0)).then_some(())
     })
     .await;
@@ -264,7 +263,7 @@ async fn an_event_that_clients_fall_over_becomes_a_dead_letter() {
     assert_eq!(reader.message().await.unwrap().unwrap().payload, b"good");
     let letter = watcher.message().await.unwrap().unwrap();
     assert_eq!((&*letter.topic, &*letter.payload), ("$dead/reader/plant/1", &b"bad"[..]));
-    eventually(Duration::from_secs(5), "both are booked", || async {
+    eventually("both are booked", || async {
         let book = ledger(&weft).await.remove("(none)")?;
         (book["dead_lettered"] == 1 && book["acked"] == 2).then_some(())
     })

@@ -52,7 +52,7 @@ async fn a_paused_store_is_seen_by_its_publishers_and_by_no_one_else() {
         publishers.spawn(publish(way, mesh.clone(), ledger.clone(), refusals.clone(), stopped.clone()));
     }
     let everybody = |ledger: &Ledger| WAYS.map(|way| ledger.acknowledged_by(way));
-    eventually(Duration::from_secs(60), "everybody publishes", || async {
+    eventually("everybody publishes", || async {
         everybody(&ledger).iter().all(|count| *count >= 20).then_some(())
     })
     .await;
@@ -60,7 +60,7 @@ async fn a_paused_store_is_seen_by_its_publishers_and_by_no_one_else() {
     let calm = sixth(&mesh.weft, 300).await;
 
     rocketmq.signal_broker("STOP").await;
-    eventually(Duration::from_secs(60), "everybody is told", || async {
+    eventually("everybody is told", || async {
         (refusals.lock().unwrap().len() == WAYS.len()).then_some(())
     })
     .await;
@@ -69,7 +69,7 @@ async fn a_paused_store_is_seen_by_its_publishers_and_by_no_one_else() {
     let told = refusals.lock().unwrap().clone();
     let before = everybody(&ledger);
     rocketmq.signal_broker("CONT").await;
-    eventually(Duration::from_secs(60), "everybody publishes again", || async {
+    eventually("everybody publishes again", || async {
         everybody(&ledger).iter().zip(before).all(|(now, before)| *now >= before + 20).then_some(())
     })
     .await;
@@ -77,7 +77,7 @@ async fn a_paused_store_is_seen_by_its_publishers_and_by_no_one_else() {
     while let Some(ended) = publishers.join_next().await {
         ended.unwrap();
     }
-    ledger.complete("java", |_| true, Duration::from_secs(60)).await;
+    ledger.complete("java", |_| true).await;
     ledger.check("java", |_| Some(Promise::AtLeastOnce));
     println!("on another route, p50 and p99: {calm:?} before, {beside:?} beside the pause");
     println!("{told:#?}");

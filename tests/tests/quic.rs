@@ -12,9 +12,7 @@ use tests::real::{Tool, converse_over_quic, needs};
 use tests::util::free_address;
 use tests::weft::Setup;
 use tests::wire::{self, Ack, Connect, PINGREQ, Packet, Property, Publish, SESSION_EXPIRY, Version};
-use tests::{Rng, Weft, eventually, seed};
-
-const LIMIT: Duration = Duration::from_secs(20);
+use tests::{PATIENCE, Rng, Weft, eventually, seed};
 
 /// A Weft with a listener for QUIC, "plant".
 struct World {
@@ -49,7 +47,7 @@ impl World {
             let (_, all) = self.weft.get("/metrics").await?;
             all.contains(text).then_some(())
         };
-        eventually(LIMIT, text, line).await;
+        eventually(text, line).await;
     }
 
     /// A client over TCP that gets what is published to `filter`.
@@ -195,7 +193,7 @@ async fn new_certificates_are_shown_to_new_connections() {
     };
     let before = shown().await;
     world.ca.sign("server", &["localhost"], 77);
-    eventually(LIMIT, "another certificate", || async { (shown().await != before).then_some(()) }).await;
+    eventually("another certificate", || async { (shown().await != before).then_some(()) }).await;
     control.ask(&PINGREQ, &Packet::PingResp).await;
 }
 
@@ -294,8 +292,7 @@ async fn connections_above_the_limits_are_refused_and_counted() {
     assert!(matches!(&refused, ConnectionError::ConnectionClosed(_)), "{refused}");
     world.until_counted("refused_total{listener=\"plant\",reason=\"address_connections\"} 1").await;
     one.close();
-    eventually(LIMIT, "there is room again", || async { world.dialer().dial(world.address).await.ok() })
-        .await;
+    eventually("there is room again", || async { world.dialer().dial(world.address).await.ok() }).await;
 }
 
 #[tokio::test]
@@ -440,7 +437,7 @@ async fn a_broken_packet_ends_its_stream_only() {
     let (quic, mut control) = world.connect(&Connect::v5("broken")).await;
     let (mut broken, mut sound) = (quic.open(Version::V5).await, quic.open(Version::V5).await);
     broken.send(&[publish(1, "broken/a", "before", 1), vec![0x36, 0x00]].concat()).await;
-    let end = tokio::time::timeout(LIMIT, broken.receive.received_reset()).await.unwrap();
+    let end = tokio::time::timeout(PATIENCE, broken.receive.received_reset()).await.unwrap();
     assert_eq!(end.unwrap(), Some(VarInt::from_u32(1)));
     // Its answer comes where it can.
     assert_eq!(control.next().await, acked(Ack::PubAck, 1));
@@ -539,7 +536,7 @@ async fn exactly_once_over_streams_that_end_at_random() {
             other => panic!("{other:?}"),
         }
     }
-    tokio::time::timeout(LIMIT, writing).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, writing).await.unwrap().unwrap();
     control.ask(&PINGREQ, &Packet::PingResp).await;
     got.sort();
     let mut sent: Vec<String> = (1..=COUNT).map(|n| n.to_string()).collect();

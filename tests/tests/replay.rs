@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tests::PATIENCE;
 use tests::Weft;
 use tests::raw::Client;
 use tests::real::{Tool, needs};
@@ -56,7 +57,7 @@ async fn stream(weft: &Weft, query: &str, last: Option<&str>, count: usize) -> (
     assert_eq!(response.status(), 200, "{query}");
     let (mut text, mut got, mut event) = (String::new(), Vec::new(), Value::Null);
     while got.len() < count {
-        let chunk = tokio::time::timeout(Duration::from_secs(20), response.chunk()).await;
+        let chunk = tokio::time::timeout(PATIENCE, response.chunk()).await;
         text.push_str(std::str::from_utf8(&chunk.expect("events").unwrap().unwrap()).unwrap());
         while let Some(end) = text.find("\n\n") {
             let block: String = text.drain(..end + 2).collect();

@@ -1,7 +1,5 @@
 //! Routes are replaced while Weft runs: whole or not at all, and no connection feels it.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use tests::Weft;
 use tests::raw::Client;
@@ -9,7 +7,6 @@ use tests::util::eventually;
 use tests::weft::Setup;
 use tests::wire::{Connect, Publish};
 
-const LIMIT: Duration = Duration::from_secs(20);
 /// Only SIGHUP and the admin page, so that each test says when.
 const BY_HAND: &str = "reload_s = 0\n";
 
@@ -66,11 +63,11 @@ async fn a_broken_file_changes_nothing_and_is_named() {
         assert_eq!(status, 422, "{page}");
         assert!(page.contains(what) && page.contains("weft.toml"), "{what} in {page}");
         assert_eq!(topics(&weft).await, ["a/#"]);
-        weft.until_ready_says(503, "what was before still holds", LIMIT).await;
+        weft.until_ready_says(503, "what was before still holds").await;
     }
     weft.configure(&(BY_HAND.to_owned() + &route("c", "written")));
     assert_eq!(reload(&weft).await.0, 200);
-    weft.until_ready_says(200, "", LIMIT).await;
+    weft.until_ready_says(200, "").await;
     assert_eq!(topics(&weft).await, ["c"]);
     assert_eq!(weft.metric("weft_config_reloads_total").await, Some(5.0));
 }
@@ -90,11 +87,10 @@ async fn what_needs_a_restart_is_named() {
 async fn the_file_is_looked_at_and_a_hangup_reads_it_at_once() {
     let weft = Setup::new().config("reload_s = 1\n").start().await;
     weft.configure(&("reload_s = 1\n".to_owned() + &route("seen", "written")));
-    eventually(LIMIT, "the file was looked at", async || (topics(&weft).await == ["seen"]).then_some(()))
-        .await;
+    eventually("the file was looked at", async || (topics(&weft).await == ["seen"]).then_some(())).await;
 
     let weft = Setup::new().config(BY_HAND).start().await;
     weft.configure(&(BY_HAND.to_owned() + &route("said", "written")));
     weft.signal("HUP").await;
-    eventually(LIMIT, "the signal was heard", async || (topics(&weft).await == ["said"]).then_some(())).await;
+    eventually("the signal was heard", async || (topics(&weft).await == ["said"]).then_some(())).await;
 }

@@ -1,14 +1,11 @@
 //! The conversation of `tests/real/README.md` with rumqttc, in MQTT 3.1.1 and in 5. The two clients of that crate have
 //! the same shape and no type in common.
 
-use std::time::Duration;
-
+use tests::PATIENCE;
 use tests::Weft;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// What a subscriber sees of a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,24 +75,24 @@ macro_rules! conversation {
                             }
                         }
                     });
-                    let present = timeout(LIMIT, present.recv()).await.unwrap().expect("CONNACK");
+                    let present = timeout(PATIENCE, present.recv()).await.unwrap().expect("CONNACK");
                     Self { inner, present, messages, granted, acked, events: task.abort_handle() }
                 }
 
                 async fn subscribe(&mut self, filter: &str, qos: QoS) {
                     self.inner.subscribe(filter, qos).await.unwrap();
-                    timeout(LIMIT, self.granted.recv()).await.unwrap().expect("SUBACK");
+                    timeout(PATIENCE, self.granted.recv()).await.unwrap().expect("SUBACK");
                 }
 
                 async fn publish(&mut self, topic: &str, payload: &str, qos: QoS, retain: bool) {
                     self.inner.publish(topic, qos, retain, payload.to_owned()).await.unwrap();
                     if qos != QoS::AtMostOnce {
-                        timeout(LIMIT, self.acked.recv()).await.unwrap().expect("the answer to PUBLISH");
+                        timeout(PATIENCE, self.acked.recv()).await.unwrap().expect("the answer to PUBLISH");
                     }
                 }
 
                 async fn expect(&mut self, topic: &str, payload: &str, qos: QoS, retained: bool) {
-                    let got = timeout(LIMIT, self.messages.recv()).await.expect("a message in time");
+                    let got = timeout(PATIENCE, self.messages.recv()).await.expect("a message in time");
                     let (topic, payload) = (topic.to_owned(), payload.as_bytes().to_vec());
                     assert_eq!(got, Some(Message { topic, payload, qos: qos as u8, retained }));
                 }
@@ -103,7 +100,7 @@ macro_rules! conversation {
                 /// Says goodbye and waits for the end of the connection.
                 async fn end(mut self) {
                     self.inner.disconnect().await.unwrap();
-                    timeout(LIMIT, async { while self.messages.recv().await.is_some() {} }).await.unwrap();
+                    timeout(PATIENCE, async { while self.messages.recv().await.is_some() {} }).await.unwrap();
                 }
             }
 
@@ -211,6 +208,6 @@ async fn v5_properties() {
             }
         }
     };
-    let got = timeout(LIMIT, search).await.expect("the message comes").expect("properties");
+    let got = timeout(PATIENCE, search).await.expect("the message comes").expect("properties");
     assert_eq!(got, PublishProperties { subscription_identifiers: vec![7], ..sent });
 }

@@ -116,7 +116,7 @@ async fn weft_pub_reaches_weft_sub() {
     sub.args(["sub", "--mqtt", &address, "try/#"]);
     let mut sub = tests::Process::start("weft sub", sub, |_| ());
     let output = sub.output();
-    eventually(Duration::from_secs(20), "weft sub shows what weft pub sent", || async {
+    eventually("weft sub shows what weft pub sent", || async {
         let sent =
             Command::new(program()).args(["pub", "--mqtt", &address, "try/it", "hello"]).output().await;
         let sent = sent.unwrap();
@@ -151,7 +151,7 @@ async fn a_full_disk_refuses_and_loses_nothing() {
         assert!(kept < 1000, "24 MiB hold no {kept} messages of 64 KiB");
     };
     assert!(kept > 50, "refused after {kept}: {refused}");
-    weft.until_ready_says(503, "", Duration::from_secs(5)).await;
+    weft.until_ready_says(503, "").await;
     let (mut other, _) = Client::connect(weft.mqtt, &Connect::v5("other")).await.unwrap();
     other.publish(Publish::new("other", "still here", 0)).await.unwrap();
     assert_eq!(other_reader.message().await.unwrap().unwrap().payload, b"still here");

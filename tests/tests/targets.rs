@@ -11,7 +11,6 @@ use tests::weft::Setup;
 use tests::wire::{Connect, Property, Publish};
 use tests::{Ledger, Promise, Rng, Weft, pause, seed};
 
-const LIMIT: Duration = Duration::from_secs(60);
 const BY_HAND: &str = "reload_s = 0\n";
 
 /// Large orders go to the office as well, with data of their own.
@@ -130,11 +129,11 @@ async fn routes_that_change_under_load_lose_and_double_nothing() {
         before = ledger.acknowledged();
     }
     for publisher in publishers {
-        publisher.finish(LIMIT).await;
+        publisher.finish().await;
     }
-    ledger.complete("reader", |_| true, LIMIT).await;
+    ledger.complete("reader", |_| true).await;
     assert_eq!(weft.metric("weft_mqtt_connects_total").await, connected, "a connection was lost");
-    reader.finish(LIMIT).await;
+    reader.finish().await;
     ledger.check("reader", |topic| {
         Some(if topic.ends_with("q2") { Promise::ExactlyOnce } else { Promise::AtLeastOnce })
     });
@@ -175,13 +174,13 @@ async fn what_is_acknowledged_is_at_every_target_after_kills() {
         weft.restart().await;
     }
     for publisher in publishers {
-        publisher.finish(LIMIT).await;
+        publisher.finish().await;
     }
     for (name, ..) in readers {
-        ledger.complete(name, |_| true, LIMIT).await;
+        ledger.complete(name, |_| true).await;
     }
     for subscriber in subscribers {
-        subscriber.finish(LIMIT).await;
+        subscriber.finish().await;
     }
     assert!(ledger.acknowledged() > 500, "only {} acknowledged: too few to tell", ledger.acknowledged());
     for (name, ..) in readers {

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Output;
-use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tests::authority::Authority;
@@ -11,13 +10,11 @@ use tests::raw::Client;
 use tests::util::free_address;
 use tests::weft::Setup;
 use tests::wire::{Connect, Version};
-use tests::{Process, Weft, eventually};
+use tests::{PATIENCE, Process, Weft, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// A Weft with one more listener, "plant".
 async fn weft_with(listener: &str) -> (Weft, SocketAddr) {
@@ -38,14 +35,15 @@ fn mosquitto(program: &str, address: SocketAddr, ca: &Path, arguments: &[&str]) 
 async fn publish(address: SocketAddr, ca: &Path, arguments: &[&str]) -> bool {
     let all = [&["-q", "1", "-t", "tls/t", "-m", "hello"], arguments].concat();
     let run = mosquitto("mosquitto_pub", address, ca, &all).output();
-    tokio::time::timeout(LIMIT, run).await.expect("mosquitto_pub ends").unwrap().status.success()
+    tokio::time::timeout(PATIENCE, run).await.expect("mosquitto_pub ends").unwrap().status.success()
 }
 
 async fn openssl(address: SocketAddr, ca: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new("openssl");
     command.args(["s_client", "-connect", &format!("localhost:{}", address.port()), "-CAfile"]).arg(ca);
     command.args(arguments).stdin(std::process::Stdio::null());
-    let Output { stdout, stderr, .. } = tokio::time::timeout(LIMIT, command.output()).await.unwrap().unwrap();
+    let Output { stdout, stderr, .. } =
+        tokio::time::timeout(PATIENCE, command.output()).await.unwrap().unwrap();
     String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr)
 }
 
@@ -58,7 +56,7 @@ async fn mosquitto_over_tls_and_wrong_cas() {
     assert!(publish(address, &ca.path("ca.pem"), &[]).await);
     assert_eq!(plain.message().await.unwrap().unwrap().payload, b"hello");
     assert!(!publish(address, &other.path("ca.pem"), &[]).await, "the client trusts another CA");
-    eventually(LIMIT, "the failure is counted", || async {
+    eventually("the failure is counted", || async {
         weft.metric("weft_transport_handshakes_failed_total").await.filter(|failed| *failed >= 1.0)
     })
     .await;
@@ -89,13 +87,11 @@ async fn client_certificates_are_asked_for_and_revoked_ones_end_at_once() {
     };
     let (kept, cut) = (reader("kept", list(&good)), reader("cut", list(&bad)));
     for process in [&kept, &cut] {
-        eventually(LIMIT, "it subscribes", || async {
-            process.output().text().contains("SUBACK").then_some(())
-        })
-        .await;
+        eventually("it subscribes", || async { process.output().text().contains("SUBACK").then_some(()) })
+            .await;
     }
     ca.revoke(&[11]);
-    eventually(LIMIT, "the revoked one is cut off", || async {
+    eventually("the revoked one is cut off", || async {
         weft.metric("weft_transport_connections_revoked_total").await.filter(|cut| *cut >= 1.0)
     })
     .await;
@@ -148,18 +144,17 @@ async fn files_are_followed_and_connections_stay() {
         mosquitto("mosquitto_sub", address, &trusted, &["-d", "-t", "tls/#"]),
         |_| (),
     );
-    eventually(LIMIT, "it subscribes", || async { reader.output().text().contains("SUBACK").then_some(()) })
-        .await;
+    eventually("it subscribes", || async { reader.output().text().contains("SUBACK").then_some(()) }).await;
     std::fs::write(ca.path("server.pem"), "broken").unwrap();
-    weft.until_ready_says(503, "server.pem", LIMIT).await;
+    weft.until_ready_says(503, "server.pem").await;
     assert!(publish(address, &trusted, &[]).await, "the old certificate still holds");
     ca.sign("server", &["localhost", "renewed.example.org"], 77);
     weft.signal("HUP").await;
-    weft.until_ready_says(200, "\"tls/plant\":{\"ok\":true}", LIMIT).await;
+    weft.until_ready_says(200, "\"tls/plant\":{\"ok\":true}").await;
     let text = openssl(address, &trusted, &["-verify_hostname", "renewed.example.org"]).await;
     assert!(text.contains("Verification: OK"), "{text}");
     assert!(publish(address, &trusted, &[]).await);
-    eventually(LIMIT, "both events came", || async {
+    eventually("both events came", || async {
         (reader.output().text().matches("hello").count() == 2).then_some(())
     })
     .await;
@@ -204,7 +199,7 @@ async fn silent_connections_keep_nobody_out() {
         silent.push(TcpStream::connect(address).await.unwrap());
     }
     assert!(publish(address, &ca.path("ca.pem"), &[]).await);
-    eventually(LIMIT, "the oldest were closed", || async {
+    eventually("the oldest were closed", || async {
         weft.metric("weft_transport_handshakes_failed_total").await.filter(|failed| *failed >= 56.0)
     })
     .await;
@@ -220,13 +215,14 @@ async fn a_proxy_tells_the_client_and_others_may_not() {
         let hello = [header, &Connect::v4("proxied").encode()].concat();
         stream.write_all(&hello).await.unwrap();
         let mut answer = [0; 4];
-        let read = tokio::time::timeout(LIMIT, stream.read(&mut answer)).await.expect("an answer or an end");
+        let read =
+            tokio::time::timeout(PATIENCE, stream.read(&mut answer)).await.expect("an answer or an end");
         (stream, read.unwrap_or(0))
     };
     let v1 = b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 1883\r\n";
     let (first, read) = connect(v1).await;
     assert_eq!(read, 4, "CONNACK");
-    eventually(LIMIT, "the log names the client", || async {
+    eventually("the log names the client", || async {
         weft.output().text().contains("192.0.2.7:4711").then_some(())
     })
     .await;
@@ -254,13 +250,13 @@ async fn connections_above_the_limits_are_closed_and_counted() {
         Err(_) => true,
     };
     assert!(refused().await);
-    eventually(LIMIT, "it is counted", || async {
+    eventually("it is counted", || async {
         let (_, text) = weft.get("/metrics").await?;
         text.contains("refused_total{listener=\"plant\",reason=\"address_connections\"} 1").then_some(())
     })
     .await;
     one.0.disconnect().await;
-    eventually(LIMIT, "there is room again", || async {
+    eventually("there is room again", || async {
         Client::connect(address, &Connect::v4("three")).await.ok().map(drop)
     })
     .await;

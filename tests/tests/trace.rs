@@ -1,15 +1,11 @@
 //! What became of an event, by `weft trace` and the admin page.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tests::raw::Client;
 use tests::weft::{Setup, program};
 use tests::wire::Connect;
 use tests::{Weft, eventually};
 use tokio::process::Command;
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 async fn publish(weft: &Weft, topic: &str, id: &str) {
     let request = reqwest::Client::new().post(format!("http://{}/events?topic={topic}", weft.http));
@@ -40,7 +36,7 @@ fn deliveries(record: &Value) -> Vec<(String, String)> {
 /// Waits until the only record of `id` has these deliveries.
 async fn until(weft: &Weft, id: &str, wanted: &[(&str, &str)]) -> Value {
     let wanted: Vec<_> = wanted.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-    eventually(LIMIT, &format!("{wanted:?}"), async || {
+    eventually(&format!("{wanted:?}"), async || {
         let (code, records, _) = trace(weft, &[id]).await;
         (code == 0 && records.len() == 1 && deliveries(&records[0]) == wanted).then(|| records[0].clone())
     })

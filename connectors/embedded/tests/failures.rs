@@ -132,7 +132,7 @@ async fn an_unsynced_tail_is_synced_when_nothing_else_comes() {
     let receipt = send(&store, vec![entry(1)], Durability::Written).await;
     assert_eq!(stamps(&keep(&mut feed, receipt).await), [1]);
     let written = disk.operations();
-    let wait = tokio::time::timeout(std::time::Duration::from_secs(20), async {
+    let wait = tokio::time::timeout(std::time::Duration::from_secs(60), async {
         // The sync is one more operation. Nothing tells when it comes: look again and again.
         while disk.operations() == written {
             tokio::task::yield_now().await;

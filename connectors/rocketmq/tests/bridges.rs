@@ -17,7 +17,7 @@ use event::{Event, Guarantee, Health, Parts, TopicFilter, TopicName};
 use rocketmq::{BridgeOptions, Bridges, ClusterOptions, Kind, OutRule, StoreOptions};
 use tokio::time::timeout;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 const SESSION: &str = "$bridge/rocketmq/b";
 
 struct Site {

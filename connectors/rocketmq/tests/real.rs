@@ -32,7 +32,7 @@ mod consuming;
 use bridges::spawn_bridge;
 use fixture::{Node, RocketMq};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(200);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_cross_5_3_3() {

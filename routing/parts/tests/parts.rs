@@ -11,7 +11,7 @@ use parts::{Part, Parts, Place, Plans, Standing};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// One that tells what it does, and ends when it is let.
 struct Fake {

@@ -1,7 +1,6 @@
 //! The programs of `tests/real` that hold the same conversation with Weft, each in another client.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -9,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::browser::Browser;
 use crate::process::Process;
+use crate::util::PATIENCE;
 use crate::weft::root;
 
 /// A program that holds the conversation.
@@ -27,9 +27,6 @@ pub enum Speaker {
     /// MQTT.js in Node.
     MqttJs,
 }
-
-/// How long a conversation may take: it does in seconds, but many may run at once.
-const LIMIT: Duration = Duration::from_secs(90);
 
 impl Speaker {
     /// Holds the conversation at `url` in MQTT 3.1.1 (4) or 5, under `name`; panics unless each of `steps` is done.
@@ -74,7 +71,7 @@ pub(super) async fn hold(command: Command, name: &str, url: &str, steps: &[&str]
     let (say, mut said) = mpsc::channel(100);
     let mut process =
         Process::start(name, command, move |line| say.try_send(line.to_owned()).unwrap_or_default());
-    let status = process.wait(LIMIT).await;
+    let status = process.wait(PATIENCE).await;
     let mut done = Vec::new();
     while let Ok(step) = said.try_recv() {
         done.push(step);
@@ -110,7 +107,7 @@ pub async fn converse_in_browser(url: &str, version: u8, name: &str, steps: &[&s
     let (say, mut said) = mpsc::channel(100);
     let _browser =
         Browser::show(files, &setting, move |value: Value| say.try_send(value).unwrap_or_default()).await;
-    let last = tokio::time::timeout(LIMIT, said.recv()).await.expect("the page ends its conversation");
+    let last = tokio::time::timeout(PATIENCE, said.recv()).await.expect("the page ends its conversation");
     assert_eq!(last, Some(json!({ "done": steps })), "{name} at {url}");
 }
 

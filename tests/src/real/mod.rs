@@ -24,7 +24,7 @@ pub use defibus::Defibus;
 pub use eventmesh::{EventMesh, eventmesh_cases};
 pub use mosquitto::{mosquitto_publisher, mosquitto_subscriber};
 pub use paho::paho_publisher;
-pub use rocketmq::{FORGOTTEN, JavaClient, Received, RocketMq};
+pub use rocketmq::{JavaClient, Received, RocketMq};
 pub use sdk::{Language, Sdk};
 
 /// A tool that is not part of a Rust toolchain.

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::ledger::Ledger;
 use crate::process::Process;
-use crate::util::pause;
+use crate::util::{PATIENCE, pause};
 
 /// Publishes one message after the other, each with a `mosquitto_pub` of its own, on `topics` (name, QoS) in turn,
 /// until `stop` turns true. One that is cut off is given up and counts as not acknowledged; the next has a new number.
@@ -31,7 +31,7 @@ pub fn mosquitto_publisher(
             command.args(["-d", "-h", &address.ip().to_string(), "-p", &address.port().to_string()]);
             command.args(["-i", name, "-q", &qos.to_string(), "-t", topic, "-m", &data]);
             let mut process = Process::start(name, command, |_| ());
-            process.wait(Duration::from_secs(30)).await;
+            process.wait(PATIENCE).await;
             let answer = if *qos == 2 { "received PUBCOMP" } else { "received PUBACK" };
             if process.output().text().contains(answer) {
                 ledger.acked(topic, name, n);

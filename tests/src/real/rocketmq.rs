@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,12 +16,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::process::Process;
-use crate::util::eventually;
+use crate::util::{PATIENCE, eventually};
 use crate::weft::root;
-
-/// How long what a group has to do may wait when a member is killed: a busy broker may take its last heartbeat after it saw its
-/// connection end. Then it counts it for two minutes more, and looks every ten seconds.
-pub const FORGOTTEN: Duration = Duration::from_secs(200);
 
 /// A name server and a broker. Gone when dropped.
 #[derive(Debug)]
@@ -121,8 +116,12 @@ impl RocketMq {
     pub async fn fill_disk(&self, full: bool) {
         let mark = self.folder.path().join("run/disk-full");
         let log = self.folder.path().join("logs/broker.log");
-        let says = if full { "maybe full soon" } else { "physic disk space OK" };
-        let count = || std::fs::read_to_string(&log).unwrap_or_default().matches(says).count();
+        // Two of its tasks look, in words of their own.
+        let says = |line: &&str| match full {
+            true => line.contains("maybe full soon"),
+            false => line.contains("physic disk space") && line.contains(" OK "),
+        };
+        let count = || std::fs::read_to_string(&log).unwrap_or_default().lines().filter(says).count();
         let before = count();
         if full {
             std::fs::write(&mark, "").unwrap()
@@ -130,7 +129,7 @@ impl RocketMq {
             std::fs::remove_file(&mark).unwrap()
         }
         let seen = || std::future::ready((count() > before).then_some(()));
-        eventually(Duration::from_secs(90), "the broker looks at its disk", seen).await;
+        eventually("the broker looks at its disk", seen).await;
     }
 
     /// Makes a topic with four queues.
@@ -174,7 +173,7 @@ impl RocketMq {
                 (on_message.lock().unwrap())(message);
             });
             let output = process.output();
-            let ready = eventually(Duration::from_secs(60), "the Java consumer starts or ends", || {
+            let ready = eventually("the Java consumer starts or ends", || {
                 let state =
                     if output.text().contains("ready") { Some(true) } else { process.ended().map(|_| false) };
                 std::future::ready(state)
@@ -266,8 +265,6 @@ impl Drop for RocketMq {
     }
 }
 
-/// How long a Java program may say nothing.
-const PATIENCE: Duration = Duration::from_secs(60);
 const UPDATE_AND_CREATE_TOPIC: i32 = 17;
 const DELETE_TOPIC_IN_BROKER: i32 = 215;
 const DELETE_TOPIC_IN_NAMESRV: i32 = 216;

@@ -1,13 +1,13 @@
 //! The official CloudEvents SDKs, each in a small program of `tests/real` that does what lines of JSON tell it.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::conversation::built;
+use crate::util::PATIENCE;
 use crate::weft::root;
 
 /// Which SDK.
@@ -29,9 +29,6 @@ pub struct Sdk {
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
 }
-
-/// The longest that one command may take, with the start of the program.
-const LIMIT: Duration = Duration::from_secs(60);
 
 impl Sdk {
     /// Starts the program.
@@ -59,7 +56,7 @@ impl Sdk {
     /// Does it; the answer. Panics if the program fails: it tells why on its standard error.
     pub async fn call(&mut self, command: &Value) -> Value {
         self.input.write_all(format!("{command}\n").as_bytes()).await.expect("the program reads");
-        let line = tokio::time::timeout(LIMIT, self.output.next_line()).await;
+        let line = tokio::time::timeout(PATIENCE, self.output.next_line()).await;
         let line = line.unwrap_or_else(|_| panic!("no answer of {:?} to {command}", self.language));
         let line = line.unwrap().unwrap_or_else(|| panic!("{:?} ended at {command}", self.language));
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tests::eventmesh::Peer;
 use tests::raw::Client;
-use tests::real::{FORGOTTEN, RocketMq, Tool, needs};
+use tests::real::{RocketMq, Tool, needs};
 use tests::util::free_address;
 use tests::weft::Setup;
 use tests::wire::{Ack, Connect, Packet, Publish, ack};
@@ -20,7 +20,6 @@ use tokio::time::interval;
 
 /// Of the topic, and one of what the group gives back.
 const QUEUES: f64 = 5.0;
-const LIMIT: Duration = FORGOTTEN;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_is_balanced_over_two_wefts_and_one_is_killed() {
@@ -51,12 +50,12 @@ async fn a_group_is_balanced_over_two_wefts_and_one_is_killed() {
         async move { writer.write(address, u64::MAX).await }
     });
     let before = got.of("two").len();
-    eventually(LIMIT, "the second Weft has its share of the load", || async {
+    eventually("the second Weft has its share of the load", || async {
         (got.of("two").len() > before + 200).then_some(())
     })
     .await;
     got.deaf.store(true, Ordering::SeqCst);
-    eventually(LIMIT, "a member there has some that it does not acknowledge", || async {
+    eventually("a member there has some that it does not acknowledge", || async {
         (got.unacknowledged().len() > 20).then_some(())
     })
     .await;
@@ -65,7 +64,7 @@ async fn a_group_is_balanced_over_two_wefts_and_one_is_killed() {
     let until = writer.written();
     got.until_complete(1, until).await;
     eprintln!("members at the other Weft had all that came before the kill {:?} after it", killed.elapsed());
-    eventually(LIMIT, "the load goes on", || async { (writer.written() > until + 100).then_some(()) }).await;
+    eventually("the load goes on", || async { (writer.written() > until + 100).then_some(()) }).await;
     writer.stop.store(true, Ordering::SeqCst);
     load.await.unwrap();
     let end = writer.written();
@@ -83,7 +82,7 @@ async fn a_group_is_balanced_over_two_wefts_and_one_is_killed() {
     got.deaf.store(false, Ordering::SeqCst);
     let before = got.of("two").len();
     two.launch();
-    two.wait_ready(LIMIT).await;
+    two.wait_ready().await;
     got.join(&mut members, "two", two.mqtt, mesh_two).await;
     until_shared(&one, &two).await;
     writer.stop.store(false, Ordering::SeqCst);
@@ -105,14 +104,14 @@ async fn node(rocketmq: &RocketMq, name: &str) -> (Weft, SocketAddr) {
         rocketmq.name_server
     );
     let mut weft = Setup::new().config(config).start().await;
-    weft.wait_ready(LIMIT).await;
+    weft.wait_ready().await;
     (weft, mesh)
 }
 
 /// Waits until each of two Wefts has a share of the group's queues.
 async fn until_shared(one: &Weft, two: &Weft) {
     let series = "weft_rocketmq_consumed_queues{part=\"rocketmq/main/groups\"}";
-    eventually(LIMIT, "both have some of the group's queues", || async {
+    eventually("both have some of the group's queues", || async {
         let (one, two) = (one.series(series).await?, two.series(series).await?);
         (one >= 2.0 && two >= 2.0 && one + two == QUEUES).then_some(())
     })
@@ -230,7 +229,7 @@ impl Arrivals {
 
     /// Waits until members have all numbers from `first` to before `end`.
     async fn until_complete(&self, first: u64, end: u64) {
-        eventually(LIMIT, "the group has all that was written", || async {
+        eventually("the group has all that was written", || async {
             let got: BTreeSet<u64> = self.acknowledged.lock().unwrap().iter().map(|(.., n)| *n).collect();
             (first..end).all(|n| got.contains(&n)).then_some(())
         })

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tests::actors::{self, Actor, Publishing, Subscribing};
 use tests::raw::Client;
-use tests::real::{FORGOTTEN, RocketMq, Tool, needs};
+use tests::real::{RocketMq, Tool, needs};
 use tests::weft::Setup;
 use tests::wire::{Connect, Publish};
 use tests::{Ledger, Promise, Weft, eventually};
@@ -19,7 +19,7 @@ async fn two_wefts_share_a_cluster_and_one_is_killed() {
     let mut one = node(&rocketmq, "a").await;
     let mut two = node(&rocketmq, "b").await;
     for weft in [&mut one, &mut two] {
-        weft.wait_ready(Duration::from_secs(30)).await;
+        weft.wait_ready().await;
     }
     let (stored, bridged) = (Ledger::new(), Ledger::new());
     let readers = [
@@ -41,12 +41,12 @@ async fn two_wefts_share_a_cluster_and_one_is_killed() {
     for writer in &mut writers {
         writer.ready().await;
     }
-    eventually(Duration::from_secs(30), "both have some of the queues", || async {
+    eventually("both have some of the queues", || async {
         (queues(&one).await? >= 2.0 && queues(&two).await? >= 2.0).then_some(())
     })
     .await;
     let before = stored.arrivals("on-b");
-    eventually(Duration::from_secs(30), "both get the events of the route", || async {
+    eventually("both get the events of the route", || async {
         (stored.arrivals("on-b") > before + 100 && stored.arrivals("on-a") > 100).then_some(())
     })
     .await;
@@ -61,7 +61,7 @@ async fn two_wefts_share_a_cluster_and_one_is_killed() {
         writer.publish(Publish::new(&topic, data, 1)).await.unwrap();
         bridged.acked(&topic, "late", n);
     }
-    eventually(FORGOTTEN, "the other takes over", || async {
+    eventually("the other takes over", || async {
         let late = bridged.missing("either", |_| true);
         (!late.iter().any(|(_, message)| message.publisher == "late")).then_some(())
     })
@@ -69,17 +69,17 @@ async fn two_wefts_share_a_cluster_and_one_is_killed() {
     eprintln!("what came behind the kill of one Weft was all at the other {:?} after it", killed.elapsed());
 
     two.launch();
-    two.wait_ready(Duration::from_secs(30)).await;
+    two.wait_ready().await;
     for writer in writers {
-        writer.finish(Duration::from_secs(30)).await;
+        writer.finish().await;
     }
     for reader in ["on-a", "on-b"] {
-        stored.complete(reader, |_| true, FORGOTTEN).await;
+        stored.complete(reader, |_| true).await;
         stored.check(reader, |_| Some(Promise::AtLeastOnce));
     }
-    bridged.complete("either", |_| true, FORGOTTEN).await;
+    bridged.complete("either", |_| true).await;
     for reader in readers {
-        reader.finish(Duration::from_secs(10)).await;
+        reader.finish().await;
     }
 }
 

@@ -1,15 +1,15 @@
 //! RocketMQ goes away and comes back: nothing that Weft acknowledged is missing there, and order holds.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tests::actors::{self, Publishing};
 use tests::raw::Client;
 use tests::real::{Received, RocketMq, Tool, needs};
 use tests::weft::Setup;
 use tests::wire::{Connect, Publish};
-use tests::{Ledger, Promise, Weft, eventually, pause};
+use tests::{Ledger, Promise, Weft, eventually};
 
-/// 30 publishes of QoS 2 a second for a minute, the broker killed for 18 s in the middle.
+/// 100 publishes of QoS 2 a second; the broker is killed, and back after 600 of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bridge_takes_everything_over_an_outage() {
     if !needs(&[Tool::Java]) {
@@ -29,7 +29,7 @@ async fn a_bridge_takes_everything_over_an_outage() {
                 connect: Connect::v5(&format!("meter-{number}")).persistent(),
                 topics: vec![(format!("meters/{number}"), 2)],
                 window: 50,
-                every: Duration::from_millis(100),
+                every: Duration::from_millis(30),
             };
             actors::publish(weft.mqtt, plan, ledger.clone())
         })
@@ -37,23 +37,18 @@ async fn a_bridge_takes_everything_over_an_outage() {
     for publisher in &mut publishers {
         publisher.ready().await;
     }
-    let start = Instant::now();
-    until(start, 20).await;
+    ledger.more_acknowledged(300).await;
     rocketmq.kill_broker().await;
-    let told = weft.until_ready_says(503, "up", Duration::from_secs(10)).await;
-    let before = ledger.acknowledged();
-    until(start, 38).await;
-    let during = ledger.acknowledged() - before;
-    assert!(during > 300, "only {during} publishes were acknowledged while RocketMQ was away");
+    let told = weft.until_ready_says(503, "up").await;
+    ledger.more_acknowledged(600).await;
     rocketmq.restart_broker().await;
-    weft.wait_ready(Duration::from_secs(60)).await;
-    until(start, 60).await;
+    weft.wait_ready().await;
+    ledger.more_acknowledged(600).await;
     for publisher in publishers {
-        publisher.finish(Duration::from_secs(30)).await;
+        publisher.finish().await;
     }
-    ledger.complete("java", |_| true, Duration::from_secs(60)).await;
+    ledger.complete("java", |_| true).await;
     ledger.check("java", |_| Some(Promise::AtLeastOnce));
-    assert!(ledger.acknowledged() > 1500, "{} acknowledged", ledger.acknowledged());
     eprintln!("/ready told of it after {told:?}");
     let (status, ..) = weft.terminate().await;
     assert!(status.success());
@@ -74,22 +69,20 @@ async fn a_backlog_of_a_bridge_survives_a_kill() {
     let ledger = Ledger::new();
     let _consumer = rocketmq.consume("backlog", &["Meters"], note(ledger.clone())).await;
     publish(&weft, &ledger, "first", 50).await;
-    ledger.complete("java", |_| true, Duration::from_secs(60)).await;
+    ledger.complete("java", |_| true).await;
     rocketmq.kill_broker().await;
-    weft.until_ready_says(503, "up", Duration::from_secs(10)).await;
+    weft.until_ready_says(503, "up").await;
     for round in ["second", "third"] {
         publish(&weft, &ledger, round, 100).await;
         weft.kill().await;
         weft.launch();
-        eventually(Duration::from_secs(30), "Weft is live", || async {
-            weft.get("/live").await.filter(|(status, _)| *status == 200)
-        })
-        .await;
+        eventually("Weft is live", || async { weft.get("/live").await.filter(|(status, _)| *status == 200) })
+            .await;
     }
     rocketmq.restart_broker().await;
-    weft.wait_ready(Duration::from_secs(60)).await;
+    weft.wait_ready().await;
     publish(&weft, &ledger, "fourth", 50).await;
-    ledger.complete("java", |_| true, Duration::from_secs(60)).await;
+    ledger.complete("java", |_| true).await;
     ledger.check("java", |_| Some(Promise::AtLeastOnce));
 }
 
@@ -137,7 +130,7 @@ async fn a_route_into_rocketmq_answers_after_rocketmq() {
         let message = reader.message().await.unwrap().expect("a message");
         ledger.received("reader", &message.topic, &message.payload);
     }
-    ledger.complete("java", |_| true, Duration::from_secs(60)).await;
+    ledger.complete("java", |_| true).await;
     for (reader, topic) in [("java", ""), ("reader", "stored/t")] {
         ledger.check(reader, |of| (topic.is_empty() || of == topic).then_some(Promise::AtLeastOnce));
     }
@@ -150,7 +143,7 @@ async fn a_route_into_rocketmq_answers_after_rocketmq() {
     let (mut other, _) = Client::connect(weft.mqtt, &Connect::v5("other")).await.unwrap();
     other.publish(Publish::new("elsewhere", "kept here", 2)).await.unwrap();
     rocketmq.restart_broker().await;
-    eventually(Duration::from_secs(60), "the route takes publishes again", || async {
+    eventually("the route takes publishes again", || async {
         let (mut writer, _) = Client::connect(weft.mqtt, &Connect::v5("again")).await.ok()?;
         let data = ledger.sent("stored/again", "again", 0);
         writer.publish(Publish::new("stored/again", data, 1)).await.ok()
@@ -177,9 +170,4 @@ async fn publish(weft: &Weft, ledger: &Ledger, publisher: &str, count: u64) {
         writer.publish(Publish::new("meters/t", data, 1 + u8::from(n % 2 == 0))).await.unwrap();
         ledger.acked("meters/t", publisher, n);
     }
-}
-
-/// Waits until `seconds` after `start`.
-async fn until(start: Instant, seconds: u64) {
-    pause(Duration::from_secs(seconds).saturating_sub(start.elapsed())).await;
 }

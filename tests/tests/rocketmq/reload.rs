@@ -11,7 +11,6 @@ use tests::weft::Setup;
 use tests::wire::{Connect, Publish};
 use tests::{Ledger, Weft, eventually};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// RocketMQ's.
 const TOPICS: [&str; 4] = ["Stays", "Before", "After", "Added"];
 
@@ -39,15 +38,15 @@ async fn switch(weft: &Weft, toml: &str) {
     let taken = "weft_config_reloads_total{result=\"taken\"}";
     let before = weft.series(taken).await.unwrap_or(0.0);
     weft.signal("HUP").await;
-    eventually(LIMIT, "it is read", async || (weft.series(taken).await? > before).then_some(())).await;
-    weft.until_ready_says(200, "", LIMIT).await;
+    eventually("it is read", async || (weft.series(taken).await? > before).then_some(())).await;
+    weft.until_ready_says(200, "").await;
 }
 
 /// Waits until the bridge has a session that subscribed `filter` and no more; `None`: until it has no session.
 async fn holds(weft: &Weft, name: &str, filter: Option<&str>) {
     let what = format!("the session of {name} has {filter:?}");
     let path = format!("/admin/subscriptions?client=%24bridge%2Frocketmq%2F{name}");
-    eventually(LIMIT, &what, async || {
+    eventually(&what, async || {
         let (status, page) = weft.get(&path).await?;
         let Some(filter) = filter else { return (status == 404).then_some(()) };
         let only =
@@ -66,7 +65,7 @@ async fn booked(weft: &Weft, what: &str) -> u64 {
 
 async fn settled(weft: &Weft) {
     let settled = async || (booked(weft, "queued").await == 0).then_some(());
-    eventually(LIMIT, "the ledger has settled", settled).await;
+    eventually("the ledger has settled", settled).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,7 +104,7 @@ async fn bridges_come_change_and_go_under_load_and_nothing_is_lost() {
     let mut load = actors::publish(weft.mqtt, plan, ledger.clone());
     load.ready().await;
     let arrived = async |reader: &str| {
-        eventually(LIMIT, reader, async || (ledger.arrivals(reader) > 0).then_some(())).await;
+        eventually(reader, async || (ledger.arrivals(reader) > 0).then_some(())).await;
     };
     arrived("Before").await;
 
@@ -120,21 +119,21 @@ async fn bridges_come_change_and_go_under_load_and_nothing_is_lost() {
         writer.publish(Publish::new("load/late", data, 1)).await.unwrap();
         ledger.acked("load/late", "writer", n);
     }
-    ledger.complete("added", |topic| topic == "load/late", LIMIT).await;
+    ledger.complete("added", |topic| topic == "load/late").await;
 
     // It is taken out again.
     switch(&weft, &moved).await;
     holds(&weft, "added", None).await;
     let up = "weft_rocketmq_link_up{part=\"rocketmq/added\"}";
     assert!(weft.series(up).await.is_none_or(f64::is_nan));
-    load.finish(LIMIT).await;
+    load.finish().await;
     for reader in ["moves", "stays"] {
-        ledger.complete(reader, |_| true, LIMIT).await;
+        ledger.complete(reader, |_| true).await;
     }
     settled(&weft).await;
     assert_eq!(booked(&weft, "owed").await, booked(&weft, "acked").await + booked(&weft, "left").await);
     // Who did not change began once; who changed, again. A busy broker may not answer for a while: that is told, and its end.
-    weft.until_ready_says(200, "", LIMIT).await;
+    weft.until_ready_says(200, "").await;
     let text = weft.output().text();
     let told = |part: &str, word: &str| {
         text.lines().filter(|line| line.contains(part) && line.contains(word)).count()

@@ -2,7 +2,6 @@
 //! call over HTTP is answered by a Java service, and one of a Java client by an MQTT 5 service.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tests::real::{RocketMq, Tool, needs};
 use tests::requests::{self, answer_twice, ask_in_vain, connect, outcomes};
@@ -59,7 +58,7 @@ async fn a_request_from_there_is_answered_here(rocketmq: &RocketMq, weft: &Weft)
     }
     let mut requester = rocketmq.rpc("ask", "Serve", "5000").await;
     ask_in_vain(&mut service, &mut requester).await;
-    eventually(Duration::from_secs(30), "the request is given up", || async {
+    eventually("the request is given up", || async {
         (outcomes(weft, PART, "weft_rocketmq_answers_total", "missing").await == 1).then_some(())
     })
     .await;

@@ -72,7 +72,7 @@ struct State {
 const GET_BROKER_CLUSTER_INFO: i32 = 106;
 /// Queues of every topic here.
 pub(crate) const QUEUES: usize = 2;
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl FakeBroker {
     pub(crate) async fn start() -> Self {

@@ -69,7 +69,7 @@ struct State {
     no_route: bool,
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl FakeDefibus {
     /// Broker `broker-a` of the cluster `GZ-defibus`, with the topics `Out` and `In` of one queue each.

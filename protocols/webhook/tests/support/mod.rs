@@ -100,5 +100,5 @@ pub(crate) async fn until(what: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), patience).await.expect("it never came to be");
+    tokio::time::timeout(Duration::from_secs(60), patience).await.expect("it never came to be");
 }
