@@ -348,7 +348,6 @@ fn rocketmq_mistake(written: &Written, table: &Key, error: &OptionsError) -> Mis
     let name = match error {
         OptionsError::NoNameServer | OptionsError::NameServer(_) => "name_servers",
         OptionsError::HalfCredentials => "access_key",
-        OptionsError::SecretKey { .. } => "secret_key_file",
         OptionsError::Idc(_) => "idc",
         OptionsError::Name { key, .. }
         | OptionsError::Plain { key, .. }
@@ -358,7 +357,7 @@ fn rocketmq_mistake(written: &Written, table: &Key, error: &OptionsError) -> Mis
         OptionsError::DeadLetters(_) => "dead_letters",
         OptionsError::NoNode => "broadcast",
         OptionsError::Pop => "pop",
-        OptionsError::Ca { .. } => "tls_ca_file",
+        OptionsError::File(error) => error.key,
         OptionsError::NoRules | OptionsError::Random => return written.mistake(table, error.to_string(), ""),
     };
     let key = name.split('.').fold(table.clone(), |key, part| key.name(part));

@@ -1,8 +1,7 @@
 //! What can fail, shaped by what the caller does next.
 
-use std::path::PathBuf;
-
 use event::TopicError;
+use parts::FileError;
 use remoting::EncodeError;
 
 use crate::inflate::InflateError;
@@ -71,14 +70,6 @@ pub enum OptionsError {
         /// How long it may be.
         max: usize,
     },
-    /// The CAs cannot be read.
-    #[error("tls_ca_file {path:?}: {reason}")]
-    Ca {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
     /// A key out of its range.
     #[error("{key} is {value}; it has to be {range}")]
     Range {
@@ -100,14 +91,9 @@ pub enum OptionsError {
     /// Only one of `access_key` and `secret_key_file` is given.
     #[error("access_key and secret_key_file go together")]
     HalfCredentials,
-    /// The secret key cannot be read.
-    #[error("secret_key_file {path:?}: {source}")]
-    SecretKey {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    /// The secret key or the CAs cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// A request got no answer, or none that can be read: try again, on a new connection if need be.

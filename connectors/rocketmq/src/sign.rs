@@ -3,11 +3,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytestring::ByteString;
+use hmac::digest::InvalidLength;
 use hmac::{Hmac, Mac};
+use parts::{File, FileError};
 use remoting::Command;
 use sha1::Sha1;
-
-use crate::{ClusterOptions, OptionsError};
 
 /// Signs requests to brokers. Name servers take unsigned ones.
 #[derive(Clone)]
@@ -24,19 +24,13 @@ impl std::fmt::Debug for Signer {
 }
 
 impl Signer {
-    /// The signer of a cluster, if it has keys. Reads the file of the secret key.
-    pub(crate) fn of(options: &ClusterOptions) -> Result<Option<Self>, OptionsError> {
-        let (Some(access_key), Some(path)) = (&options.access_key, &options.secret_key_file) else {
-            return Ok(None);
-        };
-        let fail = |source| OptionsError::SecretKey { path: path.clone(), source };
-        let secret = std::fs::read_to_string(path).map_err(fail)?;
-        Ok(Self::new(access_key, secret.trim()))
+    /// That of an access key, with the secret in `file`.
+    pub(crate) fn of(access_key: &str, file: &File) -> Result<Self, FileError> {
+        Self::new(access_key, file.text()?).map_err(|error| file.wrong(error))
     }
 
-    fn new(access_key: &str, secret: &str) -> Option<Self> {
-        let mac = Hmac::new_from_slice(secret.as_bytes()).ok()?;
-        Some(Self { access_key: access_key.into(), mac })
+    fn new(access_key: &str, secret: &str) -> Result<Self, InvalidLength> {
+        Ok(Self { access_key: access_key.into(), mac: Hmac::new_from_slice(secret.as_bytes())? })
     }
 
     /// Adds the access key and the signature: of all header values in the order of their names, then the body.

@@ -2,28 +2,25 @@
 
 use std::sync::Arc;
 
+use parts::{File, FileError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::{ClusterOptions, OptionsError};
-
-/// The settings of TLS connections of a cluster, if it has a file of CAs. Reads it.
-pub(crate) fn settings(options: &ClusterOptions) -> Result<Option<Arc<ClientConfig>>, OptionsError> {
-    let Some(path) = &options.tls_ca_file else { return Ok(None) };
-    let fail = |reason: String| OptionsError::Ca { path: path.clone(), reason };
+/// The settings of TLS connections to who can show a certificate of one of these CAs.
+pub(crate) fn settings(authorities: &File) -> Result<Arc<ClientConfig>, FileError> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| fail(error.to_string()))? {
-        let certificate = certificate.map_err(|error| fail(error.to_string()))?;
-        roots.add(certificate).map_err(|error| fail(error.to_string()))?;
+    for certificate in CertificateDer::pem_slice_iter(authorities.bytes()) {
+        let certificate = certificate.map_err(|error| authorities.wrong(error))?;
+        roots.add(certificate).map_err(|error| authorities.wrong(error))?;
     }
     if roots.is_empty() {
-        return Err(fail("it holds no certificate".to_owned()));
+        return Err(authorities.wrong("it holds no certificate"));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| fail(error.to_string()))?;
-    Ok(Some(Arc::new(builder.with_root_certificates(roots).with_no_client_auth())))
+    let builder = builder.map_err(|error| authorities.wrong(error))?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
 #[cfg(test)]
@@ -33,13 +30,8 @@ mod tests {
     #[test]
     fn a_file_without_certificates_is_told() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let with = |path: &std::path::Path| ClusterOptions {
-            tls_ca_file: Some(path.to_owned()),
-            ..ClusterOptions::default()
-        };
-        let error = settings(&with(file.path())).unwrap_err().to_string();
+        let file = File::read("tls_ca_file", Some(file.path())).unwrap().unwrap();
+        let error = settings(&file).unwrap_err().to_string();
         assert!(error.contains("no certificate"), "{error}");
-        assert!(settings(&with("/does/not/exist".as_ref())).is_err());
-        assert!(settings(&ClusterOptions::default()).unwrap().is_none());
     }
 }

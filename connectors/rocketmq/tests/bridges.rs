@@ -6,6 +6,7 @@
 mod broker;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,6 +130,19 @@ async fn one_that_changed_goes_on_with_its_session_and_one_that_did_not_is_left_
     // All else is.
     site.turn(Some(&bridge("b/#", "T")), &ClusterOptions { request_ms: 4000, ..cluster.clone() });
     site.until_taken_up(3).await;
+    // So is what a file says.
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    let keyed = ClusterOptions {
+        access_key: Some("key".into()),
+        secret_key_file: Some(secret.path().to_owned()),
+        ..cluster.clone()
+    };
+    for (text, times) in [("one", 4), ("one", 4), ("two", 5)] {
+        std::fs::write(secret.path(), text).unwrap();
+        site.turn(Some(&bridge("b/#", "T")), &keyed);
+        site.until_taken_up(times).await;
+        assert_eq!(site.taken_up().0, times);
+    }
     site.turn(None, &cluster);
     let ended = |calls: &[Call]| {
         let is = |call: &Call| matches!(call, Call::Close { client, how } if client == SESSION && how.keep == Some(Duration::ZERO));
@@ -148,15 +162,17 @@ async fn what_cannot_be_used_is_told_and_changes_nothing() {
         plans.err().unwrap()
     };
     let cluster = cluster(&broker);
-    let keyless = ClusterOptions {
+    let keyed = |secret: &Path| ClusterOptions {
         access_key: Some("key".into()),
-        secret_key_file: Some("/no/such/file".into()),
+        secret_key_file: Some(secret.to_owned()),
         ..cluster.clone()
     };
+    let empty = tempfile::NamedTempFile::new().unwrap();
     for (reason, part) in [
         (reason(bridge("a", "T"), None), "no cluster main"),
         (reason(BridgeOptions::default(), Some(&cluster)), "neither out nor in rules"),
-        (reason(bridge("a", "T"), Some(&keyless)), "/no/such/file"),
+        (reason(bridge("a", "T"), Some(&keyed("/no/such/file".as_ref()))), "secret_key_file /no/such/file: "),
+        (reason(bridge("a", "T"), Some(&keyed(empty.path()))), ": it is empty"),
     ] {
         assert!(reason.starts_with("bridge.b: ") && reason.contains(part), "{reason}");
     }

@@ -15,6 +15,7 @@ use eventmesh::{Clients, NameError, Subscription, SubscriptionType, UserAgent};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
+use parts::{File, FileError};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
 use tokio::sync::{mpsc, watch};
@@ -38,7 +39,14 @@ pub use set::{NamedHooks, Plans, SESSIONS};
 /// # Errors
 /// A setting or a file cannot be used: says which, and why.
 pub fn check(options: &HookOptions) -> Result<(), String> {
-    plan::Plan::new(options, plan::Files::read(options)?).map(drop)
+    let files = plan::Files::read(options).map_err(|error| error.to_string())?;
+    plan::Plan::new(options, files).map(drop)
+}
+
+/// The secret that posts to webhooks of clients are signed with, if there is one. Reads its file.
+fn secret(options: &Options) -> Result<Option<Secret>, FileError> {
+    let path = Some(options.secret_file.as_path()).filter(|file| !file.as_os_str().is_empty());
+    File::read("secret_file", path)?.as_ref().map(poster::secret).transpose()
 }
 
 /// All webhooks. Cloning shares them.
@@ -115,9 +123,8 @@ impl Hooks {
             |error: reqwest::Error| Reject::new(RejectKind::Unavailable, format!("webhooks: {error}"));
         let (new, news) = mpsc::channel(64);
         let client = builder.build().map_err(failed)?;
-        let secret = Some(&options.secret_file).filter(|file| !file.as_os_str().is_empty());
-        let wrong = |why| Reject::new(RejectKind::Unavailable, format!("webhook.secret_file {why}"));
-        let secret = secret.map(|file| poster::secret(file).map_err(wrong)).transpose()?;
+        let wrong = |error| Reject::new(RejectKind::Unavailable, format!("webhook.{error}"));
+        let secret = secret(&options).map_err(wrong)?;
         let (registry, origin) = (Mutex::default(), common.webhook_origin.clone());
         let own = [(push::REQUEST_ORIGIN, &*origin)];
         let headers = HEADERS.iter().copied().chain(common.headers()).chain(own);

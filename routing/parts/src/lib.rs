@@ -2,6 +2,7 @@
 //! while Weft runs. What they do is theirs ([`Part`]); here is how one plan follows another on the same session.
 
 mod driver;
+mod file;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use event::{Health, Principal, TopicFilter};
 use tokio::sync::watch;
 
 pub use driver::Parts;
+pub use file::{File, FileError};
 
 /// How one part runs, known to be right: starting it cannot fail.
 pub trait Part: Send + Sync + Sized + 'static {

@@ -8,7 +8,8 @@ use event::{Health, TopicFilter};
 use parts::Parts;
 use tokio::time::Instant;
 
-use super::plan::{Files, Plan};
+use super::client::Keys;
+use super::plan::Plan;
 use crate::{BridgeOptions, ClusterOptions, Kind};
 
 /// The bridges that the configuration names. Each is the session `$bridge/KIND/NAME`, if it has `out` rules, and the part
@@ -40,9 +41,9 @@ impl Bridges {
             let found = cluster(&options.cluster);
             let (kind, cluster) = found.ok_or_else(|| wrong(format!("no cluster {}", options.cluster)))?;
             let part = format!("{}/{name}", kind.name());
-            let files = Files::read(cluster).map_err(|error| wrong(error.to_string()))?;
-            let stays = self.0.plan_of(&part).is_some_and(|plan| plan.is_of(options, cluster, &files));
-            let plan = (!stays).then(|| Plan::new(kind, name, options, cluster, files)).transpose();
+            let keys = Keys::read(cluster).map_err(|error| wrong(error.to_string()))?;
+            let stays = self.0.plan_of(&part).is_some_and(|plan| plan.is_of(options, cluster, &keys));
+            let plan = (!stays).then(|| Plan::new(kind, name, options, cluster, keys)).transpose();
             Ok((part, plan.map_err(|error| wrong(error.to_string()))?))
         };
         bridges.iter().map(plan).collect::<Result<_, String>>().map(Plans)

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use defibus::Isolation;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use parts::{File, FileError};
 use remoting::code::response;
 use remoting::{Command, DEFAULT_TOPIC};
 use tokio::sync::{Notify, SetOnce, mpsc};
@@ -28,7 +29,7 @@ use crate::route::Route;
 use crate::sign::Signer;
 use crate::subscription::{RETRY, Subscription};
 use crate::trace::Told;
-use crate::{ClusterOptions, Kind, OptionsError, Start, request, tls};
+use crate::{ClusterOptions, Kind, Start, request, tls};
 
 /// How often brokers are asked whether they are there. With [`PROBE_LIMIT`] it makes an outage known within 1.5 s.
 const PROBE: Duration = Duration::from_millis(500);
@@ -68,15 +69,26 @@ pub(super) struct Identity {
 /// How brokers know that they may believe it, and it them.
 #[derive(Clone)]
 pub(super) struct Keys {
+    /// What they are made of: the secret key, the CAs.
+    files: [Option<File>; 2],
     signer: Option<Signer>,
     tls: Option<TlsConnector>,
 }
 
 impl Keys {
     /// Reads the files that `options` name.
-    pub(super) fn read(options: &ClusterOptions) -> Result<Self, OptionsError> {
-        let tls = tls::settings(options)?.map(TlsConnector::from);
-        Ok(Self { signer: Signer::of(options)?, tls })
+    pub(super) fn read(options: &ClusterOptions) -> Result<Self, FileError> {
+        let secret_key = File::read("secret_key_file", options.secret_key_file.as_deref())?;
+        let authorities = File::read("tls_ca_file", options.tls_ca_file.as_deref())?;
+        let signer = options.access_key.as_ref().zip(secret_key.as_ref());
+        let signer = signer.map(|(access_key, file)| Signer::of(access_key, file)).transpose()?;
+        let tls = authorities.as_ref().map(tls::settings).transpose()?.map(TlsConnector::from);
+        Ok(Self { files: [secret_key, authorities], signer, tls })
+    }
+
+    /// Whether the files said the same.
+    pub(super) fn are(&self, other: &Self) -> bool {
+        self.files == other.files
     }
 }
 

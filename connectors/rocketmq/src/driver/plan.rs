@@ -1,7 +1,6 @@
 //! A bridge whose settings and files are known to be right, so that starting it cannot fail.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -29,7 +28,6 @@ pub(super) struct Plan {
     options: BridgeOptions,
     /// But for the store, which is no concern of a bridge.
     cluster: ClusterOptions,
-    files: Files,
     keys: Keys,
     out: Vec<Way>,
     inward: BTreeMap<String, Rule>,
@@ -37,38 +35,15 @@ pub(super) struct Plan {
     replies: TopicName,
 }
 
-/// What is in the files that settings name: a file that changed makes another bridge.
-#[derive(PartialEq, Eq)]
-pub(super) struct Files {
-    secret_key: Option<Vec<u8>>,
-    authorities: Option<Vec<u8>>,
-}
-
-impl Files {
-    /// Reads them.
-    pub(super) fn read(cluster: &ClusterOptions) -> Result<Self, OptionsError> {
-        let read = |file: &Option<PathBuf>| file.as_ref().map(std::fs::read).transpose();
-        let secret_key = read(&cluster.secret_key_file).map_err(|source| OptionsError::SecretKey {
-            path: cluster.secret_key_file.clone().unwrap_or_default(),
-            source,
-        })?;
-        let authorities = read(&cluster.tls_ca_file).map_err(|error| OptionsError::Ca {
-            path: cluster.tls_ca_file.clone().unwrap_or_default(),
-            reason: error.to_string(),
-        })?;
-        Ok(Self { secret_key, authorities })
-    }
-}
-
 impl Plan {
     /// # Errors
-    /// A setting or a file cannot be used: says which, and why.
+    /// A setting cannot be used: says which, and why.
     pub(super) fn new(
         kind: Kind,
         name: &str,
         options: &BridgeOptions,
         cluster: &ClusterOptions,
-        files: Files,
+        keys: Keys,
     ) -> Result<Self, OptionsError> {
         cluster.check(kind)?;
         options.check(name, cluster)?;
@@ -89,15 +64,14 @@ impl Plan {
             inward: options.inward.iter().map(rule).collect::<Result<_, OptionsError>>()?,
             options: options.clone(),
             cluster: for_bridges(cluster),
-            files,
-            keys: Keys::read(cluster)?,
+            keys,
             replies: replies().ok_or(OptionsError::Random)?,
         })
     }
 
     /// Whether it would be the same with these.
-    pub(super) fn is_of(&self, options: &BridgeOptions, cluster: &ClusterOptions, files: &Files) -> bool {
-        self.options == *options && self.cluster == for_bridges(cluster) && self.files == *files
+    pub(super) fn is_of(&self, options: &BridgeOptions, cluster: &ClusterOptions, keys: &Keys) -> bool {
+        self.options == *options && self.cluster == for_bridges(cluster) && self.keys.are(keys)
     }
 
     fn identity(&self) -> Identity {

@@ -1,8 +1,7 @@
 //! A webhook of the configuration whose settings and files are known to be right, so that starting it cannot fail.
 
-use std::path::{Path, PathBuf};
-
 use event::Select;
+use parts::{File, FileError};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
 use reqwest::{Certificate, Client};
 
@@ -24,25 +23,18 @@ pub(super) struct Plan {
 /// What is in the files that settings name: a file that changed makes another webhook.
 #[derive(PartialEq, Eq)]
 pub(super) struct Files {
-    token: Option<Vec<u8>>,
-    secret: Option<Vec<u8>>,
-    authorities: Option<Vec<u8>>,
+    token: Option<File>,
+    secret: Option<File>,
+    authorities: Option<File>,
 }
 
 impl Files {
     /// Reads them.
-    ///
-    /// # Errors
-    /// Names the key, the file, and what is wrong with it.
-    pub(super) fn read(options: &HookOptions) -> Result<Self, String> {
-        let read = |key: &str, file: &Option<PathBuf>| {
-            let read = |file: &PathBuf| std::fs::read(file).map_err(|error| wrong(key, file, &error));
-            file.as_ref().map(read).transpose()
-        };
+    pub(super) fn read(options: &HookOptions) -> Result<Self, FileError> {
         Ok(Self {
-            token: read(TOKEN, &options.token_file)?,
-            secret: read(SECRET, &options.secret_file)?,
-            authorities: read(AUTHORITIES, &options.ca_file)?,
+            token: File::read("token_file", options.token_file.as_deref())?,
+            secret: File::read("secret_file", options.secret_file.as_deref())?,
+            authorities: File::read("ca_file", options.ca_file.as_deref())?,
         })
     }
 }
@@ -52,25 +44,21 @@ impl Plan {
     /// A setting or a file cannot be used: says which, and why.
     pub(super) fn new(options: &HookOptions, files: Files) -> Result<Self, String> {
         options.check().map_err(|(key, reason)| format!("{key}: {reason}"))?;
+        let wrong = |error: FileError| error.to_string();
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("weft/", env!("CARGO_PKG_VERSION"))));
-        if let Some((file, bytes)) = options.token_file.as_ref().zip(files.token.as_ref()) {
-            headers.insert(AUTHORIZATION, token(bytes).map_err(|why| wrong(TOKEN, file, &why))?);
+        if let Some(file) = &files.token {
+            headers.insert(AUTHORIZATION, token(file).map_err(wrong)?);
         }
         let mut builder = poster::builder(options.timeout_ms).default_headers(headers);
-        if let Some((file, bytes)) = options.ca_file.as_ref().zip(files.authorities.as_ref()) {
-            builder =
-                builder.tls_certs_only(authorities(bytes).map_err(|why| wrong(AUTHORITIES, file, &why))?);
+        if let Some(file) = &files.authorities {
+            builder = builder.tls_certs_only(authorities(file).map_err(wrong)?);
         }
-        let secret = match options.secret_file.as_ref().zip(files.secret.as_ref()) {
-            Some((file, bytes)) => Some(secret(bytes).map_err(|why| wrong(SECRET, file, &why))?),
-            None => None,
-        };
         Ok(Self {
             select: options.select()?,
             target: Target::parse(&options.url, true).map_err(|error| format!("url: {error}"))?,
             client: builder.build().map_err(|error| error.to_string())?,
-            secret,
+            secret: files.secret.as_ref().map(poster::secret).transpose().map_err(wrong)?,
             options: options.clone(),
             files,
         })
@@ -82,34 +70,18 @@ impl Plan {
     }
 }
 
-fn wrong(key: &str, file: &Path, why: &dyn std::fmt::Display) -> String {
-    format!("{key} {}: {why}", file.display())
-}
-
 /// The header that shows the token.
-fn token(bytes: &[u8]) -> Result<HeaderValue, String> {
-    let text = str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    let mut value = match text.trim() {
-        "" => return Err("it is empty".to_owned()),
-        token => HeaderValue::try_from(format!("Bearer {token}")).map_err(|error| error.to_string())?,
-    };
+fn token(file: &File) -> Result<HeaderValue, FileError> {
+    let value = HeaderValue::try_from(format!("Bearer {}", file.text()?));
+    let mut value = value.map_err(|error| file.wrong(error))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-fn secret(bytes: &[u8]) -> Result<Secret, String> {
-    let text = str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    Secret::parse(text).map_err(|error| error.to_string())
-}
-
-fn authorities(pem: &[u8]) -> Result<Vec<Certificate>, String> {
-    match Certificate::from_pem_bundle(pem) {
-        Ok(all) if all.is_empty() => Err("no certificate in it".to_owned()),
+fn authorities(file: &File) -> Result<Vec<Certificate>, FileError> {
+    match Certificate::from_pem_bundle(file.bytes()) {
+        Ok(all) if all.is_empty() => Err(file.wrong("no certificate in it")),
         Ok(all) => Ok(all),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(file.wrong(error)),
     }
 }
-
-const TOKEN: &str = "token_file";
-const SECRET: &str = "secret_file";
-const AUTHORITIES: &str = "ca_file";

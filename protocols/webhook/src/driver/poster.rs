@@ -1,9 +1,9 @@
 //! The HTTP client of all webhooks: how one is asked and posted to, and how much of an answer is read.
 
 use std::error::Error;
-use std::path::Path;
 use std::time::Duration;
 
+use parts::{File, FileError};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{ClientBuilder, RequestBuilder};
@@ -70,13 +70,8 @@ pub(super) async fn ask(request: RequestBuilder, origin: &str) -> Result<Consent
 }
 
 /// The secret in `file`.
-///
-/// # Errors
-/// Names the file, and what is wrong with it.
-pub(super) fn secret(file: &Path) -> Result<Secret, String> {
-    let wrong = |why: String| format!("{}: {why}", file.display());
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
-    Secret::parse(&text).map_err(|error| wrong(error.to_string()))
+pub(super) fn secret(file: &File) -> Result<Secret, FileError> {
+    Secret::parse(file.text()?).map_err(|error| file.wrong(error))
 }
 
 fn texts<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a str> {

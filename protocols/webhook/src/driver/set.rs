@@ -32,7 +32,7 @@ impl NamedHooks {
     pub fn plan(&self, hooks: &BTreeMap<String, HookOptions>) -> Result<Plans, String> {
         let plan = |(name, options): (&String, &HookOptions)| {
             let wrong = |reason| format!("hook.{name}: {reason}");
-            let files = Files::read(options).map_err(wrong)?;
+            let files = Files::read(options).map_err(|error| wrong(error.to_string()))?;
             let stays = self.0.plan_of(name).is_some_and(|plan| plan.is_of(options, &files));
             let plan = (!stays).then(|| Plan::new(options, files)).transpose().map_err(wrong)?;
             Ok((name.clone(), plan))
