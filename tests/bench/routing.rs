@@ -1,7 +1,7 @@
 //! What routing costs an event, by the number of subscriptions and of routes, and what each of these takes of memory. The
 //! core alone: no network, QoS 0, so no log either.
 //!
-//! `cargo run --release -p weft-tests --example bench_routing -- [subscriptions|wildcards|routes|targets] [COUNT…]`
+//! `cargo run --release -p weft-tests --example bench_routing -- [subscriptions|wildcards|routes|targets|filters] [COUNT…]`
 //!
 //! Memory is right for the first row only: what one row gave back, the next one takes.
 //!
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use event::hub::{Admission, Attach, Attached, Hub as _, Publish, Room, Subscribe, SubscribeOptions};
 use event::testing::{MemoryStore, take_deliveries};
-use event::{Event, Guarantee, Parts, Principal, TopicFilter, TopicName};
+use event::{Event, Guarantee, Language, Parts, Principal, Select, TopicFilter, TopicName};
 use routing::{Core, Options, RouteOptions, TargetOptions};
 
 /// Events of each figure.
@@ -52,6 +52,10 @@ async fn main() {
     if asked("targets") {
         println!("| a route with | ns for an event of a known topic |\n|---|---|");
         targets().await;
+    }
+    if asked("filters") {
+        println!("| filters that an event does not pass | µs for an event of a known topic |\n|---|---|");
+        filters().await;
     }
 }
 
@@ -282,6 +286,50 @@ async fn targets() {
         .await;
         println!("| {what} | {ns} |");
     }
+}
+
+/// Sessions with so many filters each, of which no event passes one.
+async fn filters() {
+    let list = vec!["1"; 60].join(",");
+    let slow = format!("[{list}].exists(a, [{list}].exists(b, [{list}].exists(c, a + b + c < 0)))");
+    for (what, sessions, each, text) in [
+        ("1000 sessions, all the same", 1000, 1, &|_| "data.total > 1000000.0".to_owned()),
+        ("1000 sessions, each another", 1000, 1, &|n| format!("data.total > 1000000.0 + {n}.0")),
+        ("10 sessions, 100 each, made to be slow", 10, 100, &|n| format!("{slow} || {n} < 0")),
+    ] as [(_, _, _, &dyn Fn(usize) -> String); 3]
+    {
+        let core = core(&[]).await;
+        let mut readers = Vec::new();
+        for session in 0..sessions {
+            let mut reader = attach(&core, &format!("reader-{session}")).await;
+            let wanted = (0..each).map(|n| Subscribe {
+                select: Some(Select::new(Language::Cel, text(session * each + n))),
+                ..Subscribe::new(
+                    TopicFilter::parse(some_levels(n)).expect("a filter"),
+                    SubscribeOptions::new(Guarantee::AtMostOnce),
+                )
+            });
+            for granted in reader.link.subscribe(wanted.collect()).await.expect("granted") {
+                granted.expect("granted");
+            }
+            readers.push(reader);
+        }
+        let mut publisher = attach(&core, "publisher").await;
+        let mut least = Duration::MAX;
+        for _ in 0..20 {
+            let event = publish(&topic(0), ORDER);
+            let from = Instant::now();
+            drop(std::hint::black_box(publisher.link.publish(vec![event])));
+            least = least.min(from.elapsed());
+        }
+        println!("| {what} | {} |", least.as_micros());
+    }
+}
+
+/// A filter that matches [`topic`] 0: for each bit of `n`, a `+` in the place of a level.
+fn some_levels(n: usize) -> String {
+    let level = |(at, level): (usize, &str)| if n >> at & 1 == 1 { "+".to_owned() } else { level.to_owned() };
+    topic(0).split('/').enumerate().map(level).collect::<Vec<_>>().join("/")
 }
 
 /// What each of so many took of memory since then; of few nobody can tell.

@@ -11,7 +11,7 @@ use event::{Guarantee, Select, TopicFilter, TopicName};
 
 use crate::account::{Account, Tenant};
 use crate::checkpoint::Told;
-use crate::group::by_group;
+use crate::group::{Group, by_group};
 use crate::held;
 use crate::ledger::End;
 use crate::matching::{Matched, Matcher};
@@ -238,9 +238,9 @@ impl Dispatcher {
                 }
             });
         }
-        for group in matched.groups.iter().filter(|group| !told.knows(group.key, position)) {
-            group.offer(&self.run, shared);
-        }
+        let asks = |group: &Group| !told.knows(group.key, position);
+        let fits = |item: &Item| !item.live_done && !item.apart;
+        matched.each_group(&self.run, asks, fits, |group, items| group.offer(items, shared));
         for replay in matched.replays.iter().filter(|replay| !told.knows(replay.session, position)) {
             replay.passed(&self.run);
         }

@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 
 use crate::group::Group;
 use crate::replay::Replay;
-use crate::select::Selection;
+use crate::select::{Allowance, Selection};
 use crate::session::Session;
 use crate::session::mailbox::{Item, Wanted};
 use crate::shared::{Shared, Subscription};
@@ -25,7 +25,9 @@ pub(crate) struct Matched {
     /// Sorted by session; a session is there twice if some of its subscriptions leave out its own publishes and some do not.
     pub(crate) targets: Vec<Target>,
     /// Sorted by session: all subscriptions of those sessions that have one with a filter among them.
-    selective: Vec<(Target, Option<Arc<Selection>>)>,
+    selective: Vec<Selective>,
+    /// The filters, each once.
+    selections: Vec<Arc<Selection>>,
     /// Shared subscriptions: one of each group's members gets the event.
     pub(crate) groups: Vec<Arc<Group>>,
     /// Subscriptions that find the event in the log when they come so far.
@@ -64,6 +66,33 @@ impl Matched {
         }
     }
 
+    /// The groups for which `asks` is true, each with those events for which `fits` is and that pass its filter.
+    pub(crate) fn each_group(
+        &self,
+        items: &[Item],
+        asks: impl Fn(&Group) -> bool,
+        fits: impl Fn(&Item) -> bool,
+        mut found: impl FnMut(&Arc<Group>, &[&Item]),
+    ) {
+        let asking = self.groups.iter().filter(|group| asks(group));
+        let mut wanting: Vec<_> = asking.map(|group| (group, group.selection(), Vec::new())).collect();
+        if wanting.is_empty() {
+            return;
+        }
+        // Each event is read once for all of them.
+        for item in items.iter().filter(|item| fits(item)) {
+            let view = EventView::new(&item.event);
+            for (_, selection, wanted) in &mut wanting {
+                if selection.as_ref().is_none_or(|selection| selection.passes(&view)) {
+                    wanted.push(item);
+                }
+            }
+        }
+        for (group, _, wanted) in &wanting {
+            found(group, wanted);
+        }
+    }
+
     /// The other sessions, with each event that they want: the same as if they had but the subscriptions it passes.
     pub(crate) fn each_selective(
         &self,
@@ -73,14 +102,20 @@ impl Matched {
         if self.selective.is_empty() {
             return;
         }
+        let mut known = vec![None; self.selections.len()];
         for item in items {
             let view = EventView::new(&item.event);
+            known.fill(None);
             let publisher = &**item.event.publisher();
             for same in self.selective.chunk_by(|(a, _), (b, _)| a.session.key == b.session.key) {
                 let mut wanted: Option<Wanted> = None;
-                for (target, selection) in same {
+                let mut allowance = Allowance::new(&view);
+                for (target, at) in same {
                     let own = target.no_local && target.session.client.as_str() == publisher;
-                    if !own && selection.as_ref().is_none_or(|selection| selection.passes(&view)) {
+                    let filter = at.and_then(|at| Some((self.selections.get(at)?, known.get_mut(at)?)));
+                    if !own
+                        && filter.is_none_or(|(selection, known)| allowance.passes(selection, &view, known))
+                    {
                         wanted = Some(match wanted {
                             Some(wanted) => merge(&wanted, &target.wanted),
                             None => target.wanted.clone(),
@@ -179,7 +214,7 @@ fn look_up(shared: &Shared, topic: &TopicName) -> Matched {
         }
     });
     hits.sort_by_key(|(key, _, options, _)| (*key, options.no_local));
-    let selective = take_selective(&mut hits);
+    let (selective, selections) = take_selective(&mut hits);
     let mut targets: Vec<Target> = Vec::with_capacity(hits.len());
     for (key, session, options, _) in hits {
         let wanted = Wanted::from(options);
@@ -193,24 +228,45 @@ fn look_up(shared: &Shared, topic: &TopicName) -> Matched {
     let all = targets.iter().chain(selective.iter().map(|(target, _)| target));
     let keep_all = !replays.is_empty() || all.into_iter().any(|target| target.session.keep_all);
     let ways = shared.table.load().ways(topic);
-    Matched { topic: Box::from(topic.as_str()), targets, selective, groups, replays, keep_all, ways }
+    Matched {
+        topic: Box::from(topic.as_str()),
+        targets,
+        selective,
+        selections,
+        groups,
+        replays,
+        keep_all,
+        ways,
+    }
 }
+
+/// A subscription, and where its filter is in [`Matched::selections`].
+type Selective = (Target, Option<usize>);
 
 /// A subscription that a topic hits: the session's key, the session, and how it wants the event.
 type Hit = (u64, Arc<Session>, SubscribeOptions, Option<Arc<Selection>>);
 
 /// Takes the subscriptions of sessions out of which one has a filter. They are sorted by session.
-fn take_selective(hits: &mut Vec<Hit>) -> Vec<(Target, Option<Arc<Selection>>)> {
+fn take_selective(hits: &mut Vec<Hit>) -> (Vec<Selective>, Vec<Arc<Selection>>) {
     if hits.iter().all(|(.., selection)| selection.is_none()) {
-        return Vec::new();
+        return Default::default();
     }
     let some: BTreeSet<u64> =
         hits.iter().filter(|(.., selection)| selection.is_some()).map(|(key, ..)| *key).collect();
+    let mut selections: Vec<Arc<Selection>> = Vec::new();
+    let mut places: HashMap<*const Selection, usize, RandomState> = HashMap::default();
+    let mut place = |selection: Arc<Selection>| {
+        *places.entry(Arc::as_ptr(&selection)).or_insert_with(|| {
+            selections.push(selection);
+            selections.len() - 1
+        })
+    };
     let target = |(_, session, options, selection): Hit| {
         let target = Target { session, wanted: Wanted::from(options), no_local: options.no_local };
-        (target, selection)
+        (target, selection.map(&mut place))
     };
-    hits.extract_if(.., |(key, ..)| some.contains(key)).map(target).collect()
+    let selective = hits.extract_if(.., |(key, ..)| some.contains(key)).map(target).collect();
+    (selective, selections)
 }
 
 /// Overlapping subscriptions deliver once: with the strongest guarantee, and all their ids \[MQTT-3.3.4-2, -3\].

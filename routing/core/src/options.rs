@@ -203,7 +203,8 @@ impl Default for RedeliveryOptions {
     }
 }
 
-/// How many filters subscriptions may have. One has at most 4096 bytes, and costs an event 100 µs at most.
+/// How many filters subscriptions may have. One has at most 4096 bytes; what all of one session cost an event is bounded, whatever
+/// they are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FilterOptions {

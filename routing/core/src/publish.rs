@@ -465,9 +465,8 @@ impl Sorted {
                 behind.push(Arc::clone(session));
             }
         });
-        for group in &matched.groups {
-            group.offer_live(run, shared, behind);
-        }
+        let fits = |item: &Item| !item.apart;
+        matched.each_group(run, |_| true, fits, |group, items| group.offer_live(items, shared, behind));
         run.clear();
     }
 }

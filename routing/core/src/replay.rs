@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
 use crate::notes::{Assignment, Note, Wish};
-use crate::select::Selection;
+use crate::select::{Allowance, Selection};
 use crate::session::Session;
 use crate::session::mailbox::Item;
 use crate::session::slot::{Slot, SlotState};
@@ -235,8 +235,10 @@ impl State {
         let own = client.as_str() == &**event.publisher();
         let mut found: Option<(Guarantee, bool)> = None;
         let view = EventView::new(event);
+        let mut allowance = Allowance::new(&view);
         self.trie.matches(event.topic(), &mut |_, (options, selection)| {
-            let passes = || selection.as_ref().is_none_or(|selection| selection.passes(&view));
+            let mut passes =
+                || selection.as_ref().is_none_or(|selection| allowance.passes(selection, &view, &mut None));
             if !(own && options.no_local) && passes() {
                 let (strongest, as_published) = found.unwrap_or((Guarantee::AtMostOnce, false));
                 let as_published = as_published || options.retain_as_published;

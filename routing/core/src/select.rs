@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use event::{Event, Reject, RejectKind, Select};
-use filter::{EventView, Filter, Verdict};
+use filter::{EventView, Filter, Judgement, Verdict};
 use foldhash::fast::RandomState;
 use metrics::Counter;
 use parking_lot::Mutex;
@@ -96,9 +96,13 @@ impl Selection {
         &self.select
     }
 
-    /// Whether an event passes; counted if it does not.
-    pub(crate) fn passes(&self, view: &EventView<'_>) -> bool {
-        let verdict = self.filter.as_ref().map_or(Verdict::Error, |filter| filter.judge(view));
+    fn judge(&self, view: &EventView<'_>) -> Judgement {
+        let unreadable = Judgement { verdict: Verdict::Error, steps: 0 };
+        self.filter.as_ref().map_or(unreadable, |filter| filter.judge(view))
+    }
+
+    /// Whether this verdict lets an event pass; counted if it does not.
+    fn count(&self, verdict: Verdict) -> bool {
         match verdict {
             Verdict::Passes => return true,
             Verdict::Fails => self.failed.increment(1),
@@ -107,14 +111,126 @@ impl Selection {
         false
     }
 
+    /// Whether an event passes; counted if it does not.
+    pub(crate) fn passes(&self, view: &EventView<'_>) -> bool {
+        self.count(self.judge(view).verdict)
+    }
+
     /// As [`Self::passes`], where nothing else looks at the event.
     pub(crate) fn passes_event(&self, event: &Event) -> bool {
         self.passes(&EventView::new(event))
     }
 }
 
+/// What the filters of one session may still cost for one event: a session with filters that are made to be slow holds up
+/// publishers as some deliveries do, however many it has.
+#[derive(Debug)]
+pub(crate) struct Allowance(usize);
+
+/// So many times what one filter may cost: more than a hundred sensible ones do.
+const FILTERS: usize = 4;
+
+impl Allowance {
+    pub(crate) fn new(view: &EventView<'_>) -> Self {
+        Self(view.steps_max().saturating_mul(FILTERS))
+    }
+
+    /// Whether the event passes; counted if it does not. Nothing does once the allowance is used up. `known` is what the filter
+    /// said of the event before: it costs this session the same, so whether an event passes does not depend on others.
+    pub(crate) fn passes(
+        &mut self,
+        selection: &Selection,
+        view: &EventView<'_>,
+        known: &mut Option<Judgement>,
+    ) -> bool {
+        if self.0 == 0 {
+            return selection.count(Verdict::Error);
+        }
+        let Judgement { verdict, steps } = *known.get_or_insert_with(|| selection.judge(view));
+        self.0 = self.0.saturating_sub(steps);
+        selection.count(verdict)
+    }
+}
+
 impl std::fmt::Debug for Selection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.select.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use bytes::Bytes;
+    use event::{Language, Parts, TopicName};
+
+    use super::*;
+
+    fn selection(text: &'static str) -> (Selection, Arc<AtomicU64>, Arc<AtomicU64>) {
+        let select = Select { language: Language::Cel, text: text.into() };
+        let filter = Some(Filter::of(&select).unwrap());
+        let (failed, unknown) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let counter = |of: &Arc<AtomicU64>| Counter::from_arc(Arc::clone(of));
+        let selection = Selection { select, filter, failed: counter(&failed), unknown: counter(&unknown) };
+        (selection, failed, unknown)
+    }
+
+    fn event() -> Event {
+        Event::new(Parts {
+            topic: TopicName::parse("a").unwrap(),
+            data: Bytes::from(format!("[{}0]", "1,".repeat(500))),
+            stamp: 1,
+            received_ms: 1,
+            expires_ms: 0,
+            publisher: Arc::from("p"),
+            meta: None,
+        })
+    }
+
+    #[test]
+    fn a_session_costs_an_event_as_much_as_four_filters_whatever_it_sends() {
+        let event = event();
+        let view = EventView::new(&event);
+        let (slow, failed, unknown) = selection("data.all(a, data.all(b, data.all(c, a + b + c > 0)))");
+        let mut allowance = Allowance::new(&view);
+        let mut steps = 0;
+        for n in 0..100 {
+            let mut known = None;
+            assert!(!allowance.passes(&slow, &view, &mut known));
+            assert_eq!(known.is_some(), n < FILTERS, "filter {n} was asked");
+            steps += known.map_or(0, |known| known.steps);
+        }
+        assert_eq!(steps, FILTERS * view.steps_max());
+        let counted = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        assert_eq!((counted(&failed), counted(&unknown)), (0, 100));
+        // What would pass does not either, but for another session.
+        let (all, ..) = selection("data[0] == 1");
+        assert!(!allowance.passes(&all, &view, &mut None));
+        assert!(Allowance::new(&view).passes(&all, &view, &mut None));
+    }
+
+    #[test]
+    fn a_hundred_sensible_filters_are_within_the_allowance() {
+        let event = event();
+        let view = EventView::new(&event);
+        let (sensible, ..) = selection("topic.startsWith('a') && data[0] in [1, 2, 3] && data.size() > 500");
+        let mut allowance = Allowance::new(&view);
+        for _ in 0..100 {
+            assert!(allowance.passes(&sensible, &view, &mut None));
+        }
+    }
+
+    #[test]
+    fn what_another_session_had_judged_costs_as_much() {
+        let event = event();
+        let view = EventView::new(&event);
+        let (filter, ..) = selection("data.exists(a, a == 0)");
+        let mut known = None;
+        let (mut first, mut second) = (Allowance::new(&view), Allowance::new(&view));
+        assert!(first.passes(&filter, &view, &mut known));
+        assert!(second.passes(&filter, &view, &mut known));
+        assert!(second.0 < Allowance::new(&view).0);
+        assert_eq!(first.0, second.0);
     }
 }

@@ -193,7 +193,7 @@ impl Rule {
         if self.protocol.is_some_and(|wanted| came.protocol != Some(wanted)) {
             return false;
         }
-        match self.filter.as_ref().map_or(Verdict::Passes, |filter| filter.judge(view)) {
+        match self.filter.as_ref().map_or(Verdict::Passes, |filter| filter.judge(view).verdict) {
             Verdict::Passes => true,
             Verdict::Fails => false,
             Verdict::Error => {

@@ -398,7 +398,7 @@ proptest! {
                     Some(Json::Bool(false)) => Verdict::Fails,
                     _ => Verdict::Error,
                 };
-                prop_assert_eq!(filter.judge(&EventView::new(&event)), wanted, "{} on {}", &text, &data);
+                prop_assert_eq!(filter.judge(&EventView::new(&event)).verdict, wanted, "{} on {}", &text, &data);
             }
             Err(error) => {
                 prop_assert!(error.message.contains("yields something else"), "{}: {}", &text, error);

@@ -15,7 +15,7 @@ use support::{plain, with_data};
 
 fn judge(language: Language, text: &str, event: &event::Event) -> Verdict {
     let filter = Filter::compile(language, text).unwrap_or_else(|error| panic!("{text}: {error}"));
-    filter.judge(&EventView::new(event))
+    filter.judge(&EventView::new(event)).verdict
 }
 
 fn refused(language: Language, text: &str) -> String {
@@ -197,6 +197,7 @@ fn what_is_no_filter_is_refused_with_place_and_reason() {
         ("event.type", "at character 1: a filter is true or false"),
         ("topic.matches('(')", "at character 7: no regular expression: error: unclosed group"),
         ("topic.matches('(a{1000}){1000}')", "at character 7: this regular expression is too large"),
+        ("topic.matches('[ab]*a[ab]{200}b')", "at character 7: this regular expression is too large"),
         (
             "topic.matches(event.type)",
             "at character 7: the regular expression of matches has to be a literal",
@@ -245,36 +246,93 @@ fn depth_and_length_are_bounded() {
     assert!(refused(Language::Cel, &chain(" + ", "1", 800)).contains("more than 64 operations"));
 }
 
+/// Filters that are made to be slow, on events made for it: none takes more than its steps, and those that would, fail.
 #[test]
 fn cost_is_bounded() {
     let long = "a".repeat(60_000);
-    let event = with_data(&format!("[{}0]", "1,".repeat(2000)));
+    let numbers = with_data(&format!("[{}0]", "1,".repeat(2000)));
     let nested = "data.all(a, data.all(b, data.all(c, a + b + c > 0)))";
-    let text = support::cloud_event(
-        &serde_json::json!({ "specversion": "1.0", "id": "1", "source": "/s", "type": "t", "long": long }),
-    );
+    let extensions: serde_json::Map<_, _> = (0..200).map(|n| (format!("e{n}"), "v".into())).collect();
+    let mut attributes = serde_json::json!({
+        "specversion": "1.0", "id": "1", "source": "/s", "type": "t", "long": long, "zeros": "0".repeat(60_000)
+    });
+    attributes.as_object_mut().unwrap().extend(extensions);
+    let attributes = support::cloud_event(&attributes);
     let double = "CONCAT(long, long, long)";
-    let object =
-        with_data(&serde_json::json!({ "s": long, "t": "ab".repeat(4000), "l": vec![0; 100] }).to_string());
+    let data =
+        serde_json::json!({ "s": long, "t": "ab".repeat(4000), "z": "0".repeat(60_000), "l": vec![0; 100] });
+    let object = with_data(&data.to_string());
+    let pairs: serde_json::Map<_, _> = (0..500).map(|n| (format!("member {n}"), n.into())).collect();
+    let wide = with_data(&serde_json::Value::from(pairs).to_string());
     // A text that was made takes memory wherever it is copied to.
     let copies = format!("['x' + data.t].exists(x, data.l.map(y, [{}]).size() == 100)", ["x"; 100].join(","));
+    let many = |sign: &str, one: &str| vec![one; filter::TEXT_MAX / (one.len() + sign.len())].join(sign);
     for (language, expression, event) in [
-        (Language::Cel, nested, &event),
-        (Language::Cel, "data.map(a, data.map(b, data)) == []", &event),
+        (Language::Cel, nested, &numbers),
+        (Language::Cel, "data.map(a, data.map(b, data)) == []", &numbers),
+        (Language::Cel, "data.exists(a, data.exists(b, false))", &numbers),
         (Language::Cel, &copies, &object),
         (Language::Cel, "['x' + data.t].exists(x, data.l.all(y, x != 'a'))", &object),
         (Language::Cel, "['x' + data.t].exists(x, data.l.all(y, [x, x][1] != 'a'))", &object),
         (Language::Cel, "data.l.all(x, data.s <= data.s)", &object),
-        (Language::Cel, "data.t.matches('[ab]*a[ab]{200}b')", &object),
-        (Language::Cesql, &format!("{double} = {double}"), &text),
-        (Language::Cesql, "long LIKE '%_aaaaaaaab'", &text),
-        (Language::Cesql, "long LIKE '%_aaaaaaaab%'", &text),
+        (Language::Cel, &many(" || ", "data.s.matches('b$')"), &object),
+        (Language::Cel, &many(" || ", "data.s.contains('ab')"), &object),
+        (Language::Cel, &many(" || ", "int(data.z) == 1"), &object),
+        (Language::Cel, &many(" || ", "event[data.s] == 1"), &object),
+        (Language::Cel, &many(" && ", "data == data"), &wide),
+        (Language::Cel, &many(" || ", "data['member 7'] == 1"), &wide),
+        (Language::Cel, &many(" || ", "event.e7 == 'x'"), &attributes),
+        (Language::Cesql, &many(" OR ", "e7 = 'x'"), &attributes),
+        (Language::Cesql, &many(" OR ", "INT(zeros) = 1"), &attributes),
+        (Language::Cesql, &format!("{double} = {double}"), &attributes),
+        (Language::Cesql, "long LIKE '%_aaaaaaaab'", &attributes),
+        (Language::Cesql, "long LIKE '%_aaaaaaaab%'", &attributes),
+        (Language::Cesql, &format!("CONCAT({}) = ''", many(",", "1").get(..3999).unwrap()), &attributes),
     ] {
         let filter = Filter::compile(language, expression).unwrap();
-        let verdict = filter.judge(&EventView::new(event));
-        assert_ne!(verdict, Verdict::Passes, "{expression}");
+        let view = EventView::new(event);
+        let judgement = filter.judge(&view);
+        assert!(judgement.steps <= view.steps_max(), "{expression}: {judgement:?}");
         if !expression.ends_with("b'") {
-            assert_eq!(verdict, Verdict::Error, "{expression}");
+            let too_costly = filter::Judgement { verdict: Verdict::Error, steps: view.steps_max() };
+            assert_eq!(judgement, too_costly, "{expression}");
         }
+    }
+}
+
+/// The limit grows with the event: what looks at each part of the data once is never too costly.
+#[test]
+fn sensible_filters_take_a_small_part_of_their_steps() {
+    let items = |count: usize| {
+        let item =
+            |n| serde_json::json!({ "sku": format!("B-{n}"), "count": n, "price": 9.95, "unit": "kg" });
+        with_data(
+            &serde_json::json!({ "total": 129.9, "items": (0..count).map(item).collect::<Vec<_>>() })
+                .to_string(),
+        )
+    };
+    let one_of = format!("type IN ({}'com.example.made')", "'com.example.other', ".repeat(100));
+    for (language, text, part) in [
+        (Language::Cesql, &*one_of, 10),
+        (Language::Cesql, "type LIKE 'com.example.%' AND source LIKE '%/s%' AND n < 10", 50),
+        (
+            Language::Cel,
+            "event.type.startsWith('com.example.') && data.total > 100 && data.items.size() == 3",
+            50,
+        ),
+        (Language::Cel, r"event.type.matches('^com[.]\\w+[.](made|changed)$') || data.total < 0.0", 50),
+        (Language::Cel, "data.items.exists(i, i.sku.startsWith('B-2') && i.count > 1)", 10),
+    ] {
+        let event = items(3);
+        let view = EventView::new(&event);
+        let judgement = Filter::compile(language, text).unwrap().judge(&view);
+        assert_eq!(judgement.verdict, Verdict::Passes, "{text}");
+        assert!(judgement.steps <= view.steps_max() / part, "{text}: {judgement:?}");
+    }
+    let text = "data.items.all(i, i.sku.startsWith('B-') && i.count >= 0 && i.price < 10.0 && i.unit in ['kg', 'l'])";
+    let numbers = with_data(&format!("[{}9]", "1,".repeat(4000)));
+    assert_eq!(judge(Language::Cel, "data.exists(n, n > 8)", &numbers), Verdict::Passes);
+    for count in [1, 10, 100, 300] {
+        assert_eq!(judge(Language::Cel, text, &items(count)), Verdict::Passes, "{count} items");
     }
 }

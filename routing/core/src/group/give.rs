@@ -10,6 +10,7 @@ use super::{Group, Out, State, Waiting};
 use crate::feed::Fed;
 use crate::ledger::End;
 use crate::notes::{Assignment, Change};
+use crate::select::Selection;
 use crate::session::Session;
 use crate::session::mailbox::{Item, Wanted};
 use crate::shared::Shared;
@@ -18,17 +19,19 @@ use crate::shared::Shared;
 const LOOK: usize = 1024;
 
 impl Group {
-    /// Puts in events of the log, in order, and gives out what members can take. At recovery all members are away.
-    pub(crate) fn offer(self: &Arc<Self>, items: &[Item], shared: &Shared) {
+    /// What selects among the events of its topics.
+    pub(crate) fn selection(&self) -> Option<Arc<Selection>> {
+        self.state.lock().selection.clone()
+    }
+
+    /// Puts in events of the log that pass its filter, in order, and gives out what members can take. At recovery all members are away.
+    pub(crate) fn offer(self: &Arc<Self>, items: &[&Item], shared: &Shared) {
         let mut state = self.state.lock();
         state.picker.try_again(None);
         let mut dropped = 0;
         for item in items {
-            let (Some(position), false) = (item.position, item.live_done || item.apart) else { continue };
-            if !state.passes(item) {
-                continue;
-            }
-            let Item { event, guarantee, retain, account, .. } = item;
+            let Some(position) = item.position else { continue };
+            let Item { event, guarantee, retain, account, .. } = *item;
             state.books.owe(*account);
             if state.waiting.len() >= shared.options.queue_events as usize {
                 state.books.end(*account, End::QueueFull);
@@ -50,7 +53,7 @@ impl Group {
     pub(crate) fn offer_fed(self: &Arc<Self>, item: &Item, fed: Fed, shared: &Shared) {
         let mut state = self.state.lock();
         let Some(position) = item.position.filter(|_| state.picker.is_anyone_here()) else { return };
-        if !state.passes(item) {
+        if !state.passes(&item.event) {
             return fed.done();
         }
         let Item { event, guarantee, retain, account, .. } = item;
@@ -65,17 +68,16 @@ impl Group {
     /// Whether members want the event, as far as topics and filters go.
     pub(crate) fn wants(&self, event: &Event) -> bool {
         let topic = event.topic();
-        !topic.is_reserved() && self.filter.matches(topic) && self.state.lock().passes_event(event)
+        !topic.is_reserved() && self.filter.matches(topic) && self.state.lock().passes(event)
     }
 
-    /// Gives events on their way past the log to members that are here, one each; nobody waits for who is away. `behind`
+    /// Gives events that pass its filter, on their way past the log, to members that are here, one each; nobody waits for who is away. `behind`
     /// gets those that are slow and worth waiting for.
-    pub(crate) fn offer_live(&self, items: &[Item], shared: &Shared, behind: &mut Vec<Arc<Session>>) {
+    pub(crate) fn offer_live(&self, items: &[&Item], shared: &Shared, behind: &mut Vec<Arc<Session>>) {
         let mut state = self.state.lock();
-        let wanted: Vec<&Item> = items.iter().filter(|item| !item.apart && state.passes(item)).collect();
         let State { picker, members, .. } = &mut *state;
         let mut shares: Vec<Vec<&Item>> = vec![Vec::new(); members.len()];
-        for item in wanted {
+        for item in items {
             let key = picker.key_of(&item.event);
             if let Some(share) = picker.pick_live(key).and_then(|at| shares.get_mut(at)) {
                 share.push(item);
@@ -197,11 +199,7 @@ impl Group {
 }
 
 impl State {
-    fn passes(&self, item: &Item) -> bool {
-        self.passes_event(&item.event)
-    }
-
-    fn passes_event(&self, event: &Event) -> bool {
+    fn passes(&self, event: &Event) -> bool {
         self.selection.as_ref().is_none_or(|selection| selection.passes_event(event))
     }
 

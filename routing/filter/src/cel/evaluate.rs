@@ -25,8 +25,8 @@ pub(super) struct Evaluation<'a, 'e> {
 }
 
 impl<'a, 'e> Evaluation<'a, 'e> {
-    pub(super) fn new(view: &'a EventView<'e>) -> Self {
-        Self { view, variables: SmallVec::new(), fuel: Fuel::FULL }
+    pub(super) fn new(view: &'a EventView<'e>, fuel: Fuel) -> Self {
+        Self { view, variables: SmallVec::new(), fuel }
     }
 
     pub(super) fn value(&mut self, expr: &'a Expr) -> Outcome<'a> {
@@ -34,11 +34,12 @@ impl<'a, 'e> Evaluation<'a, 'e> {
         match expr {
             Expr::Literal(literal) => Some(of_literal(literal)),
             Expr::List(list) => {
+                self.fuel.take(LIST_COST)?;
                 let list: Option<Vec<Value<'a>>> = list.iter().map(|expr| self.value(expr)).collect();
                 Some(Value::List(Rc::new(list?)))
             }
             Expr::Event => Some(Value::Event),
-            Expr::Attribute(name) => self.view.attribute(name).map(of_attribute),
+            Expr::Attribute(name) => self.attribute(name).map(of_attribute),
             Expr::Data => Some(Value::from(self.view.data()?.root())),
             Expr::Topic => Some(Value::Text(Cow::Borrowed(self.view.event().topic().as_str()))),
             Expr::Variable(at) => {
@@ -54,13 +55,13 @@ impl<'a, 'e> Evaluation<'a, 'e> {
                 let (of, index) = (self.value(of)?, self.value(index)?);
                 self.index(&of, &index)
             }
-            Expr::HasAttribute(name) => Some(Value::Boolean(self.view.attribute(name).is_some())),
+            Expr::HasAttribute(name) => Some(Value::Boolean(self.attribute(name).is_some())),
             Expr::HasMember(of, name) => {
                 let of = self.value(of)?;
                 match &of {
                     Value::Event => Some(Value::Boolean(self.member(&of, name).is_some())),
                     Value::Json(place) if !of.is_list() => {
-                        self.fuel.take(place.size())?;
+                        self.fuel.take(place.steps_to(name))?;
                         Some(Value::Boolean(place.member(name).is_some()))
                     }
                     _ => None,
@@ -86,7 +87,7 @@ impl<'a, 'e> Evaluation<'a, 'e> {
             }
             Expr::Matches(of, regex) => match self.value(of)? {
                 Value::Text(text) => {
-                    self.fuel.take(text.len().saturating_mul(REGEX_COST))?;
+                    self.fuel.take(REGEX_COST + text.len())?;
                     Some(Value::Boolean(regex.is_match(&text)))
                 }
                 _ => None,
@@ -118,12 +119,20 @@ impl<'a, 'e> Evaluation<'a, 'e> {
     fn member(&mut self, of: &Value<'a>, name: &str) -> Outcome<'a> {
         match of {
             Value::Json(place) => {
-                self.fuel.take(place.size())?;
+                self.fuel.take(place.steps_to(name))?;
                 place.member(name).map(Value::from)
             }
-            Value::Event => self.view.attribute(&Name::new(name)).map(of_attribute),
+            Value::Event => {
+                self.fuel.take(TEXT_COST + name.len() / 16)?;
+                self.attribute(&Name::new(name)).map(of_attribute)
+            }
             _ => None,
         }
+    }
+
+    fn attribute(&mut self, name: &Name) -> Option<Attribute<'a>> {
+        self.fuel.take(self.view.steps_to(name))?;
+        self.view.attribute(name)
     }
 
     fn index(&mut self, of: &Value<'a>, index: &Value<'a>) -> Outcome<'a> {
@@ -134,8 +143,7 @@ impl<'a, 'e> Evaluation<'a, 'e> {
                     Value::Integer(at) => usize::try_from(*at).ok()?,
                     Value::Unsigned(at) => usize::try_from(*at).ok()?,
                     // A double that is a whole number is one.
-                    Value::Double(_) => (0..=NEAR)
-                        .position(|at| index.compare(&Value::Integer(at)) == Some(Ordering::Equal))?,
+                    Value::Double(at) => near(*at)?,
                     _ => return None,
                 };
                 match of {
@@ -189,6 +197,7 @@ impl<'a, 'e> Evaluation<'a, 'e> {
 
     fn is_in(&mut self, value: &Value<'a>, range: &Value<'a>) -> Outcome<'a> {
         if range.is_list() {
+            self.fuel.take(LIST_COST)?;
             for element in range.elements()? {
                 self.fuel.take(element.copied())?;
                 if value.equals(&element, &mut self.fuel)? {
@@ -199,13 +208,11 @@ impl<'a, 'e> Evaluation<'a, 'e> {
         }
         match (range, value) {
             (Value::Json(place), Value::Text(name)) => {
-                self.fuel.take(place.size())?;
+                self.fuel.take(place.steps_to(name))?;
                 Some(Value::Boolean(place.member(name).is_some()))
             }
             (Value::Json(_), _) => Some(Value::Boolean(false)),
-            (Value::Event, Value::Text(name)) => {
-                Some(Value::Boolean(self.view.attribute(&Name::new(name)).is_some()))
-            }
+            (Value::Event, Value::Text(name)) => Some(Value::Boolean(self.member(range, name).is_some())),
             _ => None,
         }
     }
@@ -213,10 +220,11 @@ impl<'a, 'e> Evaluation<'a, 'e> {
     fn add(&mut self, a: Value<'a>, b: Value<'a>) -> Outcome<'a> {
         match (a, b) {
             (Value::Text(a), Value::Text(b)) => {
-                self.fuel.take(a.len() + b.len())?;
+                self.fuel.take(TEXT_COST + a.len() + b.len())?;
                 Some(Value::Text(a + b))
             }
             (a, b) if a.is_list() && b.is_list() => {
+                self.fuel.take(2 * LIST_COST)?;
                 let mut list = Vec::new();
                 for element in a.elements()?.chain(b.elements()?) {
                     self.fuel.take(LIST_COST + element.copied())?;
@@ -231,11 +239,13 @@ impl<'a, 'e> Evaluation<'a, 'e> {
     fn comprehension(&mut self, comprehension: &'a Comprehension) -> Outcome<'a> {
         let Comprehension { kind, range, predicate, transform } = comprehension;
         let elements = self.value(range)?.elements()?;
+        self.fuel.take(LIST_COST)?;
         let (mut failed, mut count) = (false, 0_usize);
         let mut list = Vec::new();
         for element in elements {
-            // It is copied out of its list, and kept.
-            self.fuel.take(LIST_COST + 2 * element.copied())?;
+            // It is copied out of its list, and perhaps kept.
+            let cost = if matches!(kind, Macro::Filter | Macro::Map) { LIST_COST } else { LOOK_COST };
+            self.fuel.take(cost + 2 * element.copied())?;
             let kept = matches!(kind, Macro::Filter).then(|| element.clone());
             self.variables.push(element);
             let wanted = match predicate {
@@ -272,13 +282,19 @@ impl<'a, 'e> Evaluation<'a, 'e> {
     }
 }
 
-/// What an element of a list that is made costs.
-const LIST_COST: usize = 20;
-/// What a regular expression costs for each byte of the text. The engine is linear in it, mostly a nanosecond or two a byte; but
-/// large expressions, over texts made for that, take a thousand times as long: so texts of more than 3 KiB are too costly.
-const REGEX_COST: usize = 32;
-/// Doubles are taken for an index up to here.
-const NEAR: i64 = 1024;
+/// What a list costs that is made, or looked through, and each element that is made.
+pub(super) const LIST_COST: usize = 20;
+/// What an element costs that is looked at.
+const LOOK_COST: usize = 8;
+/// What a text costs that is made, beside its bytes.
+pub(super) const TEXT_COST: usize = 20;
+/// What a match costs, beside a step for each byte.
+const REGEX_COST: usize = 10;
+/// The index that a double is, if it is a whole number; up to 1024.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was looked at")]
+fn near(double: f64) -> Option<usize> {
+    (double.fract() == 0.0 && (0.0..=1024.0).contains(&double)).then_some(double as usize)
+}
 
 fn of_literal(literal: &Literal) -> Value<'_> {
     match literal {
@@ -342,5 +358,10 @@ impl crate::data::Place<'_> {
             Node::Array { count, .. } | Node::Object { count, .. } => *count,
             _ => 0,
         }
+    }
+
+    /// Steps to look for a member: each name of that length may have to be read.
+    pub(super) fn steps_to(&self, name: &str) -> usize {
+        self.size().saturating_mul(1 + name.len() / 32)
     }
 }

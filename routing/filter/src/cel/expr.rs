@@ -1,7 +1,6 @@
 //! What a CEL expression is compiled to: a tree, whose names are looked up already.
 
-use regex::Regex;
-
+use super::regex::Regex;
 use crate::view::Name;
 
 #[derive(Debug)]

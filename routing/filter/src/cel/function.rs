@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::evaluate::{Evaluation, Outcome};
+use super::evaluate::{Evaluation, Outcome, TEXT_COST};
 use super::expr::Function;
 use super::value::Value;
 
@@ -15,10 +15,11 @@ impl<'a> Evaluation<'a, '_> {
         let first = arguments.next()?;
         let second = arguments.next();
         if let Value::Text(text) = &first {
-            self.fuel.take(text.len() / 16)?;
+            let read = matches!(function, Function::Int | Function::Uint | Function::Double);
+            self.fuel.take(if read { text.len() } else { text.len() / 16 })?;
         }
         if matches!(function, Function::String) {
-            self.fuel.take(TEXT_COST)?;
+            self.fuel.take(NUMBER_COST)?;
         }
         match function {
             Function::Size => size(&first),
@@ -44,13 +45,13 @@ impl<'a> Evaluation<'a, '_> {
         };
         Some(match function {
             Function::Contains => {
-                self.fuel.take(text.len() / 4)?;
+                self.fuel.take(text.len())?;
                 Value::Boolean(text.contains(part))
             }
             Function::StartsWith => Value::Boolean(text.starts_with(part)),
             Function::EndsWith => Value::Boolean(text.ends_with(part)),
             _ => {
-                self.fuel.take(text.len())?;
+                self.fuel.take(TEXT_COST + text.len())?;
                 Value::Text(Cow::Owned(match function {
                     Function::LowerAscii => text.to_ascii_lowercase(),
                     _ => text.to_ascii_uppercase(),
@@ -60,8 +61,8 @@ impl<'a> Evaluation<'a, '_> {
     }
 }
 
-/// What a text costs that is made of a number.
-const TEXT_COST: usize = 50;
+/// What a text costs that is made of a number: a double may have three hundred digits.
+const NUMBER_COST: usize = 100;
 
 fn size<'a>(value: &Value<'a>) -> Outcome<'a> {
     let size = match value {

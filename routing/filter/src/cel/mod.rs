@@ -12,10 +12,12 @@ mod evaluate;
 mod expr;
 mod function;
 mod parse;
+mod regex;
 mod token;
 mod value;
 
 use crate::FilterError;
+use crate::fuel::Fuel;
 use crate::view::EventView;
 use evaluate::Evaluation;
 use expr::Expr;
@@ -45,13 +47,15 @@ impl Expression {
 
     /// Writes its value for an event as JSON; `None`: there is none, JSON cannot say it, or it cost too much.
     pub(crate) fn write(&self, view: &EventView<'_>, out: &mut Vec<u8>) -> Option<()> {
-        let mut evaluation = Evaluation::new(view);
+        let mut evaluation = Evaluation::new(view, Fuel::PLENTY);
         let value = evaluation.value(&self.0)?;
         value.write(out, &mut evaluation.fuel)
     }
 
-    /// Its value for an event; `None`: there is none, or it is neither true nor false.
-    pub(crate) fn is_true(&self, view: &EventView<'_>) -> Option<bool> {
-        Evaluation::new(view).boolean(&self.0)
+    /// Its value for an event, and what that cost; `None`: there is none, or it is neither true nor false.
+    pub(crate) fn is_true(&self, view: &EventView<'_>) -> (Option<bool>, usize) {
+        let mut evaluation = Evaluation::new(view, view.fuel());
+        let value = evaluation.boolean(&self.0);
+        (value, evaluation.fuel.taken())
     }
 }

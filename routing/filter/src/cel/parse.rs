@@ -1,9 +1,9 @@
 //! From text to a tree (the CEL language definition, "Syntax" and "Macros"). Sans-io.
 
 use event::event::is_attribute_name;
-use regex::RegexBuilder;
 
 use super::expr::{Binary, Comprehension, Expr, Function, Literal, Macro};
+use super::regex::{REGEX_BYTES, Regex};
 use super::token::{self, Kind, Token};
 use crate::error::{FilterError, shown};
 use crate::view::Name;
@@ -11,8 +11,6 @@ use crate::{DEPTH_MAX, TEXT_MAX};
 
 /// Levels of a tree. Chains such as `a + b + c` are a level each; `&&` and `||` are not.
 const HEIGHT_MAX: usize = 64;
-/// What a compiled regular expression may take, bytes.
-const REGEX_BYTES: usize = 64 << 10;
 
 /// Compiles `text`.
 pub(super) fn parse(text: &str) -> Result<Expr, FilterError> {
@@ -20,7 +18,7 @@ pub(super) fn parse(text: &str) -> Result<Expr, FilterError> {
         return Err(FilterError::new(text, TEXT_MAX, format!("longer than {TEXT_MAX} bytes")));
     }
     let (token, behind) = token::next(text, 0)?;
-    let mut parser = Parser { text, token, behind, depth: 0, variables: Vec::new() };
+    let mut parser = Parser { text, token, behind, depth: 0, variables: Vec::new(), regex_left: REGEX_BYTES };
     let expr = parser.expression()?;
     if parser.token.kind != Kind::End {
         let message = format!("an operator or the end has to come here, not {}", parser.token.kind.name());
@@ -43,6 +41,8 @@ struct Parser<'t> {
     depth: usize,
     /// Those of the macros that this place is in.
     variables: Vec<String>,
+    /// What is left of [`REGEX_BYTES`].
+    regex_left: usize,
 }
 
 impl Parser<'_> {
@@ -297,22 +297,14 @@ impl Parser<'_> {
         Ok(Expr::Comprehension(Box::new(Comprehension { kind, range, predicate, transform })))
     }
 
-    fn matches(&self, mut arguments: Vec<Expr>, at: usize) -> Result<Expr, FilterError> {
+    fn matches(&mut self, mut arguments: Vec<Expr>, at: usize) -> Result<Expr, FilterError> {
         let (Some(Expr::Literal(Literal::Text(pattern))), Some(text)) = (arguments.pop(), arguments.pop())
         else {
             let message = "the regular expression of matches has to be a literal".to_owned();
             return Err(self.wrong_at(at, message));
         };
-        let regex =
-            RegexBuilder::new(&pattern).size_limit(REGEX_BYTES).dfa_size_limit(4 * REGEX_BYTES).build();
-        let reason = |error: regex::Error| match error {
-            regex::Error::CompiledTooBig(_) => "this regular expression is too large".to_owned(),
-            other => {
-                let text = other.to_string();
-                format!("no regular expression: {}", text.lines().last().unwrap_or_default().trim())
-            }
-        };
-        let regex = regex.map_err(|error| self.wrong_at(at, reason(error)))?;
+        let regex = Regex::compile(&pattern, self.regex_left).map_err(|reason| self.wrong_at(at, reason))?;
+        self.regex_left = self.regex_left.saturating_sub(regex.size());
         Ok(Expr::Matches(Box::new(text), Box::new(regex)))
     }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::rc::Rc;
 
+use super::evaluate::LIST_COST;
 use crate::data::{Node, Place};
 use crate::fuel::Fuel;
 use crate::write;
@@ -135,6 +136,7 @@ impl<'a> Value<'a> {
                 objects_equal(*a, *b, fuel)?
             }
             _ if self.is_list() && other.is_list() => {
+                fuel.take(2 * LIST_COST)?;
                 let (mut a, mut b) = (self.elements()?, other.elements()?);
                 loop {
                     match (a.next(), b.next()) {
@@ -206,7 +208,7 @@ fn objects_equal(a: Place<'_>, b: Place<'_>, fuel: &mut Fuel) -> Option<bool> {
     for (one, other) in [(a, b), (b, a)] {
         for (key, _) in one.members() {
             let key = key.text().unwrap_or_default();
-            fuel.take(key.len() / 16 + other.size() + one.size())?;
+            fuel.take(other.steps_to(key) + one.steps_to(key))?;
             let (Some(x), Some(y)) = (one.member(key), other.member(key)) else { return Some(false) };
             if !Value::from(x).equals(&Value::from(y), fuel)? {
                 return Some(false);

@@ -27,9 +27,9 @@ pub(super) struct Machine<'a> {
     pub(super) fuel: Fuel,
 }
 
-/// Runs `program`, which yields a `ty`, on an event.
-pub(super) fn run<'a>(program: &'a Program, ty: Type, view: &'a EventView<'_>) -> (Value<'a>, Errors) {
-    let mut machine = Machine { stack: SmallVec::new(), errors: Errors::NONE, fuel: Fuel::FULL };
+/// Runs `program`, which yields a `ty`, on an event. With what it cost.
+pub(super) fn run<'a>(program: &'a Program, ty: Type, view: &'a EventView<'_>) -> (Value<'a>, Errors, usize) {
+    let mut machine = Machine { stack: SmallVec::new(), errors: Errors::NONE, fuel: view.fuel() };
     let value = match machine.run(program, view) {
         Some(true) => machine.pop(),
         Some(false) => zero(ty),
@@ -43,7 +43,7 @@ pub(super) fn run<'a>(program: &'a Program, ty: Type, view: &'a EventView<'_>) -
         Slot::Integer(value) => Value::Integer(value),
         Slot::Text(text) => Value::String(text),
     };
-    (value, machine.errors)
+    (value, machine.errors, machine.fuel.taken())
 }
 
 /// Zero of a type. Where nothing says which type it is, it is Boolean (§3.2).
@@ -74,7 +74,9 @@ impl<'a> Machine<'a> {
                     }
                 }
                 Op::Attribute(name) => {
-                    let found = program.names.get(usize::from(name)).and_then(|name| view.attribute(name));
+                    let name = program.names.get(usize::from(name));
+                    self.fuel.take(name.map_or(0, |name| view.steps_to(name)))?;
+                    let found = name.and_then(|name| view.attribute(name));
                     let slot = match found {
                         Some(Attribute::Boolean(value)) => Slot::Boolean(value),
                         Some(Attribute::Integer(value)) => Slot::Integer(value),
@@ -88,6 +90,7 @@ impl<'a> Machine<'a> {
                 }
                 Op::Exists(name) => {
                     let name = program.names.get(usize::from(name));
+                    self.fuel.take(name.map_or(0, |name| view.steps_to(name)))?;
                     let exists = name.is_some_and(|name| view.attribute(name).is_some());
                     self.stack.push(Slot::Boolean(exists));
                 }
@@ -147,6 +150,7 @@ impl<'a> Machine<'a> {
             | Op::Xor => self.comparison(op)?,
             Op::In { count, negated } => self.is_in(usize::from(count), negated)?,
             Op::Call { function, arguments } => {
+                self.fuel.take(usize::from(arguments))?;
                 let arguments = self.take(usize::from(arguments));
                 function.call(arguments.into_iter(), self)?
             }

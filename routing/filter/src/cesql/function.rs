@@ -94,7 +94,7 @@ impl Function {
     /// Those whose first argument is a text.
     fn of_text<'a>(self, mut arguments: Arguments<'a>, machine: &mut Machine<'a>) -> Option<Slot<'a>> {
         let text = machine.text(arguments.next());
-        machine.fuel.take(text.len())?;
+        machine.fuel.take(TEXT_COST + text.len())?;
         let text = match self {
             Self::Length => return Some(Slot::Integer(count(&text))),
             Self::Lower => Cow::Owned(text.to_lowercase()),
@@ -131,6 +131,11 @@ impl Function {
     }
 }
 
+/// What a part of a text costs that is put together, beside its bytes.
+const ARGUMENT_COST: usize = 5;
+/// What a text costs that is made, beside its bytes.
+const TEXT_COST: usize = 20;
+
 /// The arguments of a call, in order.
 pub(super) type Arguments<'a> = smallvec::IntoIter<[Slot<'a>; 4]>;
 
@@ -159,7 +164,7 @@ fn join<'a>(
     let mut joined: Option<Cow<'a, str>> = None;
     for argument in arguments {
         let text = machine.text(Some(argument));
-        machine.fuel.take(text.len() + delimiter.len())?;
+        machine.fuel.take(ARGUMENT_COST + text.len() + delimiter.len())?;
         joined = Some(match joined {
             None => text,
             Some(mut joined) => {
@@ -237,7 +242,10 @@ impl<'a> Machine<'a> {
         match value {
             Some(Slot::Boolean(value)) => i32::from(value),
             Some(Slot::Integer(value)) => value,
-            Some(Slot::Text(text)) => text.parse().unwrap_or_else(|_| self.cast_failed()),
+            Some(Slot::Text(text)) => {
+                self.fuel.burn(text.len());
+                text.parse().unwrap_or_else(|_| self.cast_failed())
+            }
             None => 0,
         }
     }
@@ -247,7 +255,10 @@ impl<'a> Machine<'a> {
         match value {
             Some(Slot::Boolean(true)) => Cow::Borrowed("true"),
             Some(Slot::Boolean(false)) => Cow::Borrowed("false"),
-            Some(Slot::Integer(value)) => Cow::Owned(value.to_string()),
+            Some(Slot::Integer(value)) => {
+                self.fuel.burn(TEXT_COST);
+                Cow::Owned(value.to_string())
+            }
             Some(Slot::Text(text)) => text,
             None => Cow::Borrowed(""),
         }

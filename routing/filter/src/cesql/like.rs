@@ -56,9 +56,17 @@ impl Pattern {
         }
     }
 
+    /// What it costs to hold it against the start and the end of a text.
+    fn steps_at_ends(&self) -> usize {
+        match self {
+            Self::Whole(piece) => piece.cost(),
+            Self::Spread { first, last, .. } => first.cost() + last.cost(),
+        }
+    }
+
     /// Whether `text` is like it. `None`: that costs more than there is.
     pub(super) fn matches(&self, text: &str, fuel: &mut Fuel) -> Option<bool> {
-        fuel.take(text.len() / 16 + 1)?;
+        fuel.take(self.steps_at_ends() + 1)?;
         Some(match self {
             Self::Whole(piece) => piece.at_start(text) == Some(text.len()),
             Self::Spread { first, between, last } => {
@@ -82,6 +90,14 @@ impl Piece {
         match text {
             Some(text) => Self::Text(Box::new(Finder::new(text.as_bytes()).into_owned())),
             None => Self::Holes(characters.into()),
+        }
+    }
+
+    /// What it costs to hold it against a place of a text.
+    fn cost(&self) -> usize {
+        match self {
+            Self::Text(finder) => finder.needle().len() / 16,
+            Self::Holes(holes) => holes.len(),
         }
     }
 
@@ -138,7 +154,7 @@ impl Piece {
     fn find(&self, text: &str, fuel: &mut Fuel) -> Option<Option<usize>> {
         match self {
             Self::Text(finder) => {
-                fuel.take(text.len() / 16)?;
+                fuel.take(text.len() / 2)?;
                 Some(finder.find(text.as_bytes()).map(|at| at + finder.needle().len()))
             }
             Self::Holes(holes) => {

@@ -58,7 +58,14 @@ impl Expression {
 
     /// The value of the expression for an event, and the error that ended its evaluation, if there was one.
     pub fn evaluate<'a>(&'a self, view: &'a EventView<'_>) -> (Value<'a>, Errors) {
-        evaluate::run(&self.program, self.ty, view)
+        let (value, errors, _) = evaluate::run(&self.program, self.ty, view);
+        (value, errors)
+    }
+
+    /// Whether its value for an event is true, and what that cost; `None`: it has none.
+    pub(crate) fn is_true(&self, view: &EventView<'_>) -> (Option<bool>, usize) {
+        let (value, errors, steps) = evaluate::run(&self.program, self.ty, view);
+        (errors.is_empty().then_some(value == Value::Boolean(true)), steps)
     }
 
     /// As [`Self::parse`], for a filter: refuses what could never pass an event (§1.2), because its value is no Boolean, or

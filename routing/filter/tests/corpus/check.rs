@@ -24,10 +24,11 @@ pub(crate) fn check(input: &[u8]) {
                 for attributes in [None, Some(attributes())] {
                     let event = event(attributes, data);
                     let view = EventView::new(&event);
-                    let verdict = filter.judge(&view);
-                    assert_eq!(verdict, filter.judge(&view), "asked again");
+                    let judgement = filter.judge(&view);
+                    assert!(judgement.steps <= view.steps_max(), "too costly");
+                    assert_eq!(judgement, filter.judge(&view), "asked again");
                     let again = Filter::compile(language, text).expect("it was one");
-                    assert_eq!(verdict, again.judge(&EventView::new(&event)), "compiled again");
+                    assert_eq!(judgement, again.judge(&EventView::new(&event)), "compiled again");
                 }
             }
             Err(error) => {
