@@ -10,11 +10,11 @@ use event::hub::Hub;
 use event::store::{AppendQueue, Feed, Store, store};
 use event::{ClientId, Health, TopicFilter};
 use parking_lot::Mutex;
-use rocketmq::{BridgeOptions, Bridges, ClusterOptions, Kind};
+use rocketmq::{Bridges, ClusterOptions, Kind};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
-use webhook::{HookOptions, NamedHooks};
+use webhook::NamedHooks;
 
 /// What runs below the core.
 pub(crate) struct Connectors {
@@ -94,8 +94,7 @@ impl Connectors {
             bridges: Bridges::new(Arc::clone(hub), health.clone(), bridges),
             hooks: NamedHooks::new(Arc::clone(hub), health.clone(), hooks),
         });
-        let plans = self.running.plan(&config.bridges, |name| config.cluster(name), &config.hooks);
-        self.running.follow(plans.map_err(anyhow::Error::msg)?);
+        self.running.follow(self.running.plan(config).map_err(anyhow::Error::msg)?);
         Ok(())
     }
 
@@ -145,17 +144,11 @@ impl Running {
         Ok(handle)
     }
 
-    /// Looks whether these could be the bridges and webhooks from now on; changes nothing. `cluster` tells what holds under a
-    /// name. `None`: Weft stops.
-    pub(crate) fn plan<'a>(
-        &self,
-        bridges: &BTreeMap<String, BridgeOptions>,
-        cluster: impl Fn(&str) -> Option<(Kind, &'a ClusterOptions)>,
-        hooks: &BTreeMap<String, HookOptions>,
-    ) -> Result<Option<Plans>, String> {
+    /// Looks whether those of `config` could be the bridges and webhooks from now on; changes nothing. `None`: Weft stops.
+    pub(crate) fn plan(&self, config: &Config) -> Result<Option<Plans>, String> {
         let plan = |running: &Parts| {
-            let bridges = running.bridges.plan(bridges, cluster)?;
-            Ok(Plans { bridges, hooks: running.hooks.plan(hooks)? })
+            let bridges = running.bridges.plan(&config.bridges, |name| config.cluster(name))?;
+            Ok(Plans { bridges, hooks: running.hooks.plan(&config.hooks)? })
         };
         self.parts.lock().as_ref().map(plan).transpose()
     }

@@ -65,24 +65,18 @@ impl Reload {
         let mut running = self.running.lock();
         let result = config::load(&self.sources).map_err(|mistake| mistake.to_string()).and_then(|loaded| {
             let config = loaded.config;
-            let cluster = |name: &str| self.holding(&running, &config, name).cluster(name);
-            let plans = self.connected.plan(&config.bridges, cluster, &config.hooks)?;
-            self.core.set_routes(&config.routes, |name| self.open(name, &config, &mut running))?;
-            Ok((config, plans))
+            let next = self.next(&running, &config);
+            let plans = self.connected.plan(&next)?;
+            self.core.set_routes(&next.routes, |name| self.open(name, &config, &mut running))?;
+            Ok((config, next, plans))
         });
         let outcome = match result {
-            Ok((config, plans)) => {
-                let mut changed = differing(&running, &config);
-                running.routes.clone_from(&config.routes);
-                running.tenants.clone_from(&config.tenants);
-                running.quotas.clone_from(&config.quotas);
-                self.core.set_quotas(&config.tenants, &config.quotas);
-                running.bridges.clone_from(&config.bridges);
-                running.hooks.clone_from(&config.hooks);
-                self.follow_clusters(&mut running, &config);
+            Ok((config, next, plans)) => {
+                self.core.set_quotas(&next.tenants, &next.quotas);
                 self.connected.follow(plans);
-                let taken =
-                    Taken { routes: config.routes.len(), after_restart: differing(&running, &config) };
+                let mut changed = differing(&running, &config);
+                let taken = Taken { routes: next.routes.len(), after_restart: differing(&next, &config) };
+                *running = next;
                 self.health.up(PART);
                 changed.retain(|key| !taken.after_restart.contains(key));
                 self.tell(None, changed, taken.after_restart.clone());
@@ -112,20 +106,23 @@ impl Reload {
         self.core.audit().tell(audit::Kind::Config, Instant::now(), notice);
     }
 
-    /// Which of the two has what holds for the cluster `name`: an open store stays as it is, for bridges as well.
-    fn holding<'a>(&self, running: &'a Config, config: &'a Config, name: &str) -> &'a Config {
-        if self.connected.is_store(name) { running } else { config }
-    }
-
-    /// Clusters that are no open stores are those of `config` from now on.
-    fn follow_clusters(&self, running: &mut Config, config: &Config) {
-        for (now, next) in
-            [(&mut running.rocketmq, &config.rocketmq), (&mut running.defibus, &config.defibus)]
+    /// What is to hold instead of `running`: `config`, as far as it needs no restart. A cluster that is an open store stays as it
+    /// is, for bridges as well.
+    fn next(&self, running: &Config, config: &Config) -> Config {
+        let mut next = running.clone();
+        next.routes.clone_from(&config.routes);
+        next.tenants.clone_from(&config.tenants);
+        next.quotas.clone_from(&config.quotas);
+        next.bridges.clone_from(&config.bridges);
+        next.hooks.clone_from(&config.hooks);
+        for (clusters, wanted) in
+            [(&mut next.rocketmq, &config.rocketmq), (&mut next.defibus, &config.defibus)]
         {
-            now.retain(|name, _| self.connected.is_store(name));
-            let free = next.iter().filter(|(name, _)| !self.connected.is_store(name));
-            now.extend(free.map(|(name, cluster)| (name.clone(), cluster.clone())));
+            clusters.retain(|name, _| self.connected.is_store(name));
+            let free = wanted.iter().filter(|(name, _)| !self.connected.is_store(name));
+            clusters.extend(free.map(|(name, cluster)| (name.clone(), cluster.clone())));
         }
+        next
     }
 
     /// Opens the cluster `name` of `config` as a store.
