@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use config::{Config, Flag, Loaded, Mistake, Sources};
 use event::Health;
+use parts::FileError;
 use transport::TlsError;
 
 use crate::args::{Arguments, Command, Start};
@@ -114,10 +115,6 @@ fn check(file: PathBuf) -> anyhow::Result<ExitCode> {
     let loaded = config::load(&Sources { file: Some(file.clone()), ..Sources::default() })?;
     files(&loaded)?;
     let config = loaded.config;
-    access::Access::check(&config.access()).context("access")?;
-    for (name, hook) in &config.hooks {
-        webhook::check(hook).map_err(|reason| anyhow::anyhow!("hook.{name}: {reason}"))?;
-    }
     let (routes, clusters, bridges) = (config.routes.len(), config.clusters().count(), config.bridges.len());
     let file = file.display();
     print(&format!(
@@ -126,15 +123,27 @@ fn check(file: PathBuf) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Files that settings name and that cannot be used.
-fn files(loaded: &Loaded) -> Result<(), Mistake> {
-    for (name, table) in loaded.config.listeners() {
+/// Reads all files that settings name: one that cannot be used stops the start, whether or not it will be needed.
+fn files(loaded: &Loaded) -> anyhow::Result<()> {
+    let config = &loaded.config;
+    for (name, table) in config.listeners() {
         listen::open_tls(name, &table, &Health::default()).map_err(|error| {
             let TlsError { key, path, reason } = error;
             // The key of one `sni` of several is not told apart: the path is.
             let key = key.split('.').next().unwrap_or(key);
             loaded.mistake(&format!("listener.{name}.tls.{key}"), format!("{}: {reason}", path.display()))
         })?;
+    }
+    access::Access::check(&config.access()).context("access")?;
+    let wrong = |table: &str, FileError { key, path, reason }: FileError| {
+        loaded.mistake(&format!("{table}.{key}"), format!("{}: {reason}", path.display()))
+    };
+    webhook::check_files(&config.webhook).map_err(|error| wrong("webhook", error))?;
+    for (name, kind, cluster) in config.clusters() {
+        rocketmq::check_files(cluster).map_err(|error| wrong(&format!("{}.{name}", kind.name()), error))?;
+    }
+    for (name, hook) in &config.hooks {
+        webhook::check(hook).map_err(|reason| anyhow::anyhow!("hook.{name}: {reason}"))?;
     }
     Ok(())
 }

@@ -371,6 +371,44 @@ fn check_looks_at_the_files_of_access() {
     assert!(code == 1 && error.contains("acl.toml:1: missing field `topic`"), "{error}");
 }
 
+/// Whether or not something needs it.
+#[test]
+fn a_file_that_cannot_be_used_is_found_before_anything_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |toml: &str, arguments: &[&str]| {
+        std::fs::write(folder.path().join("weft.toml"), toml).unwrap();
+        fails(weft().current_dir(folder.path()).args(arguments))
+    };
+    std::fs::write(folder.path().join("empty"), "\n").unwrap();
+    let keys = "name_servers = [\"127.0.0.1:9876\"]\naccess_key = \"weft\"\n";
+    let cases = [
+        ("[webhook]\n", "webhook", "secret_file"),
+        (&*format!("[rocketmq.main]\n{keys}"), "rocketmq.main", "secret_key_file"),
+        (&*format!("[defibus.main]\n{keys}"), "defibus.main", "secret_key_file"),
+        ("[rocketmq.main]\nname_servers = [\"127.0.0.1:9876\"]\n", "rocketmq.main", "tls_ca_file"),
+    ];
+    for (above, table, key) in cases {
+        let line = above.lines().count() + 1;
+        let empty = if key == "tls_ca_file" { "it holds no certificate" } else { "it is empty" };
+        for (file, why) in [("nowhere", "No such file"), ("empty", empty)] {
+            for arguments in [&["check", "weft.toml"][..], &[]] {
+                let (code, error) = run(&format!("{above}{key} = \"{file}\"\n"), arguments);
+                let start = format!("weft: weft.toml:{line}: {table}.{key} = \"{file}\": {file}: {why}");
+                assert!(code == 2 && error.starts_with(&start), "{code} {error}");
+            }
+        }
+    }
+    let hook = "[hook.h]\nurl = \"https://example.org\"\ntopics = [\"a\"]\nsecret_file = \"empty\"\n";
+    let access = "access.password_file = \"nowhere\"\n";
+    for (toml, what) in [(hook, "hook.h: secret_file empty: it is empty"), (access, "access: nowhere: ")] {
+        for arguments in [&["check", "weft.toml"][..], &[]] {
+            let (code, error) = run(toml, arguments);
+            assert!(code == 1 && error.starts_with(&format!("weft: {what}")), "{code} {error}");
+        }
+    }
+    assert!(!folder.path().join("weft-data").exists());
+}
+
 #[test]
 fn a_certificate_that_cannot_be_read_names_its_line() {
     let folder = tempfile::tempdir().unwrap();

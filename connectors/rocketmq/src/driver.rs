@@ -23,6 +23,7 @@ use std::sync::atomic::AtomicU32;
 use event::hub::Hub;
 use event::store::AppendQueue;
 use event::{Health, Origin, Principal};
+use parts::FileError;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -37,6 +38,14 @@ use crate::template::Template;
 use crate::{ClusterOptions, Kind, OptionsError};
 
 pub use self::bridges::{Bridges, Plans, SESSIONS};
+
+/// Looks whether the files that a cluster names can be used.
+///
+/// # Errors
+/// One cannot.
+pub fn check_files(cluster: &ClusterOptions) -> Result<(), FileError> {
+    Keys::read(cluster).map(drop)
+}
 
 /// Starts the cluster `name`, which has brokers of this kind, as the store of routes: sends what comes from `appends`, and
 /// publishes what its group brings back; if the cluster has a `node`, it feeds shared subscriptions by groups that they have at

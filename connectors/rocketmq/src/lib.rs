@@ -47,7 +47,7 @@ mod template;
 mod tls;
 mod trace;
 
-pub use driver::{Bridges, Plans, SESSIONS, spawn_store};
+pub use driver::{Bridges, Plans, SESSIONS, check_files, spawn_store};
 pub use error::OptionsError;
 pub use kind::Kind;
 pub use options::{BridgeOptions, ClusterOptions, InRule, OutRule, StoreOptions, Unconfirmed};

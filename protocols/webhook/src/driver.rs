@@ -43,6 +43,14 @@ pub fn check(options: &HookOptions) -> Result<(), String> {
     plan::Plan::new(options, files).map(drop)
 }
 
+/// Looks whether the files that the settings of clients' webhooks name can be used.
+///
+/// # Errors
+/// One cannot.
+pub fn check_files(options: &Options) -> Result<(), FileError> {
+    secret(options).map(drop)
+}
+
 /// The secret that posts to webhooks of clients are signed with, if there is one. Reads its file.
 fn secret(options: &Options) -> Result<Option<Secret>, FileError> {
     let path = Some(options.secret_file.as_path()).filter(|file| !file.as_os_str().is_empty());

@@ -21,6 +21,6 @@ pub mod push;
 pub mod target;
 
 pub use binding::Mode;
-pub use driver::{Hooks, NamedHooks, Plans, Refused, SESSIONS, Wanted, check};
+pub use driver::{Hooks, NamedHooks, Plans, Refused, SESSIONS, Wanted, check, check_files};
 pub use named::{HookMistake, HookOptions};
 pub use options::Options;
