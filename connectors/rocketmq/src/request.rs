@@ -47,7 +47,7 @@ pub(crate) fn send(
     send.request(code).with("n", &*queue.broker)
 }
 
-/// PULL_MESSAGE from `offset`: waits `hold_ms` at the broker if there is nothing; commits `commit`.
+/// PULL_MESSAGE from `offset`: waits `hold_ms` at the broker if there is nothing, 0: it does not; commits `commit`.
 pub(crate) fn pull(
     place: &Place<'_>,
     offset: i64,
@@ -58,7 +58,8 @@ pub(crate) fn pull(
     const COMMIT: i64 = 1;
     const HOLD: i64 = 2;
     const SUBSCRIPTION: i64 = 4;
-    let flags = HOLD | SUBSCRIPTION | if commit.is_some() { COMMIT } else { 0 };
+    let hold = if hold_ms > 0 { HOLD } else { 0 };
+    let flags = hold | SUBSCRIPTION | if commit.is_some() { COMMIT } else { 0 };
     of(request::PULL_MESSAGE, place)
         .with_number("queueOffset", offset)
         .with_number("maxMsgNums", PULL_MESSAGES)

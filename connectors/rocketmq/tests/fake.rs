@@ -185,6 +185,18 @@ async fn a_route_that_name_servers_forget_is_used_on() {
 }
 
 #[tokio::test]
+async fn a_queue_that_works_again_is_said_to_before_something_comes() {
+    let broker = FakeBroker::start().await;
+    broker.refuse_pulls(Some(response::SYSTEM_BUSY));
+    let running = Running::bridge(&cluster(&broker));
+    running.until_health(|reason| reason.is_some_and(|reason| reason.contains("answers code 2"))).await;
+    broker.refuse_pulls(None);
+    running.until_health(|reason| reason.is_none()).await;
+    broker.store("one");
+    running.until_published(1).await;
+}
+
+#[tokio::test]
 async fn what_is_published_when_weft_stops_is_committed() {
     let broker = FakeBroker::start().await;
     broker.store("one");

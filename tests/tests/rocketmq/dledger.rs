@@ -55,6 +55,7 @@ async fn a_leader_is_killed_and_nothing_acknowledged_is_lost() {
     });
     let leader = rocketmq.leader().await;
     rocketmq.kill(&leader).await;
+    let killed = Instant::now();
     let told = weft.until_ready_says(503, "main").await;
     eprintln!("/ready told of it after {told:?}");
     let before = (stored.acknowledged(), bridged.arrivals("reader-1"));
@@ -63,7 +64,9 @@ async fn a_leader_is_killed_and_nothing_acknowledged_is_lost() {
             .then_some(())
     })
     .await;
+    eprintln!("events went both ways again {:?} after the kill", killed.elapsed());
     weft.wait_ready().await;
+    eprintln!("/ready told of that {:?} after the kill", killed.elapsed());
     for writer in writes {
         writer.finish().await;
     }

@@ -21,22 +21,22 @@ use crate::error::CallError;
 use crate::pop::{self, Receipt};
 use crate::subscription::Subscription;
 
-/// How long a broker waits for messages if there are none, and how long its answer may take.
-const POLL_MS: i64 = 15_000;
+/// How long the answer of a broker may take.
 const POP_LIMIT: Duration = Duration::from_secs(25);
 
 impl Consumer {
-    /// One pop, and what it brought kept and acked. Nobody else gets it for `invisible`, and longer while it is on its way.
+    /// One pop, which the broker holds for `hold_ms` if there is nothing, and what it brought kept and acked. Nobody else gets it for
+    /// `invisible`, and longer while it is on its way.
     pub(super) async fn pop_turn(
         &self,
-        invisible: Duration,
+        (invisible, hold_ms): (Duration, i64),
         key: &Key,
         subscription: &Subscription,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Turn, CallError> {
         let pop = async {
             self.room().await;
-            self.pop(invisible, key, subscription).await
+            self.pop((invisible, hold_ms), key, subscription).await
         };
         let pulled = tokio::select! {
             biased;
@@ -72,7 +72,7 @@ impl Consumer {
     /// `None`: there was nothing.
     async fn pop(
         &self,
-        invisible: Duration,
+        (invisible, hold_ms): (Duration, i64),
         key: &Key,
         subscription: &Subscription,
     ) -> Result<Option<Pulled>, CallError> {
@@ -82,7 +82,7 @@ impl Consumer {
         let queue = queue.ok_or_else(|| CallError::NoQueue(topic.to_owned()))?;
         let Identity { group, start, .. } = &self.client.identity;
         let who = (&**group, topic, &*key.1);
-        let times = (millis(invisible), POLL_MS, now_ms());
+        let times = (millis(invisible), hold_ms, now_ms());
         let command = pop::pop(who, (*start, &subscription.wanted), times);
         let answer = self.client.ask(&queue.addr, command, POP_LIMIT).await?;
         match answer.code {

@@ -51,6 +51,15 @@ struct Cursor {
     from: i64,
     /// When the broker stored the last message that came, milliseconds since 1970; 0: none came yet.
     seen_ms: i64,
+    /// The last pull failed.
+    failed: bool,
+}
+
+impl Cursor {
+    /// How long the broker is to hold the next pull. Not at all behind a failure: its answer says that the queue works again.
+    fn hold_ms(&self) -> i64 {
+        if self.failed { 0 } else { HOLD_MS }
+    }
 }
 
 /// What a pull brought.
@@ -105,9 +114,13 @@ impl Consumer {
             if let Some(set) = self.cursor_set(key, topic) {
                 cursor = set;
             }
+            cursor.failed = failures > 0;
             let turn = async {
                 match self.manner.pop {
-                    Some(invisible) => self.pop_turn(invisible, key, subscription, stop).await,
+                    Some(invisible) => {
+                        let hold_ms = cursor.hold_ms();
+                        self.pop_turn((invisible, hold_ms), key, subscription, stop).await
+                    }
                     None => self.turn(key, subscription, &mut cursor, &mut lease, stop).await,
                 }
             };
@@ -220,7 +233,7 @@ impl Consumer {
             self.commit(key, topic, cursor).await;
         }
         let wanted = (&subscription.wanted, self.client.sub_version);
-        let mut pull = request::pull(&place, next, cursor.kept, HOLD_MS, wanted);
+        let mut pull = request::pull(&place, next, cursor.kept, cursor.hold_ms(), wanted);
         if self.client.kind == Kind::Defibus {
             pull = pull.with("clientId", self.client.id());
         }

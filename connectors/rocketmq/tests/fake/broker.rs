@@ -40,6 +40,10 @@ struct State {
     answers: VecDeque<Answer>,
     /// No topic exists and none is created.
     no_topics: bool,
+    /// Pulls are answered with this code.
+    busy: Option<i32>,
+    /// Pulls are held for ever.
+    patient: bool,
     /// The name server knows no broker.
     no_brokers: bool,
     /// Bodies of the sends that came, those of a batch together.
@@ -150,6 +154,12 @@ impl FakeBroker {
     /// Whether it refuses to say who is in the group.
     pub(crate) fn hide_members(&self, hidden: bool) {
         self.lock().silent = hidden;
+    }
+
+    /// Pulls are answered with `code`; `None`: with what is there. Those that may be held are held until there is something.
+    pub(crate) fn refuse_pulls(&self, code: Option<i32>) {
+        let mut state = self.lock();
+        (state.busy, state.patient) = (code, true);
     }
 
     /// Another client has the locks of all queues, or gives them back.
@@ -376,6 +386,9 @@ async fn pull(command: &Command, state: &Mutex<State>, changed: &watch::Sender<u
     if command.number("sysFlag").unwrap() & 1 == 1 && !retries {
         state.lock().unwrap().commits.push(command.number("commitOffset").unwrap());
     }
+    if let Some(code) = state.lock().unwrap().busy {
+        return Command::answer(command, code);
+    }
     let group = command.field("consumerGroup").unwrap();
     let moved = state.lock().unwrap().moved.take_if(|(part, _)| !retries && group.contains(&**part));
     if let Some((_, offset)) = moved {
@@ -398,8 +411,13 @@ async fn pull(command: &Command, state: &Mutex<State>, changed: &watch::Sender<u
         let answer = Command::answer(command, code).with_number("nextBeginOffset", offset);
         answer.with_number("suggestWhichBrokerId", from)
     };
-    // A real broker holds it longer.
-    match timeout(Duration::from_millis(200), there).await {
+    let hold_ms = match command.number("sysFlag").unwrap() & 2 {
+        0 => 0,
+        _ if state.lock().unwrap().patient => u64::MAX,
+        // A real broker holds it longer.
+        _ => 200,
+    };
+    match timeout(Duration::from_millis(hold_ms), there).await {
         Ok(body) => next(0, offset + 1).with_body(body),
         Err(_) => next(response::PULL_NOT_FOUND, offset),
     }

@@ -89,6 +89,7 @@ impl Consumer {
         let mut failures = 0;
         loop {
             self.room().await;
+            cursor.failed = failures > 0;
             match self.pull(key, subscription, &mut cursor).await {
                 Ok(pulled) => {
                     self.client.condition.no_trouble(&trouble(key, &subscription.topic));
