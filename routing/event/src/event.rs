@@ -15,6 +15,8 @@
 //!
 //! What a publish carries beside its data (MQTT 5 user properties, response topic, correlation data) is kept in
 //! [`Meta`] and shown to CloudEvents readers as the extensions of [`Event::extensions`].
+//!
+//! `traceparent` and `tracestate` among the user properties are attributes to these as well ([`crate::trace`]).
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -28,6 +30,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::TopicName;
 use crate::store::Position;
+use crate::trace::{TRACEPARENT, TRACESTATE};
 
 /// An event. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -303,7 +306,8 @@ impl Event {
     }
 
     /// The extension attributes: those it was published with, then what [`Meta`] holds beside them:
-    /// `expirytime`, `replyto`, `correlationdata` (base64) and `userproperties` (a JSON array of pairs).
+    /// `expirytime`, `replyto`, `correlationdata` (base64), `traceparent`, `tracestate`, and `userproperties` (a JSON array of
+    /// pairs: the other ones).
     pub fn extensions(&self) -> Vec<(Cow<'_, str>, Cow<'_, Value>)> {
         let mut list: Vec<(Cow<'_, str>, Cow<'_, Value>)> = Vec::new();
         if let Some(attributes) = self.attributes() {
@@ -330,6 +334,12 @@ impl Event {
                 let own = name == "datacontenttype" && self.content_type() == Some(value);
                 own && self.attributes().is_some()
             };
+            let (parent, state) = meta.carried_trace().unzip();
+            let trace = [(TRACEPARENT, parent), (TRACESTATE, state.flatten())];
+            for (name, value) in trace {
+                value.into_iter().for_each(|value| derived(name, value.to_owned()));
+            }
+            let said = |name: &str, value: &str| said(name, value) || trace.contains(&(name, Some(value)));
             let mut more = meta.user.iter().filter(|(name, value)| !said(name, value)).peekable();
             if more.peek().is_some() {
                 derived(USER_PROPERTIES, user_properties(more));
@@ -458,6 +468,30 @@ mod tests {
                 r#"userproperties=[["A b","1"],["A b","2"]]"#
             ]
         );
+    }
+
+    #[test]
+    fn a_trace_among_the_user_properties_is_shown_as_attributes() {
+        const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let shown = |user: &[(&str, &str)]| {
+            let user = user.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            let mut parts = plain(b"");
+            parts.meta = Some(Box::new(Meta { user, ..Meta::default() }));
+            let event = Event::new(parts);
+            let extensions = event.extensions();
+            extensions.iter().map(|(n, v)| format!("{n}={}", v.as_text())).collect::<Vec<_>>()
+        };
+        let parent = format!("traceparent={PARENT}");
+        assert_eq!(shown(&[("traceparent", PARENT)]), [&*parent]);
+        assert_eq!(
+            shown(&[("A", "1"), ("tracestate", "a=1"), ("traceparent", PARENT)]),
+            [&*parent, "tracestate=a=1", r#"userproperties=[["A","1"]]"#]
+        );
+        // A name alone makes no trace, and a state is one of a trace.
+        for user in [("traceparent", "x"), ("tracestate", "a=1")] {
+            let (name, value) = user;
+            assert_eq!(shown(&[user]), [format!("userproperties=[[{name:?},{value:?}]]")]);
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Trace Context (W3C) in headers beside an event: it becomes the event's own, as the CloudEvents extension Distributed Tracing
-//! has it, and so goes with it through every protocol and store.
+//! has it, and so goes with it through every protocol and store. A plain publish carries it as user properties (MQTT 5), which
+//! are shown as that extension to whoever sees attributes.
 
 use bytestring::ByteString;
 
 use crate::incoming::EXTENSIONS_MAX;
-use crate::{Parts, Value};
+use crate::{Meta, Parts, Value};
 
 /// The attribute, and the header: which trace the event belongs to.
 pub const TRACEPARENT: &str = "traceparent";
@@ -22,7 +23,7 @@ pub fn adopt(parts: &mut Parts, parent: Option<&str>, state: Option<&str>) {
     if meta.value(TRACEPARENT).is_some() {
         return;
     }
-    let state = state.filter(|text| !text.is_empty() && text.len() <= STATE_MAX);
+    let state = state.filter(|text| is_tracestate(text));
     let state = state.filter(|_| meta.value(TRACESTATE).is_none()).map(|text| (TRACESTATE, text));
     for (name, text) in [Some((TRACEPARENT, parent)), state].into_iter().flatten() {
         let (name, text) = (ByteString::from_static(name), ByteString::from(text));
@@ -34,6 +35,26 @@ pub fn adopt(parts: &mut Parts, parent: Option<&str>, state: Option<&str>) {
             None => meta.user.push((name, text)),
         }
     }
+}
+
+impl Meta {
+    /// The trace that stands in user properties, `traceparent` and perhaps `tracestate`, if the event has none in its
+    /// attributes. What is no trace context stays a user property as any other.
+    pub fn carried_trace(&self) -> Option<(&str, Option<&str>)> {
+        let own = self.attributes.iter().flat_map(|attributes| &attributes.extensions);
+        if own.into_iter().any(|(name, _)| name == TRACEPARENT) {
+            return None;
+        }
+        let user =
+            |wanted: &str| self.user.iter().find(|(name, _)| name == wanted).map(|(_, value)| &**value);
+        let parent = user(TRACEPARENT).filter(|text| is_traceparent(text))?;
+        Some((parent, user(TRACESTATE).filter(|text| is_tracestate(text))))
+    }
+}
+
+/// Short enough, and of visible characters and spaces (W3C Trace Context §3.3.1).
+fn is_tracestate(text: &str) -> bool {
+    !text.is_empty() && text.len() <= STATE_MAX && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// Version, trace id, parent id, flags, in lower-case hexadecimal figures (W3C Trace Context §3.2.2); neither id is all zeros, and

@@ -6,6 +6,7 @@ use std::cell::OnceCell;
 
 use event::event::{CORRELATION_DATA, EXPIRY_TIME, REPLY_TO, USER_PROPERTIES};
 use event::incoming::TOPIC;
+use event::trace::{TRACEPARENT, TRACESTATE};
 use event::{Event, Value};
 
 use crate::data::Tape;
@@ -38,6 +39,10 @@ pub(crate) enum Name {
     DataContentType,
     /// The extension `wefttopic`.
     Topic,
+    /// `traceparent`.
+    TraceParent,
+    /// `tracestate`.
+    TraceState,
     /// One that may come from what a publish carries beside its data.
     Derived(Box<str>),
     Extension(Box<str>),
@@ -65,6 +70,8 @@ impl Name {
             "datacontenttype" => Self::DataContentType,
             TOPIC => Self::Topic,
             EXPIRY_TIME | REPLY_TO | CORRELATION_DATA | USER_PROPERTIES => Self::Derived(name.into()),
+            TRACEPARENT => Self::TraceParent,
+            TRACESTATE => Self::TraceState,
             _ => Self::Extension(name.into()),
         }
     }
@@ -104,6 +111,11 @@ impl<'e> EventView<'e> {
             Name::Extension(_) | Name::Derived(_) => {
                 self.event.attributes().map_or(0, |attributes| attributes.extensions.len() / 2)
             }
+            // User properties are looked through for both.
+            Name::TraceParent | Name::TraceState => self.event.meta().map_or(0, |meta| {
+                let own = meta.attributes.as_ref().map_or(0, |attributes| attributes.extensions.len());
+                TRACE_COST + own + meta.user.len()
+            }),
             Name::SpecVersion
             | Name::Id
             | Name::Source
@@ -129,6 +141,16 @@ impl<'e> EventView<'e> {
             Name::DataSchema => event.dataschema(),
             Name::DataContentType => *self.content_type.get_or_init(|| event.data_content_type()),
             Name::Topic => Some(event.topic().as_str()),
+            Name::TraceParent => {
+                return self
+                    .own(TRACEPARENT)
+                    .or_else(|| Some(Attribute::Text(event.meta()?.carried_trace()?.0)));
+            }
+            Name::TraceState => {
+                return self
+                    .own(TRACESTATE)
+                    .or_else(|| Some(Attribute::Text(event.meta()?.carried_trace()?.1?)));
+            }
             Name::Extension(name) => return self.own(name),
             Name::Derived(name) => return self.own(name).or_else(|| self.derived(name)),
         };
@@ -154,6 +176,9 @@ impl<'e> EventView<'e> {
         derived.iter().find(|(known, _)| known == name).map(|(_, value)| Attribute::from(&**value))
     }
 }
+
+/// What it costs to see whether a text is a trace context.
+const TRACE_COST: usize = 50;
 
 impl<'v> From<&'v Value> for Attribute<'v> {
     fn from(value: &'v Value) -> Self {

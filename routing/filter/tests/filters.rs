@@ -246,6 +246,35 @@ fn depth_and_length_are_bounded() {
     assert!(refused(Language::Cel, &chain(" + ", "1", 800)).contains("more than 64 operations"));
 }
 
+/// A plain publish of MQTT has it as user property.
+#[test]
+fn a_trace_is_an_attribute_wherever_it_stands() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let user = vec![("traceparent".into(), parent.into()), ("tracestate".into(), "a=1".into())];
+    let carried = plain("a/b", b"x", Some(Meta { user, ..Meta::default() }));
+    let own = support::cloud_event(&serde_json::json!({
+        "specversion": "1.0", "id": "1", "source": "/s", "type": "t", "traceparent": parent, "tracestate": "a=1"
+    }));
+    for (language, text) in [
+        (
+            Language::Cel,
+            "event.traceparent.startsWith('00-4bf9') && event['tracestate'] == 'a=1' && has(event.traceparent)",
+        ),
+        (Language::Cesql, "traceparent LIKE '00-4bf9%' AND tracestate = 'a=1' AND EXISTS traceparent"),
+    ] {
+        for event in [&carried, &own] {
+            assert_eq!(judge(language, text, event), Verdict::Passes, "{text}");
+        }
+        let without = judge(language, text, &plain("a/b", b"x", None));
+        assert_ne!(without, Verdict::Passes, "{text}");
+    }
+    let nonsense = Meta { user: vec![("traceparent".into(), "x".into())], ..Meta::default() };
+    assert_eq!(
+        judge(Language::Cel, "has(event.traceparent)", &plain("a/b", b"x", Some(nonsense))),
+        Verdict::Fails
+    );
+}
+
 /// Filters that are made to be slow, on events made for it: none takes more than its steps, and those that would, fail.
 #[test]
 fn cost_is_bounded() {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use event::event::{CORRELATION_DATA, EXPIRY_TIME, REPLY_TO, USER_PROPERTIES, parse_rfc3339};
 use event::incoming::{EXTENSIONS_MAX, TEXT_MAX};
+use event::trace::{TRACEPARENT, TRACESTATE};
 use event::{Attributes, Event, Meta, Parts, Reject, RejectKind, TopicName, Value, has_control};
 use filter::{Build, EventView, Filled, NotBuilt, Template};
 
@@ -173,6 +174,9 @@ fn as_cloud_event(parts: &mut Parts, event: &Event) {
     if meta.attributes.is_some() {
         return;
     }
+    // What is shown as an attribute is one from now on.
+    let trace = carried_trace(meta);
+    meta.user.retain(|pair| !trace.contains(pair));
     meta.content_type = event.data_content_type().map(ByteString::from);
     meta.attributes = Some(Attributes {
         id: event.id().into_owned().into(),
@@ -181,8 +185,15 @@ fn as_cloud_event(parts: &mut Parts, event: &Event) {
         subject: event.subject().map(ByteString::from),
         time: event.time().map(|time| time.into_owned().into()),
         dataschema: None,
-        extensions: Vec::new(),
+        extensions: trace.into_iter().map(|(name, value)| (name, Value::String(value))).collect(),
     });
+}
+
+/// The user properties that are shown as attributes of their own.
+fn carried_trace(meta: &Meta) -> Vec<(ByteString, ByteString)> {
+    let (parent, state) = meta.carried_trace().unzip();
+    let trace = [(TRACEPARENT, parent), (TRACESTATE, state.flatten())].into_iter();
+    trace.filter_map(|(name, value)| Some((name.into(), value?.into()))).collect()
 }
 
 /// Takes an attribute away.
@@ -191,12 +202,15 @@ fn take(parts: &mut Parts, name: &str) {
         parts.expires_ms = 0;
     }
     let Some(meta) = &mut parts.meta else { return };
+    if name == USER_PROPERTIES {
+        meta.user = carried_trace(meta);
+    }
     let Meta { attributes, content_type, utf8: _, reply_to, correlation, user } = &mut **meta;
     match name {
         "datacontenttype" => *content_type = None,
         REPLY_TO => *reply_to = None,
         CORRELATION_DATA => *correlation = None,
-        USER_PROPERTIES => user.clear(),
+        TRACEPARENT | TRACESTATE => user.retain(|(known, _)| known != name),
         _ => {}
     }
     let Some(attributes) = attributes else { return };

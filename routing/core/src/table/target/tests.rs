@@ -74,6 +74,32 @@ fn a_plain_publish_becomes_what_it_was_shown_as() {
 }
 
 #[test]
+fn a_trace_among_user_properties_is_an_attribute() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let mut parts = plain("x").parts().clone();
+    let user = [("A", "1"), ("tracestate", "a=1"), ("traceparent", PARENT)];
+    let user: Vec<_> = user.map(|(name, value)| (name.into(), value.into())).into();
+    parts.meta = Some(Box::new(Meta { user, ..Meta::default() }));
+    let event = Event::new(parts);
+    for (recipe, trace, others) in [
+        (r#"{"set":{"x":"y"}}"#, Some(PARENT), Some(r#"[["A","1"]]"#)),
+        (r#"{"drop":["userproperties"]}"#, Some(PARENT), None),
+        (r#"{"drop":["traceparent","tracestate"]}"#, None, Some(r#"[["A","1"]]"#)),
+        (r#"{"drop":["traceparent","tracestate"],"set":{"x":"y"}}"#, None, Some(r#"[["A","1"]]"#)),
+        (r#"{"set":{"traceparent":"mine"}}"#, Some("mine"), Some(r#"[["A","1"]]"#)),
+    ] {
+        let made = make(recipe, &event).unwrap();
+        let shown: serde_json::Value = serde_json::from_slice(made.as_json()).unwrap();
+        let text = |name: &str| shown.get(name).and_then(|value| value.as_str());
+        assert_eq!((text("traceparent"), text("userproperties")), (trace, others), "{recipe}");
+        assert_eq!(text("tracestate"), trace.map(|_| "a=1"), "{recipe}");
+    }
+    let renamed = make(r#"{"rename":{"traceparent":"parent"}}"#, &event).unwrap();
+    assert_eq!(renamed.meta().unwrap().value("parent").as_deref(), Some(PARENT));
+    assert_eq!(renamed.meta().unwrap().value("traceparent"), None);
+}
+
+#[test]
 fn what_only_moves_stays_a_plain_publish() {
     let made =
         make(r#"{"topic":"x","drop":["level"],"data":"json: {\"v\":\"{data.n}\"}"}"#, &plain(r#"{"n":7}"#))
