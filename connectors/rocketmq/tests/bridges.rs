@@ -4,47 +4,57 @@
 #[allow(dead_code, reason = "other tests use all of it")]
 #[path = "fake/broker.rs"]
 mod broker;
+#[allow(dead_code, reason = "other tests use all of it")]
+#[path = "fake/defibus.rs"]
+mod defibus_broker;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Answer, FakeBroker};
 use bytes::Bytes;
+use defibus_broker::FakeDefibus;
 use event::hub::Publish;
 use event::testing::{Call, FakeHub};
 use event::{Event, Guarantee, Health, Parts, TopicFilter, TopicName};
-use rocketmq::{BridgeOptions, Bridges, ClusterOptions, Kind, OutRule, StoreOptions};
+use remoting::code::request;
+use rocketmq::{BridgeOptions, Bridges, ClusterOptions, InRule, Kind, OutRule, StoreOptions};
 use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(60);
-const SESSION: &str = "$bridge/rocketmq/b";
 
 struct Site {
     hub: FakeHub,
     bridges: Bridges,
+    kind: Kind,
 }
 
 impl Site {
-    fn new() -> Self {
+    fn new(kind: Kind) -> Self {
         let hub = FakeHub::new();
         let bridges = Bridges::new(Arc::new(hub.clone()), Health::default(), BTreeMap::new());
-        Self { hub, bridges }
+        Self { hub, bridges, kind }
+    }
+
+    fn session(&self) -> String {
+        format!("$bridge/{}/b", self.kind.name())
     }
 
     fn turn(&mut self, bridge: Option<&BridgeOptions>, cluster: &ClusterOptions) {
         let wanted = bridge.map(|bridge| ("b".to_owned(), bridge.clone())).into_iter().collect();
-        let plans = self.bridges.plan(&wanted, |_| Some((Kind::RocketMq, cluster))).unwrap();
+        let plans = self.bridges.plan(&wanted, |_| Some((self.kind, cluster))).unwrap();
         self.bridges.follow(plans);
     }
 
     /// How often its session was taken up by then, and what it subscribed last.
     fn taken_up(&self) -> (usize, Vec<String>) {
-        let (mut times, mut filters) = (0, Vec::new());
+        let (mut times, mut filters, session) = (0, Vec::new(), self.session());
         for call in self.hub.calls() {
             if let Call::Subscribe { client, wanted } = call
-                && client == SESSION
+                && client == session
             {
                 times += 1;
                 filters = wanted.iter().map(|one| one.filter.as_str().to_owned()).collect();
@@ -54,9 +64,28 @@ impl Site {
     }
 
     async fn until_taken_up(&self, times: usize) {
+        let session = self.session();
         let until = self.hub.until(|calls| {
-            let ours = |call: &&Call| matches!(call, Call::Subscribe { client, .. } if client == SESSION);
+            let ours = |call: &&Call| matches!(call, Call::Subscribe { client, .. } if *client == session);
             (calls.iter().filter(ours).count() >= times).then_some(())
+        });
+        timeout(LIMIT, until).await.unwrap();
+    }
+
+    /// Until its session ended with all that waits there.
+    async fn until_over(&self) {
+        let session = self.session();
+        let ended = |calls: &[Call]| {
+            let is = |call: &Call| matches!(call, Call::Close { client, how } if *client == session && how.keep == Some(Duration::ZERO));
+            calls.iter().any(is).then_some(())
+        };
+        timeout(LIMIT, self.hub.until(ended)).await.unwrap();
+    }
+
+    async fn until_published(&self, body: &str) {
+        let until = self.hub.until(|calls| {
+            let has = |call: &Call| matches!(call, Call::Publish { batch, .. } if batch.iter().any(|one| one.event.data() == body.as_bytes()));
+            calls.iter().any(has).then_some(())
         });
         timeout(LIMIT, until).await.unwrap();
     }
@@ -75,8 +104,8 @@ fn bridge(filter: &str, topic: &str) -> BridgeOptions {
     BridgeOptions { cluster: "main".into(), out, ..BridgeOptions::default() }
 }
 
-fn cluster(broker: &FakeBroker) -> ClusterOptions {
-    ClusterOptions { name_servers: vec![broker.addr.to_string()], ..ClusterOptions::default() }
+fn cluster(server: SocketAddr) -> ClusterOptions {
+    ClusterOptions { name_servers: vec![server.to_string()], ..ClusterOptions::default() }
 }
 
 fn publish(topic: &str, body: &str, stamp: u64) -> Publish {
@@ -95,8 +124,8 @@ fn publish(topic: &str, body: &str, stamp: u64) -> Publish {
 #[tokio::test]
 async fn one_that_changed_goes_on_with_its_session_and_one_that_did_not_is_left_alone() {
     let broker = FakeBroker::start().await;
-    let cluster = cluster(&broker);
-    let mut site = Site::new();
+    let cluster = cluster(broker.addr);
+    let mut site = Site::new(Kind::RocketMq);
     site.turn(Some(&bridge("a/#", "T")), &cluster);
     site.until_taken_up(1).await;
     // The broker has it and has not said so: it is heard out before the next settings hold.
@@ -107,12 +136,12 @@ async fn one_that_changed_goes_on_with_its_session_and_one_that_did_not_is_left_
     assert_eq!(site.taken_up().0, 1);
     broker.release();
     site.until_taken_up(2).await;
-    assert_eq!(site.hub.acked(SESSION).len(), 1);
+    assert_eq!(site.hub.acked(&site.session()).len(), 1);
     assert_eq!(site.taken_up(), (2, vec!["b/#".to_owned()]));
     let left = |calls: &[Call]| {
         calls.iter().find_map(|call| {
             let Call::Unsubscribe { client, filters } = call else { return None };
-            (client == SESSION).then(|| filters.clone())
+            (*client == site.session()).then(|| filters.clone())
         })
     };
     let left = timeout(LIMIT, site.hub.until(left)).await.unwrap();
@@ -144,24 +173,64 @@ async fn one_that_changed_goes_on_with_its_session_and_one_that_did_not_is_left_
         assert_eq!(site.taken_up().0, times);
     }
     site.turn(None, &cluster);
-    let ended = |calls: &[Call]| {
-        let is = |call: &Call| matches!(call, Call::Close { client, how } if client == SESSION && how.keep == Some(Duration::ZERO));
-        calls.iter().any(is).then_some(())
-    };
-    timeout(LIMIT, site.hub.until(ended)).await.unwrap();
+    site.until_over().await;
     assert!(site.hub.sessions().is_empty());
+}
+
+/// Both ways; and one that goes to a cluster of another kind begins anew.
+#[tokio::test]
+async fn those_of_defibus_come_change_and_go_as_well() {
+    let broker = FakeDefibus::start().await;
+    let theirs = cluster(broker.addr);
+    let mut site = Site::new(Kind::Defibus);
+    site.turn(Some(&bridge("a/#", "Out")), &theirs);
+    site.until_taken_up(1).await;
+    site.hub.inject("dev", publish("a/x", "1", 1));
+    site.until_acked(1).await;
+
+    // Another filter, and another way: the same session.
+    let inward = vec![InRule { topic: "In".into(), tags: None, sql: None, to: "in".into() }];
+    let both = BridgeOptions { inward, ..bridge("b/#", "Out") };
+    site.turn(Some(&both), &theirs);
+    site.until_taken_up(2).await;
+    assert_eq!(site.taken_up(), (2, vec!["b/#".to_owned()]));
+    site.hub.inject("dev", publish("b/x", "2", 2));
+    site.until_acked(2).await;
+    let sent: Vec<String> = broker.until_sent(2).await.into_iter().map(|sent| sent.body).collect();
+    assert_eq!(sent, ["1", "2"]);
+    broker.store(0, &[], "3", Duration::ZERO);
+    site.until_published("3").await;
+    // The same settings leave it alone.
+    site.turn(Some(&both), &theirs);
+    site.hub.inject("dev", publish("b/x", "4", 4));
+    site.until_acked(3).await;
+    assert_eq!(site.taken_up().0, 2);
+
+    let ours = FakeBroker::start().await;
+    site.kind = Kind::RocketMq;
+    site.turn(Some(&bridge("c/#", "T")), &cluster(ours.addr));
+    site.until_taken_up(1).await;
+    site.kind = Kind::Defibus;
+    site.until_over().await;
+    assert_eq!(site.hub.sessions(), ["$bridge/rocketmq/b"]);
+    // Its clients said goodbye: nobody stays in a group.
+    let left = broker.until_asked(|asked| {
+        let left = asked.iter().filter(|command| command.code == request::UNREGISTER_CLIENT).count();
+        (left >= 2).then_some(left)
+    });
+    assert_eq!(left.await, 2);
 }
 
 #[tokio::test]
 async fn what_cannot_be_used_is_told_and_changes_nothing() {
     let broker = FakeBroker::start().await;
-    let site = Site::new();
+    let site = Site::new(Kind::RocketMq);
     let reason = |bridge: BridgeOptions, cluster: Option<&ClusterOptions>| {
         let wanted = BTreeMap::from([("b".to_owned(), bridge)]);
         let plans = site.bridges.plan(&wanted, |_| cluster.map(|cluster| (Kind::RocketMq, cluster)));
         plans.err().unwrap()
     };
-    let cluster = cluster(&broker);
+    let cluster = cluster(broker.addr);
     let keyed = |secret: &Path| ClusterOptions {
         access_key: Some("key".into()),
         secret_key_file: Some(secret.to_owned()),
