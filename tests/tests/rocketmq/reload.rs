@@ -1,7 +1,11 @@
 //! Bridges come, change and go while Weft runs.
 
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::BytesMut;
+use remoting::Decoder;
 use serde_json::Value;
 use tests::actors::{self, Publishing};
 use tests::raw::Client;
@@ -10,6 +14,9 @@ use tests::util::free_address;
 use tests::weft::Setup;
 use tests::wire::{Connect, Publish};
 use tests::{Ledger, Weft, eventually};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 /// RocketMQ's.
 const TOPICS: [&str; 4] = ["Stays", "Before", "After", "Added"];
@@ -201,4 +208,87 @@ async fn a_backlog_stays_with_its_bridge_and_is_booked_when_the_bridge_goes() {
     weft.kill().await;
     let weft = Setup::new().data(weft.data()).config(&*base).start().await;
     holds(&weft, "b", None).await;
+}
+
+/// What holds until the next start is told, and holds for the bridges of the cluster as well: those that are there, and those that
+/// come.
+#[tokio::test]
+async fn a_cluster_that_is_an_open_store_keeps_its_settings_for_its_bridges_too() {
+    for kind in ["rocketmq", "defibus"] {
+        let (first, second) = (NameServer::start().await, NameServer::start().await);
+        let config = |server: &NameServer, bridges: &str| {
+            let cluster = cluster(&server.address.to_string()).replace("[rocketmq.", &format!("[{kind}."));
+            cluster + "[[route]]\ntopic = \"stored/#\"\nstore = \"main\"\n" + bridges
+        };
+        let b = bridge("b", "a/#", "OfB");
+        let mut weft = Setup::new().config(config(&first, &b)).prepare();
+        weft.launch();
+        first.until_asked_for("OfB", 1).await;
+        let routes = async || weft.get("/admin/routes").await.filter(|(status, _)| *status == 200);
+        eventually("it takes reloads", routes).await;
+
+        let both = b + &bridge("c", "c/#", "OfC");
+        let (status, answer) = reload(&weft, &config(&second, &both)).await;
+        let told = format!("{{\"after_restart\":[{kind:?}],\"routes\":1}}");
+        assert_eq!((status, answer.trim()), (200, &*told));
+        eventually("the log tells it", async || {
+            let text = weft.output().text();
+            let mut lines = text.lines();
+            lines.find(|line| line.contains("holds after a restart") && line.contains(kind)).map(drop)
+        })
+        .await;
+        first.until_asked_for("OfC", 1).await;
+        // One question may have been on its way.
+        first.until_asked_for("OfB", first.asked_for("OfB") + 2).await;
+        assert!(second.topics.lock().unwrap().is_empty());
+
+        weft.kill().await;
+        let mut weft = Setup::new().data(weft.data()).config(config(&second, &both)).prepare();
+        weft.launch();
+        second.until_asked_for("OfB", 1).await;
+        second.until_asked_for("OfC", 1).await;
+    }
+}
+
+/// A name server that hears and says nothing. Its connections end with it.
+struct NameServer {
+    address: SocketAddr,
+    /// Topics that it was asked for.
+    topics: Arc<Mutex<Vec<String>>>,
+    _tasks: JoinSet<()>,
+}
+
+impl NameServer {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, topics) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default());
+        let (mut tasks, heard) = (JoinSet::new(), Arc::clone(&topics));
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(hear(stream, Arc::clone(&heard)));
+            }
+        });
+        Self { address, topics, _tasks: tasks }
+    }
+
+    fn asked_for(&self, topic: &str) -> usize {
+        self.topics.lock().unwrap().iter().filter(|asked| *asked == topic).count()
+    }
+
+    async fn until_asked_for(&self, topic: &str, times: usize) {
+        let what = format!("asked for {topic} {times} times");
+        eventually(&what, async || (self.asked_for(topic) >= times).then_some(())).await;
+    }
+}
+
+/// Notes the topic of the first question, and hangs up.
+async fn hear(mut stream: TcpStream, topics: Arc<Mutex<Vec<String>>>) {
+    let mut input = BytesMut::new();
+    while matches!(stream.read_buf(&mut input).await, Ok(1..)) {
+        if let Some(command) = Decoder::default().decode(&mut input).unwrap() {
+            topics.lock().unwrap().push(command.field("topic").unwrap_or_default().to_owned());
+            return;
+        }
+    }
 }
