@@ -30,7 +30,6 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::TopicName;
 use crate::store::Position;
-use crate::trace::{TRACEPARENT, TRACESTATE};
 
 /// An event. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -334,12 +333,11 @@ impl Event {
                 let own = name == "datacontenttype" && self.content_type() == Some(value);
                 own && self.attributes().is_some()
             };
-            let (parent, state) = meta.carried_trace().unzip();
-            let trace = [(TRACEPARENT, parent), (TRACESTATE, state.flatten())];
-            for (name, value) in trace {
-                value.into_iter().for_each(|value| derived(name, value.to_owned()));
+            let trace: Vec<(&'static str, &str)> = meta.carried_trace().collect();
+            for (name, value) in &trace {
+                derived(name, (*value).to_owned());
             }
-            let said = |name: &str, value: &str| said(name, value) || trace.contains(&(name, Some(value)));
+            let said = |name: &str, value: &str| said(name, value) || trace.contains(&(name, value));
             let mut more = meta.user.iter().filter(|(name, value)| !said(name, value)).peekable();
             if more.peek().is_some() {
                 derived(USER_PROPERTIES, user_properties(more));

@@ -38,17 +38,17 @@ pub fn adopt(parts: &mut Parts, parent: Option<&str>, state: Option<&str>) {
 }
 
 impl Meta {
-    /// The trace that stands in user properties, `traceparent` and perhaps `tracestate`, if the event has none in its
-    /// attributes. What is no trace context stays a user property as any other.
-    pub fn carried_trace(&self) -> Option<(&str, Option<&str>)> {
-        let own = self.attributes.iter().flat_map(|attributes| &attributes.extensions);
-        if own.into_iter().any(|(name, _)| name == TRACEPARENT) {
-            return None;
-        }
+    /// The trace that stands in user properties, `traceparent` and perhaps `tracestate` with their values, if the event has none in
+    /// its attributes. What is no trace context stays a user property as any other.
+    pub fn carried_trace(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let mut own = self.attributes.iter().flat_map(|attributes| &attributes.extensions);
+        let has_own = own.any(|(name, _)| name == TRACEPARENT);
         let user =
             |wanted: &str| self.user.iter().find(|(name, _)| name == wanted).map(|(_, value)| &**value);
-        let parent = user(TRACEPARENT).filter(|text| is_traceparent(text))?;
-        Some((parent, user(TRACESTATE).filter(|text| is_tracestate(text))))
+        let parent = if has_own { None } else { user(TRACEPARENT).filter(|text| is_traceparent(text)) };
+        let state = parent.and_then(|_| user(TRACESTATE).filter(|text| is_tracestate(text)));
+        let trace = [(TRACEPARENT, parent), (TRACESTATE, state)].into_iter();
+        trace.filter_map(|(name, value)| Some((name, value?)))
     }
 }
 

@@ -39,10 +39,8 @@ pub(crate) enum Name {
     DataContentType,
     /// The extension `wefttopic`.
     Topic,
-    /// `traceparent`.
-    TraceParent,
-    /// `tracestate`.
-    TraceState,
+    /// `traceparent` or `tracestate`.
+    Trace(&'static str),
     /// One that may come from what a publish carries beside its data.
     Derived(Box<str>),
     Extension(Box<str>),
@@ -70,8 +68,8 @@ impl Name {
             "datacontenttype" => Self::DataContentType,
             TOPIC => Self::Topic,
             EXPIRY_TIME | REPLY_TO | CORRELATION_DATA | USER_PROPERTIES => Self::Derived(name.into()),
-            TRACEPARENT => Self::TraceParent,
-            TRACESTATE => Self::TraceState,
+            TRACEPARENT => Self::Trace(TRACEPARENT),
+            TRACESTATE => Self::Trace(TRACESTATE),
             _ => Self::Extension(name.into()),
         }
     }
@@ -112,7 +110,7 @@ impl<'e> EventView<'e> {
                 self.event.attributes().map_or(0, |attributes| attributes.extensions.len() / 2)
             }
             // User properties are looked through for both.
-            Name::TraceParent | Name::TraceState => self.event.meta().map_or(0, |meta| {
+            Name::Trace(_) => self.event.meta().map_or(0, |meta| {
                 let own = meta.attributes.as_ref().map_or(0, |attributes| attributes.extensions.len());
                 TRACE_COST + own + meta.user.len()
             }),
@@ -141,16 +139,7 @@ impl<'e> EventView<'e> {
             Name::DataSchema => event.dataschema(),
             Name::DataContentType => *self.content_type.get_or_init(|| event.data_content_type()),
             Name::Topic => Some(event.topic().as_str()),
-            Name::TraceParent => {
-                return self
-                    .own(TRACEPARENT)
-                    .or_else(|| Some(Attribute::Text(event.meta()?.carried_trace()?.0)));
-            }
-            Name::TraceState => {
-                return self
-                    .own(TRACESTATE)
-                    .or_else(|| Some(Attribute::Text(event.meta()?.carried_trace()?.1?)));
-            }
+            Name::Trace(name) => return self.own(name).or_else(|| self.carried(name)),
             Name::Extension(name) => return self.own(name),
             Name::Derived(name) => return self.own(name).or_else(|| self.derived(name)),
         };
@@ -169,6 +158,11 @@ impl<'e> EventView<'e> {
     fn own(&self, name: &str) -> Option<Attribute<'_>> {
         let extensions = &self.event.attributes()?.extensions;
         extensions.iter().find(|(known, _)| known == name).map(|(_, value)| Attribute::from(value))
+    }
+
+    fn carried(&self, name: &str) -> Option<Attribute<'_>> {
+        let mut trace = self.event.meta()?.carried_trace();
+        trace.find(|(known, _)| *known == name).map(|(_, value)| Attribute::Text(value))
     }
 
     fn derived(&self, name: &str) -> Option<Attribute<'_>> {

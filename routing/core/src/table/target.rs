@@ -191,9 +191,7 @@ fn as_cloud_event(parts: &mut Parts, event: &Event) {
 
 /// The user properties that are shown as attributes of their own.
 fn carried_trace(meta: &Meta) -> Vec<(ByteString, ByteString)> {
-    let (parent, state) = meta.carried_trace().unzip();
-    let trace = [(TRACEPARENT, parent), (TRACESTATE, state.flatten())].into_iter();
-    trace.filter_map(|(name, value)| Some((name.into(), value?.into()))).collect()
+    meta.carried_trace().map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 /// Takes an attribute away.
