@@ -51,15 +51,12 @@ struct Cursor {
     from: i64,
     /// When the broker stored the last message that came, milliseconds since 1970; 0: none came yet.
     seen_ms: i64,
-    /// The last pull failed.
-    failed: bool,
 }
 
-impl Cursor {
-    /// How long the broker is to hold the next pull. Not at all behind a failure: its answer says that the queue works again.
-    fn hold_ms(&self) -> i64 {
-        if self.failed { 0 } else { HOLD_MS }
-    }
+/// How long the broker is to hold a pull behind so many failures. Not at all if there are any: its answer says that the queue works
+/// again.
+fn hold_ms(failures: u32) -> i64 {
+    if failures == 0 { HOLD_MS } else { 0 }
 }
 
 /// What a pull brought.
@@ -114,14 +111,11 @@ impl Consumer {
             if let Some(set) = self.cursor_set(key, topic) {
                 cursor = set;
             }
-            cursor.failed = failures > 0;
+            let hold_ms = hold_ms(failures);
             let turn = async {
                 match self.manner.pop {
-                    Some(invisible) => {
-                        let hold_ms = cursor.hold_ms();
-                        self.pop_turn((invisible, hold_ms), key, subscription, stop).await
-                    }
-                    None => self.turn(key, subscription, &mut cursor, &mut lease, stop).await,
+                    Some(invisible) => self.pop_turn((invisible, hold_ms), key, subscription, stop).await,
+                    None => self.turn(hold_ms, key, subscription, &mut cursor, &mut lease, stop).await,
                 }
             };
             match turn.await {
@@ -175,6 +169,7 @@ impl Consumer {
     /// One pull, and what it brought kept.
     async fn turn(
         &self,
+        hold_ms: i64,
         key: &Key,
         subscription: &Subscription,
         cursor: &mut Cursor,
@@ -188,7 +183,7 @@ impl Consumer {
             if ordered {
                 self.lock(key, topic, cursor, lease).await?;
             }
-            self.pull(key, subscription, cursor).await
+            self.pull(hold_ms, key, subscription, cursor).await
         };
         let pulled = tokio::select! {
             biased;
@@ -217,6 +212,7 @@ impl Consumer {
     /// result only.
     async fn pull(
         &self,
+        hold_ms: i64,
         key: &Key,
         subscription: &Subscription,
         cursor: &mut Cursor,
@@ -233,7 +229,7 @@ impl Consumer {
             self.commit(key, topic, cursor).await;
         }
         let wanted = (&subscription.wanted, self.client.sub_version);
-        let mut pull = request::pull(&place, next, cursor.kept, cursor.hold_ms(), wanted);
+        let mut pull = request::pull(&place, next, cursor.kept, hold_ms, wanted);
         if self.client.kind == Kind::Defibus {
             pull = pull.with("clientId", self.client.id());
         }

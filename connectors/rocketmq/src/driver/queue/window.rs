@@ -9,7 +9,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::{Cursor, FIRST_PAUSE, LAST_PAUSE, Pulled, trouble};
+use super::{Cursor, FIRST_PAUSE, LAST_PAUSE, Pulled, hold_ms, trouble};
 use crate::driver::consumer::{Consumer, Key};
 use crate::driver::drained;
 use crate::error::CallError;
@@ -89,8 +89,7 @@ impl Consumer {
         let mut failures = 0;
         loop {
             self.room().await;
-            cursor.failed = failures > 0;
-            match self.pull(key, subscription, &mut cursor).await {
+            match self.pull(hold_ms(failures), key, subscription, &mut cursor).await {
                 Ok(pulled) => {
                     self.client.condition.no_trouble(&trouble(key, &subscription.topic));
                     return (pulled, cursor);
