@@ -162,10 +162,10 @@ impl std::fmt::Debug for Selection {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use bytes::Bytes;
-    use event::{Language, Parts, TopicName};
+    use event::Language;
 
     use super::*;
+    use crate::testing::event;
 
     fn selection(text: &'static str) -> (Selection, Arc<AtomicU64>, Arc<AtomicU64>) {
         let select = Select { language: Language::Cel, text: text.into() };
@@ -176,21 +176,14 @@ mod tests {
         (selection, failed, unknown)
     }
 
-    fn event() -> Event {
-        Event::new(Parts {
-            topic: TopicName::parse("a").unwrap(),
-            data: Bytes::from(format!("[{}0]", "1,".repeat(500))),
-            stamp: 1,
-            received_ms: 1,
-            expires_ms: 0,
-            publisher: Arc::from("p"),
-            meta: None,
-        })
+    /// With five hundred numbers and one.
+    fn numbers() -> Event {
+        event("a", format!("[{}0]", "1,".repeat(500)))
     }
 
     #[test]
     fn a_session_costs_an_event_as_much_as_four_filters_whatever_it_sends() {
-        let event = event();
+        let event = numbers();
         let view = EventView::new(&event);
         let (slow, failed, unknown) = selection("data.all(a, data.all(b, data.all(c, a + b + c > 0)))");
         let mut allowance = Allowance::new(&view);
@@ -212,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_hundred_sensible_filters_are_within_the_allowance() {
-        let event = event();
+        let event = numbers();
         let view = EventView::new(&event);
         let (sensible, ..) = selection("topic.startsWith('a') && data[0] in [1, 2, 3] && data.size() > 500");
         let mut allowance = Allowance::new(&view);
@@ -223,7 +216,7 @@ mod tests {
 
     #[test]
     fn what_another_session_had_judged_costs_as_much() {
-        let event = event();
+        let event = numbers();
         let view = EventView::new(&event);
         let (filter, ..) = selection("data.exists(a, a == 0)");
         let mut known = None;

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use event::{Event, Parts, TopicName};
 
 /// A plain event.
-pub(crate) fn event(topic: &'static str, data: &'static str) -> Event {
+pub(crate) fn event(topic: &'static str, data: impl Into<Bytes>) -> Event {
     Event::new(Parts {
         topic: TopicName::parse(topic).unwrap(),
-        data: Bytes::from_static(data.as_bytes()),
+        data: data.into(),
         stamp: 1,
         received_ms: 1,
         expires_ms: 0,
